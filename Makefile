@@ -1,0 +1,60 @@
+# `make demo` and `make test` need Python 3.11 to 3.13, make and a package index; everything else is set up in .venv.
+
+SHELL := bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+STAMP := $(VENV)/.installed
+SOURCES := floodwall schemas detectors engine streams replay edge drills tests $(wildcard benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types imports pytest format bench lock clean
+
+help:  ## print this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## create .venv and install what requirements.lock pins
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); found = sys.version.split()[0]; sys.exit(0 if ok else "Floodwall needs Python 3.11 to 3.13, but $(PYTHON) is " + found + "; name another with: make PYTHON=python3.12")'
+	@rm -f $(STAMP)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## a small LLM API, attacked before your eyes and rescued; no Kafka, no root
+	$(BIN)/floodwall demo
+
+test: lint types imports pytest  ## everything that CI runs: lint, types, import layers, tests
+
+lint: $(STAMP)  ## ruff
+	$(BIN)/ruff check $(SOURCES)
+
+types: $(STAMP)  ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(STAMP)  ## the direction of imports
+	$(BIN)/lint-imports
+
+pytest: $(STAMP)  ## the tests alone; choose some with ARGS="-k name"
+	$(BIN)/python -m pytest $(ARGS)
+
+format: $(STAMP)  ## rewrite the sources in the one format
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(STAMP)  ## measure, with the data, the count, the median and the spread
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock:  ## compile requirements.lock again from pyproject.toml
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	env -u PIP_FIND_LINKS $(VENV)/lock/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config --quiet \
+		-o requirements.lock
+
+clean:  ## remove .venv and every cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

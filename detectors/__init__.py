@@ -1,0 +1,1 @@
+"""Pure detection: one detector per file, its configuration and documentation with it."""

@@ -1,0 +1,1 @@
+"""The compiled tables, windows and sketches that detectors are built from."""

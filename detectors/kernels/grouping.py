@@ -1,0 +1,284 @@
+"""Group a batch of events by (tick, dimension, key): the inner loop of observe.
+
+Two passes. `prepare_kernel` decides per event, in offset order, whether it is late, and writes what it measures.
+`group_kernel` adds those measures into one row per (tick, dimension, key) through an open-addressing index.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from detectors.kernels.hashing import hash_bytes_kernel, hash_words_kernel
+from detectors.kernels.routes import fold_route_kernel, is_asset_kernel
+from schemas.fields import Dimension, Flag, Measure, Number, Text
+from schemas.tally import NAME_BYTES_MAX, UNKNOWN_MS
+
+U64 = np.uint64
+
+N_TIME, N_DURATION, N_STATUS = int(Number.TIME_MS), int(Number.DURATION_MS), int(Number.STATUS)
+N_FLAGS, N_ASN = int(Number.FLAGS), int(Number.ASN)
+N_BYTES, N_TOKENS_IN, N_TOKENS_OUT = int(Number.BYTES), int(Number.TOKENS_IN), int(Number.TOKENS_OUT)
+N_TOKENS_CACHED, N_MAX_TOKENS, N_COST = int(Number.TOKENS_CACHED), int(Number.MAX_TOKENS), int(Number.COST_MICRO)
+T_METHOD, T_PATH, T_HOST, T_COUNTRY = int(Text.METHOD), int(Text.PATH), int(Text.HOST), int(Text.COUNTRY)
+M_REQUESTS, M_NON_ASSET, M_CLIENT_ERRORS = int(Measure.REQUESTS), int(Measure.NON_ASSET), int(Measure.CLIENT_ERRORS)
+M_AUTH_FAILURES, M_SERVER_ERRORS = int(Measure.AUTH_FAILURES), int(Measure.SERVER_ERRORS)
+M_OWN_DENIALS, M_CANCELLED, M_DURATION = int(Measure.OWN_DENIALS), int(Measure.CANCELLED), int(Measure.DURATION_MS)
+M_BYTES, M_TOKENS_IN, M_TOKENS_OUT = int(Measure.BYTES), int(Measure.TOKENS_IN), int(Measure.TOKENS_OUT)
+M_TOKENS_CACHED, M_MAX_TOKENS, M_COST = int(Measure.TOKENS_CACHED), int(Measure.MAX_TOKENS), int(Measure.COST_MICRO)
+M_EVIDENCE, M_REGISTRATIONS = int(Measure.EVIDENCE), int(Measure.REGISTRATIONS)
+F_HAS_IP, F_AUTHENTICATED, F_AUTH_FAILED = int(Flag.HAS_IP), int(Flag.AUTHENTICATED), int(Flag.AUTH_FAILED)
+F_REGISTRATION, F_CANCELLED, F_OWN_DENIAL = int(Flag.REGISTRATION), int(Flag.CANCELLED), int(Flag.OWN_DENIAL)
+D_SERVICE, D_IP, D_NET, D_ASN = int(Dimension.SERVICE), int(Dimension.IP), int(Dimension.NET), int(Dimension.ASN)
+D_COUNTRY, D_ROUTE = int(Dimension.COUNTRY), int(Dimension.ROUTE)
+D_API_KEY, D_ACCOUNT = int(Dimension.API_KEY), int(Dimension.ACCOUNT)
+D_USER_AGENT, D_FINGERPRINT = int(Dimension.USER_AGENT), int(Dimension.FINGERPRINT)
+D_EMAIL_DOMAIN = int(Dimension.EMAIL_DOMAIN)
+
+TEXT_OF_DIMENSION = np.full(len(Dimension), -1, np.int64)
+"""Which text column holds the key of a dimension; -1 where the key is made of something else."""
+for _dimension, _text in (
+    (Dimension.API_KEY, Text.API_KEY), (Dimension.ACCOUNT, Text.ACCOUNT), (Dimension.USER_AGENT, Text.USER_AGENT),
+    (Dimension.FINGERPRINT, Text.FINGERPRINT), (Dimension.EMAIL_DOMAIN, Text.EMAIL_DOMAIN), (Dimension.SERVICE, Text.HOST),
+    (Dimension.COUNTRY, Text.COUNTRY),
+):  # fmt: skip
+    TEXT_OF_DIMENSION[_dimension] = _text
+
+CLOCK_NEWEST, CLOCK_CANDIDATE, CLOCK_CONFIRMED = 0, 1, 2
+CLOCK_WORDS = 3
+CONFIRMATIONS = 8
+"""So many records in a row must agree before the newest time jumps by more than the lateness: a clock that is wrong in
+one record of many never moves it, and after a real gap it follows at once."""
+
+ADDRESS_EVIDENCE, KEY_EVIDENCE = 1, 2
+"""Bits of ``evidence``: may the event be held against addresses, and against keys, accounts and routes."""
+NAME_LENGTH = int(NAME_BYTES_MAX)
+UNKNOWN = int(UNKNOWN_MS)
+
+
+@njit(cache=True, nogil=True)
+def advance_clock_kernel(clock: Any, time_ms: Any, lateness_ms: Any) -> Any:
+    """Let one record move a source partition's newest time; True when the record is late.
+
+    ``clock`` is i64[3]: newest, candidate, confirmations. Lateness is decided against the newest time before it.
+    """
+    newest = clock[CLOCK_NEWEST]
+    if newest != UNKNOWN and time_ms <= newest:
+        clock[CLOCK_CONFIRMED] = 0
+        return time_ms < newest - lateness_ms
+    jump_ms = max(lateness_ms, 1000)
+    if newest != UNKNOWN and time_ms - newest <= jump_ms:
+        clock[CLOCK_NEWEST] = time_ms
+        clock[CLOCK_CONFIRMED] = 0
+        return False
+    candidate = clock[CLOCK_CANDIDATE]
+    if clock[CLOCK_CONFIRMED] > 0 and candidate - jump_ms <= time_ms <= candidate + 16 * jump_ms:
+        clock[CLOCK_CONFIRMED] += 1
+        clock[CLOCK_CANDIDATE] = min(candidate, time_ms)
+        if clock[CLOCK_CONFIRMED] >= CONFIRMATIONS:
+            clock[CLOCK_NEWEST] = clock[CLOCK_CANDIDATE]
+            clock[CLOCK_CONFIRMED] = 0
+        return False
+    clock[CLOCK_CANDIDATE] = time_ms
+    clock[CLOCK_CONFIRMED] = 1
+    return False
+
+
+@njit(cache=True, nogil=True)
+def prepare_kernel(
+    numbers: Any, text_start: Any, text_length: Any, buffer: Any, n: Any, is_api: Any, lateness_ms: Any,
+    clock: Any, tick: Any, evidence: Any, measures: Any, totals: Any,
+) -> Any:  # fmt: skip
+    """Decide lateness and write the measures of each event.
+
+    Args:
+        numbers: i64[NUMBERS, capacity].
+        clock: i64[3], the source partition's, advanced.
+        tick: i64[n] out, Unix seconds; ``UNKNOWN_MS`` for a late event.
+        evidence: u8[n] out, bits of ADDRESS_EVIDENCE and KEY_EVIDENCE.
+        measures: i64[n, MEASURES] out.
+        totals: i64[2] out: least and greatest tick.
+
+    Returns:
+        How many events were late.
+    """
+    late = 0
+    tick_min, tick_max = np.int64(2**62), np.int64(-(2**62))
+    for i in range(n):
+        time_ms = numbers[N_TIME, i]
+        if advance_clock_kernel(clock, time_ms, lateness_ms):
+            tick[i] = UNKNOWN
+            late += 1
+            continue
+        t = time_ms // 1000
+        tick[i] = t
+        tick_min = min(tick_min, t)
+        tick_max = max(tick_max, t)
+        status = numbers[N_STATUS, i]
+        flags = numbers[N_FLAGS, i]
+        denied = (flags & F_OWN_DENIAL) != 0
+        auth_failed = (flags & F_AUTH_FAILED) != 0
+        cancelled = (flags & F_CANCELLED) != 0
+        asset = is_asset_kernel(buffer, text_start[T_PATH, i], text_length[T_PATH, i])
+        row = measures[i]
+        row[M_REQUESTS] = 1
+        row[M_NON_ASSET] = 0 if asset else 1
+        row[M_AUTH_FAILURES] = 1 if auth_failed and not denied else 0
+        row[M_OWN_DENIALS] = 1 if denied else 0
+        row[M_CANCELLED] = 1 if cancelled else 0
+        row[M_CLIENT_ERRORS] = 1 if 400 <= status < 500 and not (denied or auth_failed or cancelled) else 0
+        row[M_SERVER_ERRORS] = 1 if status >= 500 and not denied else 0
+        row[M_DURATION] = max(numbers[N_DURATION, i], 0)
+        row[M_BYTES] = max(numbers[N_BYTES, i], 0)
+        row[M_TOKENS_IN] = max(numbers[N_TOKENS_IN, i], 0)
+        row[M_TOKENS_OUT] = max(numbers[N_TOKENS_OUT, i], 0)
+        row[M_TOKENS_CACHED] = max(numbers[N_TOKENS_CACHED, i], 0)
+        row[M_MAX_TOKENS] = max(numbers[N_MAX_TOKENS, i], 0)
+        row[M_COST] = max(numbers[N_COST, i], 0)
+        row[M_EVIDENCE] = 0
+        row[M_REGISTRATIONS] = 1 if flags & F_REGISTRATION else 0
+        bits = 0
+        if not (denied or asset):
+            bits = ADDRESS_EVIDENCE | KEY_EVIDENCE
+            authenticated = (flags & F_AUTHENTICATED) != 0 and not auth_failed
+            if is_api and authenticated and not 400 <= status < 500:
+                bits = KEY_EVIDENCE
+        evidence[i] = bits
+    totals[0] = tick_min
+    totals[1] = tick_max
+    return late
+
+
+@njit(cache=True, nogil=True)
+def group_kernel(
+    dimensions: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, n: Any,
+    tick: Any, evidence: Any, measures: Any, seed_0: Any, seed_1: Any, service_start: Any, service_length: Any,
+    index: Any, row_hash: Any, row_dimension: Any, row_a: Any, row_b: Any, row_tick: Any, row_measures: Any,
+    name_start: Any, name_length: Any, names: Any, scratch: Any,
+) -> Any:  # fmt: skip
+    """Add the events of a batch into rows.
+
+    Args:
+        dimensions: i64[d], the dimensions that are counted.
+        index: i32[power of two >= 2 * n * d], cleared to -1.
+        row_*: out, one row per (tick, dimension, key), in order of first appearance.
+        names: u8[...] out, the names of text keys; ``name_start`` and ``name_length`` are spans of it.
+        scratch: u8[>= 512] for the folded route.
+
+    Returns:
+        (rows, bytes of names).
+    """
+    mask = len(index) - 1
+    rows = 0
+    names_at = 0
+    zero = U64(0)
+    for d in range(len(dimensions)):
+        dimension = dimensions[d]
+        text = TEXT_OF_DIMENSION[dimension]
+        address_like = dimension == D_IP or dimension == D_NET or dimension == D_ASN or dimension == D_COUNTRY
+        wanted = ADDRESS_EVIDENCE if address_like or dimension == D_USER_AGENT or dimension == D_FINGERPRINT else KEY_EVIDENCE
+        names_a_party = dimension == D_API_KEY or dimension == D_ACCOUNT or dimension == D_EMAIL_DOMAIN
+        for i in range(n):
+            if tick[i] == UNKNOWN:
+                continue
+            flags = numbers[N_FLAGS, i]
+            a = zero
+            b = zero
+            source = buffer
+            start = np.int64(0)
+            length = np.int64(0)
+            if dimension == D_IP or dimension == D_NET:
+                if flags & F_HAS_IP == 0:
+                    continue
+                a, b = ip_high[i], ip_low[i]
+                if a == zero and (b >> U64(32)) == U64(0xFFFF):
+                    if dimension == D_NET:
+                        b = b & U64(0xFFFFFFFFFFFFFF00)
+                else:
+                    b = zero
+                    if dimension == D_NET:
+                        a = a & U64(0xFFFFFFFFFFFF0000)
+            elif dimension == D_ASN:
+                if numbers[N_ASN, i] < 0:
+                    continue
+                a = U64(numbers[N_ASN, i])
+            else:
+                if names_a_party and flags & F_AUTH_FAILED:
+                    continue  # a failed authentication is no state for whom it names
+                if dimension == D_ROUTE:
+                    if text_length[T_PATH, i] == 0:
+                        continue
+                    length = fold_route_kernel(
+                        buffer, text_start[T_METHOD, i], text_length[T_METHOD, i], text_start[T_PATH, i],
+                        text_length[T_PATH, i], scratch,
+                    )  # fmt: skip
+                    source = scratch
+                else:
+                    start = np.int64(text_start[text, i])
+                    length = np.int64(text_length[text, i])
+                    if length == 0:
+                        if dimension != D_SERVICE:
+                            continue
+                        start, length = service_start, service_length
+                a, b = hash_bytes_kernel(seed_0, seed_1, source, start, length)
+            h = hash_words_kernel(seed_0, seed_1, a, b, U64(dimension))
+            t = tick[i]
+            slot = np.int64((h ^ (U64(t) * U64(0x9E3779B97F4A7C15))) & U64(mask))
+            row = -1
+            while True:
+                row = index[slot]
+                if row < 0:
+                    break
+                if row_a[row] == a and row_b[row] == b and row_tick[row] == t and row_dimension[row] == dimension:
+                    break
+                slot = (slot + 1) & mask
+            if row < 0:
+                row = rows
+                rows += 1
+                index[slot] = row
+                row_hash[row] = h
+                row_dimension[row] = dimension
+                row_a[row] = a
+                row_b[row] = b
+                row_tick[row] = t
+                name_start[row] = names_at
+                kept = min(length, NAME_LENGTH)
+                name_length[row] = kept
+                for k in range(kept):
+                    names[names_at + k] = source[start + k]
+                names_at += kept
+                for m in range(16):
+                    row_measures[row, m] = measures[i, m]
+            else:
+                for m in range(16):
+                    row_measures[row, m] += measures[i, m]
+            if evidence[i] & wanted:
+                row_measures[row, M_EVIDENCE] += 1
+    return rows, names_at
+
+
+@njit(cache=True, nogil=True)
+def partition_kernel(row_hash: Any, rows: Any, kept: Any, partitions: Any, order: Any, partition_start: Any) -> None:
+    """Order the kept rows by judge partition (stable counting sort).
+
+    Args:
+        kept: bool[rows].
+        order: i64[kept rows] out.
+        partition_start: i64[partitions + 1] out.
+    """
+    for p in range(partitions + 1):
+        partition_start[p] = 0
+    many = U64(partitions)
+    for r in range(rows):
+        if kept[r]:
+            partition_start[np.int64((row_hash[r] >> U64(32)) % many) + 1] += 1
+    for p in range(partitions):
+        partition_start[p + 1] += partition_start[p]
+    cursor = partition_start[:partitions].copy()
+    for r in range(rows):
+        if kept[r]:
+            p = np.int64((row_hash[r] >> U64(32)) % many)
+            order[cursor[p]] = r
+            cursor[p] += 1

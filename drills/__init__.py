@@ -1,0 +1,1 @@
+"""Seeded, labelled traffic, honest and hostile."""

@@ -1,0 +1,1 @@
+"""Subscribers of the enforcement topic, which turn mitigations into rules of a firewall."""

@@ -1,0 +1,1 @@
+"""Observe, judge, policy, registry and clock: the whole product as functions, without Kafka."""

@@ -1,0 +1,1 @@
+"""Recorded traffic: read it, run it, verify and compare decisions, report."""

@@ -1,0 +1,1 @@
+"""What crosses a border: events as columns, decoders, tallies, findings, mitigations, configuration and errors."""

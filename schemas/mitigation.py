@@ -1,0 +1,105 @@
+"""Findings and mitigations: what detection concluded, and the only thing an edge acts on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Stage = Literal["early", "final"]
+State = Literal["active", "held", "lifted", "expired"]
+MITIGATION_SCHEMA = 1
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom an action is for."""
+
+    type: str  # ip, net, asn, country, api_key, account, email_domain, route, user_agent, signature, service
+    value: str
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Ticks (Unix seconds), ``start`` inclusive, ``end`` exclusive."""
+
+    start: int
+    end: int
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the numbers can be recomputed from."""
+
+    offsets: dict[str, tuple[int, int]] = {}
+    """Per source partition the whole segments ``[from, to)`` that the window touches; a superset, filter by time."""
+    samples: tuple[str, ...] = ()
+    features: dict[str, int | float | str | bool] = {}
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What a detector concluded about one key at one tick, with its numbers."""
+
+    id: str
+    tick: int
+    stage: Stage
+    detector: str
+    detector_version: int
+    target: Target
+    measure: str
+    window: Window
+    observed: int
+    limit: int
+    severity: int
+    confidence: float
+    action: str
+    reason: str
+    dry_run: bool
+    outcome: str
+    """What the policy made of it: ``mitigated``, ``renewed``, ``notified``, ``merged``, ``allowlisted``, ``held``, ``dry_run``."""
+    evidence: Evidence
+    config_version: int
+
+
+class Mitigation(msgspec.Struct, frozen=True, kw_only=True):
+    """An action on a target, with a time to live and its evidence."""
+
+    id: str
+    schema: int = MITIGATION_SCHEMA
+    tick: int
+    stage: Stage
+    state: State
+    action: str
+    target: Target
+    detector: str
+    detector_version: int
+    reason: str
+    severity: int
+    confidence: float
+    window: Window
+    observed: int
+    limit: int
+    issued_at: int
+    expires_at: int
+    dry_run: bool = False
+    drill: bool = False
+    config_version: int = 1
+    evidence: Evidence
+    key_id: str = ""
+    sequence: int = 0
+    signature: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_line(record: Finding | Mitigation) -> bytes:
+    """One line of newline-delimited JSON."""
+    return _encoder.encode(record) + b"\n"
+
+
+def decode_mitigation(data: bytes) -> Mitigation:
+    """Read a mitigation; unknown fields are ignored. Raises `msgspec.ValidationError` or `msgspec.DecodeError`."""
+    return msgspec.json.decode(data, type=Mitigation)
+
+
+def json_schemas() -> dict[str, Any]:
+    """The JSON Schemas of what is published."""
+    return {"mitigation": msgspec.json.schema(Mitigation), "finding": msgspec.json.schema(Finding)}

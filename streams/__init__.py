@@ -1,0 +1,1 @@
+"""The Faust workers: the only package that imports faust."""
