@@ -264,7 +264,8 @@ def load_config(path: Path | None) -> Config:
     except OSError as error:
         raise ConfigError(f"expected a readable TOML file at {path}, got: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"expected UTF-8 text in {path}, got byte {error.object[error.start]:#04x} at {error.start}") from None
+        came = f"byte {error.object[error.start]:#04x} at {error.start}"
+        raise ConfigError(f"expected UTF-8 text in {path}, got {came}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"expected TOML in {path}, got: {error}") from None
     return parse_config(document, str(path))

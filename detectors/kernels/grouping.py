@@ -1,7 +1,8 @@
 """Group a batch of events by (tick, dimension, key): the inner loop of observe.
 
-Two passes. `prepare_kernel` decides per event, in offset order, whether it is late, and writes what it measures.
-`group_kernel` adds those measures into one row per (tick, dimension, key) through an open-addressing index.
+`group_kernel` walks the events once, in offset order. It decides whether each is late, writes down what it measures, and
+adds that into one row per (tick, dimension, key) through an open-addressing index. `order_kernel` then orders the rows by
+judge partition, and by tick within one, which is how a judge takes them in.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ N_TIME, N_DURATION, N_STATUS = int(Number.TIME_MS), int(Number.DURATION_MS), int
 N_FLAGS, N_ASN = int(Number.FLAGS), int(Number.ASN)
 N_BYTES, N_TOKENS_IN, N_TOKENS_OUT = int(Number.BYTES), int(Number.TOKENS_IN), int(Number.TOKENS_OUT)
 N_TOKENS_CACHED, N_MAX_TOKENS, N_COST = int(Number.TOKENS_CACHED), int(Number.MAX_TOKENS), int(Number.COST_MICRO)
-T_METHOD, T_PATH, T_HOST, T_COUNTRY = int(Text.METHOD), int(Text.PATH), int(Text.HOST), int(Text.COUNTRY)
+T_METHOD, T_PATH = int(Text.METHOD), int(Text.PATH)
 M_REQUESTS, M_NON_ASSET, M_CLIENT_ERRORS = int(Measure.REQUESTS), int(Measure.NON_ASSET), int(Measure.CLIENT_ERRORS)
 M_AUTH_FAILURES, M_SERVER_ERRORS = int(Measure.AUTH_FAILURES), int(Measure.SERVER_ERRORS)
 M_OWN_DENIALS, M_CANCELLED, M_DURATION = int(Measure.OWN_DENIALS), int(Measure.CANCELLED), int(Measure.DURATION_MS)
@@ -32,9 +33,8 @@ M_EVIDENCE, M_REGISTRATIONS = int(Measure.EVIDENCE), int(Measure.REGISTRATIONS)
 F_HAS_IP, F_AUTHENTICATED, F_AUTH_FAILED = int(Flag.HAS_IP), int(Flag.AUTHENTICATED), int(Flag.AUTH_FAILED)
 F_REGISTRATION, F_CANCELLED, F_OWN_DENIAL = int(Flag.REGISTRATION), int(Flag.CANCELLED), int(Flag.OWN_DENIAL)
 D_SERVICE, D_IP, D_NET, D_ASN = int(Dimension.SERVICE), int(Dimension.IP), int(Dimension.NET), int(Dimension.ASN)
-D_COUNTRY, D_ROUTE = int(Dimension.COUNTRY), int(Dimension.ROUTE)
+D_ROUTE = int(Dimension.ROUTE)
 D_API_KEY, D_ACCOUNT = int(Dimension.API_KEY), int(Dimension.ACCOUNT)
-D_USER_AGENT, D_FINGERPRINT = int(Dimension.USER_AGENT), int(Dimension.FINGERPRINT)
 D_EMAIL_DOMAIN = int(Dimension.EMAIL_DOMAIN)
 
 TEXT_OF_DIMENSION = np.full(len(Dimension), -1, np.int64)
@@ -87,108 +87,95 @@ def advance_clock_kernel(clock: Any, time_ms: Any, lateness_ms: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def prepare_kernel(
-    numbers: Any, text_start: Any, text_length: Any, buffer: Any, n: Any, is_api: Any, lateness_ms: Any,
-    clock: Any, tick: Any, evidence: Any, measures: Any, totals: Any,
-) -> Any:  # fmt: skip
-    """Decide lateness and write the measures of each event.
+def measure_kernel(numbers: Any, i: Any, asset: Any, row: Any) -> None:
+    """Write what event ``i`` adds to every row it belongs to into ``row`` (i64[MEASURES]); evidence is left 0."""
+    status = numbers[N_STATUS, i]
+    flags = numbers[N_FLAGS, i]
+    denied = (flags & F_OWN_DENIAL) != 0
+    auth_failed = (flags & F_AUTH_FAILED) != 0
+    cancelled = (flags & F_CANCELLED) != 0
+    row[M_REQUESTS] = 1
+    row[M_NON_ASSET] = 0 if asset else 1
+    row[M_AUTH_FAILURES] = 1 if auth_failed and not denied else 0
+    row[M_OWN_DENIALS] = 1 if denied else 0
+    row[M_CANCELLED] = 1 if cancelled else 0
+    row[M_CLIENT_ERRORS] = 1 if 400 <= status < 500 and not (denied or auth_failed or cancelled) else 0
+    row[M_SERVER_ERRORS] = 1 if status >= 500 and not denied else 0
+    row[M_DURATION] = max(numbers[N_DURATION, i], 0)
+    row[M_BYTES] = max(numbers[N_BYTES, i], 0)
+    row[M_TOKENS_IN] = max(numbers[N_TOKENS_IN, i], 0)
+    row[M_TOKENS_OUT] = max(numbers[N_TOKENS_OUT, i], 0)
+    row[M_TOKENS_CACHED] = max(numbers[N_TOKENS_CACHED, i], 0)
+    row[M_MAX_TOKENS] = max(numbers[N_MAX_TOKENS, i], 0)
+    row[M_COST] = max(numbers[N_COST, i], 0)
+    row[M_EVIDENCE] = 0
+    row[M_REGISTRATIONS] = 1 if flags & F_REGISTRATION else 0
 
-    Args:
-        numbers: i64[NUMBERS, capacity].
-        clock: i64[3], the source partition's, advanced.
-        tick: i64[n] out, Unix seconds; ``UNKNOWN_MS`` for a late event.
-        evidence: u8[n] out, bits of ADDRESS_EVIDENCE and KEY_EVIDENCE.
-        measures: i64[n, MEASURES] out.
-        totals: i64[2] out: least and greatest tick.
 
-    Returns:
-        How many events were late.
+@njit(cache=True, nogil=True)
+def evidence_kernel(flags: Any, status: Any, asset: Any, is_api: Any) -> Any:
+    """Against whom the event may be held: bits of ADDRESS_EVIDENCE and KEY_EVIDENCE.
+
+    Our own denials and static assets weigh nothing. In the ``api`` profile a successful authenticated request says
+    something about its key and account, and nothing about its address.
     """
-    late = 0
-    tick_min, tick_max = np.int64(2**62), np.int64(-(2**62))
-    for i in range(n):
-        time_ms = numbers[N_TIME, i]
-        if advance_clock_kernel(clock, time_ms, lateness_ms):
-            tick[i] = UNKNOWN
-            late += 1
-            continue
-        t = time_ms // 1000
-        tick[i] = t
-        tick_min = min(tick_min, t)
-        tick_max = max(tick_max, t)
-        status = numbers[N_STATUS, i]
-        flags = numbers[N_FLAGS, i]
-        denied = (flags & F_OWN_DENIAL) != 0
-        auth_failed = (flags & F_AUTH_FAILED) != 0
-        cancelled = (flags & F_CANCELLED) != 0
-        asset = is_asset_kernel(buffer, text_start[T_PATH, i], text_length[T_PATH, i])
-        row = measures[i]
-        row[M_REQUESTS] = 1
-        row[M_NON_ASSET] = 0 if asset else 1
-        row[M_AUTH_FAILURES] = 1 if auth_failed and not denied else 0
-        row[M_OWN_DENIALS] = 1 if denied else 0
-        row[M_CANCELLED] = 1 if cancelled else 0
-        row[M_CLIENT_ERRORS] = 1 if 400 <= status < 500 and not (denied or auth_failed or cancelled) else 0
-        row[M_SERVER_ERRORS] = 1 if status >= 500 and not denied else 0
-        row[M_DURATION] = max(numbers[N_DURATION, i], 0)
-        row[M_BYTES] = max(numbers[N_BYTES, i], 0)
-        row[M_TOKENS_IN] = max(numbers[N_TOKENS_IN, i], 0)
-        row[M_TOKENS_OUT] = max(numbers[N_TOKENS_OUT, i], 0)
-        row[M_TOKENS_CACHED] = max(numbers[N_TOKENS_CACHED, i], 0)
-        row[M_MAX_TOKENS] = max(numbers[N_MAX_TOKENS, i], 0)
-        row[M_COST] = max(numbers[N_COST, i], 0)
-        row[M_EVIDENCE] = 0
-        row[M_REGISTRATIONS] = 1 if flags & F_REGISTRATION else 0
-        bits = 0
-        if not (denied or asset):
-            bits = ADDRESS_EVIDENCE | KEY_EVIDENCE
-            authenticated = (flags & F_AUTHENTICATED) != 0 and not auth_failed
-            if is_api and authenticated and not 400 <= status < 500:
-                bits = KEY_EVIDENCE
-        evidence[i] = bits
-    totals[0] = tick_min
-    totals[1] = tick_max
-    return late
+    if asset or flags & F_OWN_DENIAL:
+        return 0
+    authenticated = (flags & F_AUTHENTICATED) != 0 and (flags & F_AUTH_FAILED) == 0
+    if is_api and authenticated and not 400 <= status < 500:
+        return KEY_EVIDENCE
+    return ADDRESS_EVIDENCE | KEY_EVIDENCE
 
 
 @njit(cache=True, nogil=True)
 def group_kernel(
     dimensions: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, n: Any,
-    tick: Any, evidence: Any, measures: Any, seed_0: Any, seed_1: Any, service_start: Any, service_length: Any,
-    index: Any, row_hash: Any, row_dimension: Any, row_a: Any, row_b: Any, row_tick: Any, row_measures: Any,
-    name_start: Any, name_length: Any, names: Any, scratch: Any,
+    is_api: Any, lateness_ms: Any, clock: Any, seeds: Any, service: Any, index: Any, row_hash: Any, row_dimension: Any,
+    row_a: Any, row_b: Any, row_tick: Any, row_measures: Any, name_start: Any, name_length: Any, names: Any, scratch: Any,
 ) -> Any:  # fmt: skip
     """Add the events of a batch into rows.
 
     Args:
         dimensions: i64[d], the dimensions that are counted.
-        index: i32[power of two >= 2 * n * d], cleared to -1.
+        numbers: i64[NUMBERS, capacity].
+        clock: i64[CLOCK_WORDS], the source partition's, advanced.
+        seeds: u64[2].
+        service: u8[...], the service of events that name no host.
+        index: i32[power of two >= 2 * n * d], all -1; left so.
         row_*: out, one row per (tick, dimension, key), in order of first appearance.
         names: u8[...] out, the names of text keys; ``name_start`` and ``name_length`` are spans of it.
-        scratch: u8[>= 512] for the folded route.
+        scratch: u8[>= ROUTE_BYTES_MAX + 32] for the folded route.
 
     Returns:
-        (rows, bytes of names).
+        (rows, bytes of names, late events, least tick, greatest tick).
     """
-    mask = len(index) - 1
+    mask = U64(len(index) - 1)
     rows = 0
     names_at = 0
+    late = 0
+    tick_min, tick_max = np.int64(2**62), np.int64(-(2**62))
+    seed_0, seed_1 = seeds[0], seeds[1]
+    measures = np.zeros(16, np.int64)
     zero = U64(0)
-    for d in range(len(dimensions)):
-        dimension = dimensions[d]
-        text = TEXT_OF_DIMENSION[dimension]
-        address_like = dimension == D_IP or dimension == D_NET or dimension == D_ASN or dimension == D_COUNTRY
-        wanted = ADDRESS_EVIDENCE if address_like or dimension == D_USER_AGENT or dimension == D_FINGERPRINT else KEY_EVIDENCE
-        names_a_party = dimension == D_API_KEY or dimension == D_ACCOUNT or dimension == D_EMAIL_DOMAIN
-        for i in range(n):
-            if tick[i] == UNKNOWN:
-                continue
-            flags = numbers[N_FLAGS, i]
-            a = zero
-            b = zero
+    service_a, service_b = hash_bytes_kernel(seed_0, seed_1, service, np.int64(0), np.int64(len(service)))
+    for i in range(n):
+        time_ms = numbers[N_TIME, i]
+        if advance_clock_kernel(clock, time_ms, lateness_ms):
+            late += 1
+            continue
+        t = time_ms // 1000
+        tick_min = min(tick_min, t)
+        tick_max = max(tick_max, t)
+        flags = numbers[N_FLAGS, i]
+        asset = is_asset_kernel(buffer, np.int64(text_start[T_PATH, i]), np.int64(text_length[T_PATH, i]))
+        measure_kernel(numbers, i, asset, measures)
+        evidence = evidence_kernel(flags, numbers[N_STATUS, i], asset, is_api)
+        for d in range(len(dimensions)):
+            dimension = dimensions[d]
             source = buffer
             start = np.int64(0)
             length = np.int64(0)
+            wanted = ADDRESS_EVIDENCE
             if dimension == D_IP or dimension == D_NET:
                 if flags & F_HAS_IP == 0:
                     continue
@@ -203,37 +190,43 @@ def group_kernel(
             elif dimension == D_ASN:
                 if numbers[N_ASN, i] < 0:
                     continue
-                a = U64(numbers[N_ASN, i])
+                a, b = U64(numbers[N_ASN, i]), zero
+            elif dimension == D_ROUTE:
+                if text_length[T_PATH, i] == 0:
+                    continue
+                wanted = KEY_EVIDENCE
+                source = scratch
+                length = fold_route_kernel(
+                    buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]),
+                    np.int64(text_start[T_PATH, i]), np.int64(text_length[T_PATH, i]), scratch,
+                )  # fmt: skip
+                a, b = hash_bytes_kernel(seed_0, seed_1, scratch, np.int64(0), length)
             else:
-                if names_a_party and flags & F_AUTH_FAILED:
-                    continue  # a failed authentication is no state for whom it names
-                if dimension == D_ROUTE:
-                    if text_length[T_PATH, i] == 0:
-                        continue
-                    length = fold_route_kernel(
-                        buffer, text_start[T_METHOD, i], text_length[T_METHOD, i], text_start[T_PATH, i],
-                        text_length[T_PATH, i], scratch,
-                    )  # fmt: skip
-                    source = scratch
+                if dimension == D_API_KEY or dimension == D_ACCOUNT or dimension == D_EMAIL_DOMAIN:
+                    if flags & F_AUTH_FAILED:
+                        continue  # a failed authentication is no state for whom it names
+                    wanted = KEY_EVIDENCE
+                elif dimension == D_SERVICE:
+                    wanted = KEY_EVIDENCE
+                text = TEXT_OF_DIMENSION[dimension]
+                start = np.int64(text_start[text, i])
+                length = np.int64(text_length[text, i])
+                if length > 0:
+                    a, b = hash_bytes_kernel(seed_0, seed_1, buffer, start, length)
+                elif dimension == D_SERVICE:
+                    source, length = service, np.int64(len(service))
+                    a, b = service_a, service_b
                 else:
-                    start = np.int64(text_start[text, i])
-                    length = np.int64(text_length[text, i])
-                    if length == 0:
-                        if dimension != D_SERVICE:
-                            continue
-                        start, length = service_start, service_length
-                a, b = hash_bytes_kernel(seed_0, seed_1, source, start, length)
+                    continue
             h = hash_words_kernel(seed_0, seed_1, a, b, U64(dimension))
-            t = tick[i]
-            slot = np.int64((h ^ (U64(t) * U64(0x9E3779B97F4A7C15))) & U64(mask))
-            row = -1
-            while True:
+            slot = (h ^ (U64(t) * U64(0x9E3779B97F4A7C15))) & mask
+            row = index[slot]
+            while row >= 0:
+                if row_hash[row] == h and row_tick[row] == t and row_a[row] == a and row_b[row] == b:
+                    if row_dimension[row] == dimension:
+                        break
+                slot = (slot + U64(1)) & mask
                 row = index[slot]
-                if row < 0:
-                    break
-                if row_a[row] == a and row_b[row] == b and row_tick[row] == t and row_dimension[row] == dimension:
-                    break
-                slot = (slot + 1) & mask
             if row < 0:
                 row = rows
                 rows += 1
@@ -244,41 +237,65 @@ def group_kernel(
                 row_b[row] = b
                 row_tick[row] = t
                 name_start[row] = names_at
-                kept = min(length, NAME_LENGTH)
+                kept = length if length < NAME_LENGTH else NAME_LENGTH
                 name_length[row] = kept
                 for k in range(kept):
                     names[names_at + k] = source[start + k]
                 names_at += kept
                 for m in range(16):
-                    row_measures[row, m] = measures[i, m]
+                    row_measures[row, m] = measures[m]
             else:
                 for m in range(16):
-                    row_measures[row, m] += measures[i, m]
-            if evidence[i] & wanted:
+                    row_measures[row, m] += measures[m]
+            if evidence & wanted:
                 row_measures[row, M_EVIDENCE] += 1
-    return rows, names_at
+    clear_index_kernel(index, mask, row_hash, row_tick, rows)
+    return rows, names_at, late, tick_min, tick_max
 
 
 @njit(cache=True, nogil=True)
-def partition_kernel(row_hash: Any, rows: Any, kept: Any, partitions: Any, order: Any, partition_start: Any) -> None:
-    """Order the kept rows by judge partition (stable counting sort).
+def clear_index_kernel(index: Any, mask: Any, row_hash: Any, row_tick: Any, rows: Any) -> None:
+    """Empty the index again: all of it, or only where rows were put when those are few."""
+    if rows * 8 > len(index):
+        index[:] = -1
+        return
+    for r in range(rows):
+        slot = (row_hash[r] ^ (U64(row_tick[r]) * U64(0x9E3779B97F4A7C15))) & mask
+        while index[slot] >= 0:
+            index[slot] = -1
+            slot = (slot + U64(1)) & mask
+
+
+@njit(cache=True, nogil=True)
+def order_kernel(row_hash: Any, row_tick: Any, rows: Any, by_tick: Any, partitions: Any, order: Any, starts: Any) -> None:
+    """Order rows by judge partition, keeping the order of ``by_tick`` within one (stable counting sort).
 
     Args:
-        kept: bool[rows].
-        order: i64[kept rows] out.
-        partition_start: i64[partitions + 1] out.
+        by_tick: i64[kept]: indices of the rows that are kept, by tick; empty: all rows, which are in tick order already.
+        order: i64[kept] out.
+        starts: i64[partitions + 1] out.
     """
     for p in range(partitions + 1):
-        partition_start[p] = 0
+        starts[p] = 0
     many = U64(partitions)
-    for r in range(rows):
-        if kept[r]:
-            partition_start[np.int64((row_hash[r] >> U64(32)) % many) + 1] += 1
+    count = len(by_tick) if len(by_tick) > 0 else rows
+    for k in range(count):
+        r = by_tick[k] if len(by_tick) > 0 else k
+        starts[np.int64((row_hash[r] >> U64(32)) % many) + 1] += 1
     for p in range(partitions):
-        partition_start[p + 1] += partition_start[p]
-    cursor = partition_start[:partitions].copy()
-    for r in range(rows):
-        if kept[r]:
-            p = np.int64((row_hash[r] >> U64(32)) % many)
-            order[cursor[p]] = r
-            cursor[p] += 1
+        starts[p + 1] += starts[p]
+    cursor = starts[:partitions].copy()
+    for k in range(count):
+        r = by_tick[k] if len(by_tick) > 0 else k
+        q = np.int64((row_hash[r] >> U64(32)) % many)
+        order[cursor[q]] = r
+        cursor[q] += 1
+
+
+@njit(cache=True, nogil=True)
+def is_ordered_kernel(row_tick: Any, rows: Any) -> Any:
+    """True when ticks never go down from row to row."""
+    for r in range(1, rows):
+        if row_tick[r] < row_tick[r - 1]:
+            return False
+    return True
