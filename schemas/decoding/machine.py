@@ -97,6 +97,11 @@ def _is_structure(builder: Any, vector: Any) -> Any:
     return builder.or_(brackets, _equal(builder, vector, QUOTE))
 
 
+def _is_newline(builder: Any, vector: Any) -> Any:
+    return _equal(builder, vector, NEWLINE)
+
+
+_newline_mask = _mask_intrinsic(_is_newline)
 _quote_mask = _mask_intrinsic(_is_quote)
 _line_end_mask = _mask_intrinsic(_is_line_end)
 _space_mask = _mask_intrinsic(_is_space)
@@ -201,6 +206,7 @@ find_raw_quote = _search(_raw_quote_mask)
 """The next quote."""
 find_line_end = _search(_line_end_mask)
 """The next newline or NUL."""
+find_newline = _search(_newline_mask)
 find_space = _search(_space_mask)
 find_zero = _search(_zero_mask)
 find_token_end = _search(_token_end_mask)
