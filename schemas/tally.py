@@ -17,6 +17,11 @@ from schemas.errors import StateError
 from schemas.fields import MEASURES
 
 TALLY_SCHEMA = 1
+UNKNOWN_MS = -(2**62)
+"""A newest time that is not known yet."""
+SILENT_MS = UNKNOWN_MS + 1
+"""The newest time of a live source that has never said anything: it holds nobody back."""
+TICK_MAX = 2**62
 NAME_BYTES_MAX = 96
 """Names of keys are cut to this many bytes: they are for people, identity is the 128-bit key."""
 
@@ -38,6 +43,8 @@ class Tally:
     tick_max: int
     truncated: int
     """Rows that the bound on a flush left out."""
+    hash: npt.NDArray[np.uint64]
+    """The keyed hash of (dimension, key); not on the wire, the judge computes it again."""
     dimension: npt.NDArray[np.uint8]
     key_a: npt.NDArray[np.uint64]
     key_b: npt.NDArray[np.uint64]
@@ -47,17 +54,43 @@ class Tally:
     name_start: npt.NDArray[np.int32]
     name_length: npt.NDArray[np.int32]
     names: npt.NDArray[np.uint8]
+    order: npt.NDArray[np.int64]
+    """Indices of the rows by judge partition, and by tick within one."""
     partition_start: npt.NDArray[np.int64]
-    """i64[J + 1]: partition p has the rows ``partition_start[p]:partition_start[p + 1]``."""
+    """i64[J + 1]: partition p has the rows ``order[partition_start[p]:partition_start[p + 1]]``."""
 
     @property
     def rows(self) -> int:
         """How many rows the tally holds."""
-        return len(self.tick)
+        return len(self.order)
+
+    def take(self, chosen: npt.NDArray[np.int64]) -> Tally:
+        """A tally of its own with only the rows ``chosen``, in that order and in one partition."""
+        lengths = self.name_length[chosen]
+        starts = np.zeros(len(chosen), np.int32)
+        np.cumsum(lengths[:-1], out=starts[1:])
+        total = int(lengths.sum())
+        # Byte k of the new names comes from where its row's name began, by as much as k is into that name.
+        from_byte = np.repeat(self.name_start[chosen] - starts, lengths) + np.arange(total)
+        tick = self.tick[chosen]
+        return Tally(
+            self.source, self.start, self.end, self.newest_ms, int(tick.min(initial=TICK_MAX)),
+            int(tick.max(initial=-TICK_MAX)), self.truncated, self.hash[chosen], self.dimension[chosen],
+            self.key_a[chosen], self.key_b[chosen], tick, self.measures[chosen], starts, lengths, self.names[from_byte],
+            np.arange(len(chosen)), np.array([0, len(chosen)], np.int64),
+        )  # fmt: skip
 
 
-UNKNOWN_MS = -(2**62)
-"""A newest time that is not known yet."""
+def empty_tally(source: str, start: int, end: int, newest_ms: int, partitions: int) -> Tally:
+    """A tally without rows: it moves a source partition's offset and its newest time."""
+    none = np.zeros(0, np.int64)
+    return Tally(
+        source, start, end, newest_ms, TICK_MAX, -TICK_MAX, 0, none.astype(np.uint64), none.astype(np.uint8),
+        none.astype(np.uint64), none.astype(np.uint64), none, np.zeros((0, MEASURES), np.int64), none.astype(np.int32),
+        none.astype(np.int32), none.astype(np.uint8), none, np.zeros(partitions + 1, np.int64),
+    )  # fmt: skip
+
+
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True):
@@ -91,8 +124,7 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
     """The part of a tally that one judge partition gets, as bytes: little-endian columns in their narrowest type, columns
     of zeros left out, a CRC-32 in front."""
     low, high = int(tally.partition_start[partition]), int(tally.partition_start[partition + 1])
-    part = slice(low, high)
-    base = tally.tick_min
+    part = tally.order[low:high]
     columns: list[tuple[int, str]] = []
     blocks: list[bytes] = []
     for index in range(MEASURES):
@@ -118,7 +150,7 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
             tally.dimension[part].tobytes(),
             tally.key_a[part].astype("<u8").tobytes(),
             tally.key_b[part].astype("<u8").tobytes(),
-            (tally.tick[part] - base).astype("<i4").tobytes(),
+            (tally.tick[part] - tally.tick_min).astype("<i4").tobytes(),
             lengths.astype("<u1").tobytes(),
             *blocks,
             names,
@@ -128,7 +160,7 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
 
 
 def decode_tally(data: bytes) -> Tally:
-    """Read what `encode_tally` wrote; the result has one partition with all rows.
+    """Read what `encode_tally` wrote; the result has one partition with all rows, and hashes still to be computed.
 
     Raises:
         StateError: the bytes are damaged, cut, or of another schema.
@@ -166,8 +198,9 @@ def decode_tally(data: bytes) -> Tally:
     except ValueError as error:
         raise StateError(f"expected a whole tally of {rows} rows, got {len(data)} bytes: {error}") from None
     starts = np.zeros(rows, np.int32)
-    np.cumsum(lengths[:-1], out=starts[1:]) if rows > 1 else None
+    np.cumsum(lengths[:-1], out=starts[1:])
     return Tally(
         head.source, head.start, head.end, head.newest_ms, head.tick_min, head.tick_max, head.truncated,
-        dimension, key_a, key_b, tick, measures, starts, lengths, names, np.array([0, rows], np.int64),
+        np.zeros(rows, np.uint64), dimension, key_a, key_b, tick, measures, starts, lengths, names,
+        np.arange(rows), np.array([0, rows], np.int64),
     )  # fmt: skip

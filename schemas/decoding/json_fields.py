@@ -108,19 +108,19 @@ _ZERO = np.uint64(0)
 LOWER, UPPER = np.int64(0), np.int64(1)
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def _has(seen: Any, slot: Any) -> Any:
     return (seen >> slot) & 1 == 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def is_true_kernel(buffer: Any, start: Any) -> Any:
     """Does a value begin as ``true``, ``1`` or ``yes`` do?"""
     byte = byte_at(buffer, start)
     return byte == 49 or byte | 0x20 == 116 or byte | 0x20 == 121
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def is_registration_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Is the value one of the words for a registration?"""
     length = end - start
@@ -138,7 +138,7 @@ def is_registration_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def envoy_flags_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Flags of Envoy's ``response_flags``: DC (the client went away) and RL (our own rate limit), in a list of commas."""
     flags = np.int64(0)
@@ -157,7 +157,7 @@ def envoy_flags_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return flags
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _word_flags_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """The flags that slots name in words."""
     flags = np.int64(0)
@@ -176,12 +176,12 @@ def _word_flags_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return flags
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def _unit(info: Any) -> Any:
     return (info >> UNIT_SHIFT) - UNIT_BIAS
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _duration_kernel(buffer: Any, state: Any) -> Any:
     """Milliseconds, or `MISSING` for what is no duration. A trailing ``s`` is read (``"0.012s"``)."""
     start, end = state[SLOT_START + S_DURATION], state[SLOT_END + S_DURATION]
@@ -196,7 +196,7 @@ def _duration_kernel(buffer: Any, state: Any) -> Any:
     return value if 0 <= value <= DURATION_MS_MAX else np.int64(MISSING)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _moment_kernel(buffer: Any, state: Any, seen: Any, duration_ms: Any, given_ms: Any) -> Any:
     """(completion in Unix ms, duration): the time of completion, else the start plus the duration, else the envelope's."""
     if _has(seen, S_TIME):
@@ -216,7 +216,7 @@ def _moment_kernel(buffer: Any, state: Any, seen: Any, duration_ms: Any, given_m
     return given_ms, duration_ms
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _status_kernel(buffer: Any, state: Any) -> Any:
     """(status or `MISSING`, reason). 0 is what Envoy and nginx write when no answer was sent, so it is missing."""
     start, end = state[SLOT_START + S_STATUS], state[SLOT_END + S_STATUS]
@@ -234,7 +234,7 @@ def _status_kernel(buffer: Any, state: Any) -> Any:
     return np.int64(MISSING), BAD_STATUS
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _measure_kernel(buffer: Any, state: Any, slot: Any) -> Any:
     """An integer of a slot in its unit, or `MISSING` for what is none; an AS number may be written ``AS64500``."""
     start, end = state[SLOT_START + slot], state[SLOT_END + slot]
@@ -246,7 +246,7 @@ def _measure_kernel(buffer: Any, state: Any, slot: Any) -> Any:
     return value
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _address_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """(ok, high, low, source, reason) of the event's address.
 
@@ -279,7 +279,7 @@ def _address_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return False, _ZERO, _ZERO, SOURCE_NONE, OK
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _lower_kernel(buffer: Any, start: Any, end: Any, state: Any, case: Any) -> Any:
     """(start, end, reason): the text in lower case (or in upper), copied into the arena only when it is not already."""
     first, last = (97, 122) if case == UPPER else (65, 90)
@@ -298,7 +298,7 @@ def _lower_kernel(buffer: Any, start: Any, end: Any, state: Any, case: Any) -> A
     return out, state[ARENA], OK
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _email_domain_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """(start, end, reason) of the mail domain in lower case; nothing before the @ is kept."""
     slot = S_EMAIL_DOMAIN if _has(seen, S_EMAIL_DOMAIN) else S_EMAIL
@@ -313,7 +313,7 @@ def _email_domain_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return _lower_kernel(buffer, at, end, state, LOWER)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _begins_kernel(buffer: Any, start: Any, end: Any, words: Any) -> Any:
     """Does the value begin with these bytes, letters in either case?"""
     if end - start < len(words):
@@ -331,7 +331,7 @@ _OURS = np.frombuffer(b"fp:", np.uint8)
 _REDACTED = np.frombuffer(b"redacted", np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _key_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """(start, end, reason) of the key's fingerprint: the gateway's own, else one of ours in the arena.
 
@@ -364,7 +364,7 @@ def _key_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return out, state[ARENA], OK
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def undo_escapes_kernel(buffer: Any, state: Any, escaped: Any) -> Any:
     """Replace the values that have escapes (bits of slots) by their text in the arena; the reason why not, or OK."""
     slot = 0
@@ -382,7 +382,7 @@ def undo_escapes_kernel(buffer: Any, state: Any, escaped: Any) -> Any:
     return OK
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def _put_slot(state: Any, seen: Any, slot: Any, column: Any, row: Any, spans: Any, buffer: Any) -> Any:
     """Write the text of a slot; true, false and objects are no text."""
     if not _has(seen, slot):
@@ -393,7 +393,7 @@ def _put_slot(state: Any, seen: Any, slot: Any, column: Any, row: Any, spans: An
     return put_text(spans, row, column, start, end)
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def _put_target(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -> Any:
     """Write method, path and host; the mask of what was there."""
     mask = _put_slot(state, seen, S_METHOD, T_METHOD, row, spans, buffer)
@@ -419,7 +419,7 @@ def _put_target(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -> Any
     return mask
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _put_rare_kernel(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -> Any:
     """Write the texts that few records have; (mask, reason)."""
     mask = _put_slot(state, seen, S_FINGERPRINT, T_FINGERPRINT, row, spans, buffer)
@@ -439,7 +439,7 @@ def _put_rare_kernel(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -
     return mask, OK
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def finish_event_kernel(
     buffer: Any, seen: Any, escaped: Any, row: Any, given_ms: Any, bound_ms: Any, state: Any, cells: Any, spans: Any
 ) -> Any:

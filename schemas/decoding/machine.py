@@ -151,7 +151,7 @@ def _trailing_zeros(typing_context: Any, word: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def byte_at(buffer: Any, at: Any) -> Any:
     """i64: the byte at ``at``, without a check."""
     if CHECKED:
@@ -159,7 +159,7 @@ def byte_at(buffer: Any, at: Any) -> Any:
     return _load_u8(buffer, at)
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def word_at(buffer: Any, at: Any) -> Any:
     """u64: the eight bytes from ``at``, the first one lowest."""
     if CHECKED:
@@ -167,13 +167,13 @@ def word_at(buffer: Any, at: Any) -> Any:
     return _load_u64(buffer, at)
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _touch(buffer: Any, at: Any, width: Any) -> None:
     if at < 0 or at + width > len(buffer):
         raise IndexError("a load past the buffer")
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def equals_masked(buffer: Any, at: Any, keys: Any, key: Any) -> Any:
     """Do the 32 bytes from ``at``, under the mask at ``keys[key + 32:key + 64]``, equal ``keys[key:key + 32]``?"""
     if CHECKED:
@@ -185,7 +185,7 @@ def equals_masked(buffer: Any, at: Any, keys: Any, key: Any) -> Any:
 def _search(mask_of: Any) -> Any:
     """A search (buffer, at, end) -> position of the first byte that passes, or ``end``."""
 
-    @njit(forceinline=True, nogil=True)
+    @njit(forceinline=True, nogil=True, _nrt=False)
     def search(buffer: Any, at: Any, end: Any) -> Any:
         while at < end:
             if CHECKED:

@@ -22,7 +22,7 @@ _EXPONENT_MAX = 9999
 POWERS = np.array([10**power for power in range(19)], np.int64)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def parse_decimal_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(ok, mantissa, exponent, negative) of ``[+-]digits[.digits][e[+-]digits]`` in ``buffer[start:end]`` (u8[]).
 
@@ -75,7 +75,7 @@ def parse_decimal_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return True, mantissa, exponent, negative
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def scale_kernel(mantissa: Any, exponent: Any, shift: Any, limit: Any) -> Any:
     """``floor(mantissa * 10 ** (exponent + shift))`` as i64, or `HUGE` when that is more than ``limit`` (at most 2**63 - 1)."""
     power = exponent + shift
@@ -91,7 +91,7 @@ def scale_kernel(mantissa: Any, exponent: Any, shift: Any, limit: Any) -> Any:
     return value if value <= limit else np.int64(HUGE)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def parse_number_kernel(buffer: Any, start: Any, end: Any, shift: Any) -> Any:
     """i64 value of ``buffer[start:end]`` times ``10 ** shift``, cut; else `BAD`, `NEGATIVE` or `HUGE` (over `NUMBER_MAX`)."""
     length = end - start

@@ -22,7 +22,7 @@ SOURCE_SHIFT, REPLACED_SHIFT = 40, 48
 """In a row's mask: where the address came from, and whether its time was replaced."""
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def put_number(cells: Any, row: Any, column: Any, value: Any) -> Any:
     """Write an integer cell unless it is missing; the column's bit, or 0."""
     if value < 0:
@@ -31,7 +31,7 @@ def put_number(cells: Any, row: Any, column: Any, value: Any) -> Any:
     return np.int64(1) << column
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def put_text(spans: Any, row: Any, column: Any, start: Any, end: Any) -> Any:
     """Write a text cell unless it is missing; the column's bit, or 0."""
     if end <= start:
@@ -41,7 +41,7 @@ def put_text(spans: Any, row: Any, column: Any, start: Any, end: Any) -> Any:
     return np.int64(1) << (TEXT_BIT + column)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def unescape_value_kernel(buffer: Any, start: Any, end: Any, state: Any, kind: Any) -> Any:
     """Undo the escapes of a value in the arena; (start, end, reason) of the text there."""
     out = state[ARENA]
@@ -54,7 +54,7 @@ def unescape_value_kernel(buffer: Any, start: Any, end: Any, state: Any, kind: A
     return out, after, OK
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def status_flags(status: Any) -> Any:
     """The flags that a status alone sets; a missing one sets none."""
     if status < 401:
@@ -66,7 +66,7 @@ def status_flags(status: Any) -> Any:
     return np.int64(F_CANCELLED if status == 499 else 0)
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def bounded_time(time_ms: Any, bound_ms: Any, state: Any) -> Any:
     """(time, was it replaced): a time too far ahead of the record's becomes the record's. A bound of 0 is none."""
     if bound_ms > 0 and time_ms > bound_ms + state[AHEAD_MS]:
@@ -74,7 +74,7 @@ def bounded_time(time_ms: Any, bound_ms: Any, state: Any) -> Any:
     return time_ms, False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def path_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(path start, host start, host end) of a request target; for ``http://host/path`` the path begins after the host.
 
@@ -99,7 +99,7 @@ def path_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return slash, host, slash
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def split_request(buffer: Any, start: Any, end: Any) -> Any:
     """(method end, path start, path end) of ``METHOD target[ HTTP/x]`` from ``start``.
 
@@ -121,7 +121,7 @@ def split_request(buffer: Any, start: Any, end: Any) -> Any:
     return space, space + 1, max(stop, space + 1)
 
 
-@njit(forceinline=True, nogil=True)
+@njit(forceinline=True, nogil=True, _nrt=False)
 def without_port(buffer: Any, start: Any, end: Any) -> Any:
     """The end of a host without its ``:port``."""
     at = end
