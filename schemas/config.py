@@ -140,8 +140,6 @@ class Engine(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     judge_partitions: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
     chunk_events: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 20_000
     """Events in one flush of observe."""
-    flush_rows_max: Annotated[int, msgspec.Meta(ge=100, le=10_000_000)] = 20_000
-    """Rows that one flush ships, heaviest first; what is left goes into the roll-ups of the service."""
     keys_max: Annotated[int, msgspec.Meta(ge=1024, le=1 << 26)] = 1 << 19
     """Keys the judges hold together, over all dimensions."""
     rows_max: Annotated[int, msgspec.Meta(ge=1024, le=1 << 28)] = 1 << 20

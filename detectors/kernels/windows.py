@@ -1,4 +1,4 @@
-"""Sliding windows over keys, of fixed capacity: the table, the log of rows and the clock that a judge partition owns.
+"""Sliding windows over keys, of fixed capacity: the table, the log of rows and the clock that each judge partition owns.
 
 The log is the truth: one row per key and tick with its measures. A key's running sums per window are a cache of it, moved
 on as ticks close. Every row is touched when it arrives, when its tick closes and once per window that it leaves, so the
@@ -32,7 +32,7 @@ FREE, DEAD = -1, -2
 """Values of ``row_slot``: on the free list, and in a tick's chain while its key is gone."""
 NEVER = -(2**62)
 
-CLOSED, FREE_HEAD, ROWS_USED, KEYS_USED, AGED_OUT, AGED_TICK, STRAGGLERS, SCALARS = range(8)
+CLOSED, FREE_HEAD, ROWS_USED, KEYS_USED, AGED_OUT, AGED_TICK, STRAGGLERS, MUTED, SCALARS = range(9)
 D_SERVICE = int(Dimension.SERVICE)
 
 
@@ -53,7 +53,8 @@ class Rules(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """The state of one judge partition."""
+    """The state of the judge partitions. Every array has them as its first axis, left out in these comments: the kernels
+    below take one partition's part (`part_kernel`), those whose names begin with ``all_`` take the whole."""
 
     tag: npt.NDArray[np.uint32]  # u32[C + PROBES + 1]
     key_hash: npt.NDArray[np.uint64]  # u64[C + PROBES]
@@ -63,7 +64,7 @@ class Windows(NamedTuple):
     weight: I64Array  # requests in the log
     newest: npt.NDArray[np.int32]  # its newest row
     row_count: npt.NDArray[np.int32]
-    sums: I64Array  # i64[C + PROBES, S]: over closed ticks
+    sums: I64Array  # i64[C + PROBES, S + 1]: over closed ticks; the last counts the key's closed rows
     fired: I64Array  # i64[C + PROBES, R]: the cell in which a rule last fired
     fired_early: I64Array
     names: npt.NDArray[np.uint8]  # u8[C + PROBES, NAME_BYTES_MAX]
@@ -75,13 +76,14 @@ class Windows(NamedTuple):
     row_values: I64Array  # i64[N, M]
     heads: npt.NDArray[np.int32]  # i32[D, T]: the chain of a dimension and tick
     counts: npt.NDArray[np.int32]  # i32[D, T]: its length, rows of dead keys included
-    keys_of: I64Array  # i64[D]: keys in the table
+    active: I64Array  # i64[D]: keys with a closed row
     scalars: I64Array  # i64[SCALARS]
 
 
 class Crossings(NamedTuple):
-    """What closed ticks had over a limit, in order; the caller owns the arrays."""
+    """What ticks had over a limit; the caller owns the arrays."""
 
+    partition: I64Array
     dimension: I64Array
     key_a: npt.NDArray[np.uint64]
     key_b: npt.NDArray[np.uint64]
@@ -89,16 +91,17 @@ class Crossings(NamedTuple):
     tick: I64Array
     observed: I64Array
     requests: I64Array  # of the key in the tick
+    active: I64Array  # keys of its dimension with a closed row, in its partition, once the tick is closed
     name_length: I64Array
     names: npt.NDArray[np.uint8]  # u8[n, NAME_BYTES_MAX]
 
 
-def allocate_windows(rules: Rules, *, keys: int, rows: int, ticks: int) -> Windows:
+def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, ticks: int) -> Windows:
     """Empty windows.
 
     Args:
-        keys: capacity of the table, a power of two.
-        rows: capacity of the log.
+        keys: capacity of each partition's table, a power of two.
+        rows: capacity of each partition's log.
         ticks: capacity of the ring of ticks, a power of two, at least the longest window and the horizon together.
     """
     slots = keys + PROBES
@@ -106,30 +109,30 @@ def allocate_windows(rules: Rules, *, keys: int, rows: int, ticks: int) -> Windo
     dimensions, many_rules = rules.rule_column.shape
     free = np.arange(1, rows + 1, dtype=np.int32)
     free[-1] = NO_ROW
-    scalars = np.zeros(SCALARS, np.int64)
-    scalars[CLOSED] = scalars[AGED_TICK] = NEVER
+    scalars = np.zeros((partitions, SCALARS), np.int64)
+    scalars[:, [CLOSED, AGED_TICK, MUTED]] = NEVER
     return Windows(
-        tag=np.zeros(slots + 1, np.uint32),
-        key_hash=np.zeros(slots, np.uint64),
-        key_a=np.zeros(slots, np.uint64),
-        key_b=np.zeros(slots, np.uint64),
-        key_dimension=np.zeros(slots, np.uint8),
-        weight=np.zeros(slots, np.int64),
-        newest=np.full(slots, NO_ROW, np.int32),
-        row_count=np.zeros(slots, np.int32),
-        sums=np.zeros((slots, specs), np.int64),
-        fired=np.full((slots, many_rules), NEVER, np.int64),
-        fired_early=np.full((slots, many_rules), NEVER, np.int64),
-        names=np.zeros((slots, NAME_BYTES_MAX), np.uint8),
-        name_length=np.zeros(slots, np.uint8),
-        row_slot=np.full(rows, FREE, np.int32),
-        row_tick=np.full(rows, NEVER, np.int64),
-        row_next=free,
-        row_older=np.full(rows, NO_ROW, np.int32),
-        row_values=np.zeros((rows, len(rules.tracked)), np.int64),
-        heads=np.full((dimensions, ticks), NO_ROW, np.int32),
-        counts=np.zeros((dimensions, ticks), np.int32),
-        keys_of=np.zeros(dimensions, np.int64),
+        tag=np.zeros((partitions, slots + 1), np.uint32),
+        key_hash=np.zeros((partitions, slots), np.uint64),
+        key_a=np.zeros((partitions, slots), np.uint64),
+        key_b=np.zeros((partitions, slots), np.uint64),
+        key_dimension=np.zeros((partitions, slots), np.uint8),
+        weight=np.zeros((partitions, slots), np.int64),
+        newest=np.zeros((partitions, slots), np.int32),
+        row_count=np.zeros((partitions, slots), np.int32),
+        sums=np.zeros((partitions, slots, specs + 1), np.int64),
+        fired=np.zeros((partitions, slots, many_rules), np.int64),
+        fired_early=np.zeros((partitions, slots, many_rules), np.int64),
+        names=np.zeros((partitions, slots, NAME_BYTES_MAX), np.uint8),
+        name_length=np.zeros((partitions, slots), np.uint8),
+        row_slot=np.full((partitions, rows), FREE, np.int32),
+        row_tick=np.full((partitions, rows), NEVER, np.int64),
+        row_next=np.tile(free, (partitions, 1)),
+        row_older=np.full((partitions, rows), NO_ROW, np.int32),
+        row_values=np.zeros((partitions, rows, len(rules.tracked)), np.int64),
+        heads=np.full((partitions, dimensions, ticks), NO_ROW, np.int32),
+        counts=np.zeros((partitions, dimensions, ticks), np.int32),
+        active=np.zeros((partitions, dimensions), np.int64),
         scalars=scalars,
     )
 
@@ -137,6 +140,7 @@ def allocate_windows(rules: Rules, *, keys: int, rows: int, ticks: int) -> Windo
 def allocate_crossings(capacity: int) -> Crossings:
     """Room for ``capacity`` crossings."""
     return Crossings(
+        partition=np.zeros(capacity, np.int64),
         dimension=np.zeros(capacity, np.int64),
         key_a=np.zeros(capacity, np.uint64),
         key_b=np.zeros(capacity, np.uint64),
@@ -144,9 +148,20 @@ def allocate_crossings(capacity: int) -> Crossings:
         tick=np.zeros(capacity, np.int64),
         observed=np.zeros(capacity, np.int64),
         requests=np.zeros(capacity, np.int64),
+        active=np.zeros(capacity, np.int64),
         name_length=np.zeros(capacity, np.int64),
         names=np.zeros((capacity, NAME_BYTES_MAX), np.uint8),
     )
+
+
+@njit(cache=True, nogil=True)
+def part_kernel(w: Any, p: Any) -> Any:
+    """The windows of partition ``p`` (views)."""
+    return Windows(
+        w.tag[p], w.key_hash[p], w.key_a[p], w.key_b[p], w.key_dimension[p], w.weight[p], w.newest[p], w.row_count[p],
+        w.sums[p], w.fired[p], w.fired_early[p], w.names[p], w.name_length[p], w.row_slot[p], w.row_tick[p],
+        w.row_next[p], w.row_older[p], w.row_values[p], w.heads[p], w.counts[p], w.active[p], w.scalars[p],
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
@@ -179,7 +194,10 @@ def find_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any) -> Any:
 @njit(cache=True, nogil=True)
 def delete_key_kernel(w: Any, slot: Any) -> None:
     """Take a key without rows out of the table."""
-    w.keys_of[w.key_dimension[slot]] -= 1
+    closed_rows = w.sums.shape[1] - 1
+    if w.sums[slot, closed_rows] > 0:
+        w.sums[slot, closed_rows] = 0
+        w.active[w.key_dimension[slot]] -= 1
     w.scalars[KEYS_USED] -= 1
     w.row_count[slot] = 0
     w.newest[slot] = NO_ROW
@@ -238,7 +256,6 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
     w.name_length[chosen] = name_length
     for k in range(name_length):
         w.names[chosen, k] = names[name_start + k]
-    w.keys_of[dimension] += 1
     w.scalars[KEYS_USED] += 1
     return chosen
 
@@ -344,6 +361,7 @@ def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, obse
     out.tick[at] = tick
     out.observed[at] = observed
     out.requests[at] = requests
+    out.active[at] = w.active[w.key_dimension[slot]]
     length = np.int64(w.name_length[slot])
     out.name_length[at] = length
     for k in range(length):
@@ -364,7 +382,7 @@ def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: An
         while at_row >= 0 and w.row_tick[at_row] > since:
             observed += w.row_values[at_row, column]
             at_row = older_kernel(w, at_row)
-        if observed > rules.rule_limit[dimension, r]:
+        if observed > rules.rule_limit[dimension, r] and since >= w.scalars[MUTED]:
             w.fired_early[slot, r] = cell
             emit_kernel(w, out, at, slot, r, tick, observed, w.row_values[row, 0])
             at += 1
@@ -423,6 +441,7 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     """Let the windows that end at ``tick`` lose what lies before them; rows past the longest are freed."""
     mask = w.heads.shape[1] - 1
     span = rules.span[dimension]
+    closed_rows = w.sums.shape[1] - 1
     for s in range(rules.spec_count[dimension]):
         window = rules.spec_window[dimension, s]
         column = rules.spec_column[dimension, s]
@@ -440,6 +459,9 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
         if slot >= 0:
             w.weight[slot] -= w.row_values[row, 0]
             w.row_count[slot] -= 1
+            w.sums[slot, closed_rows] -= 1
+            if w.sums[slot, closed_rows] == 0:
+                w.active[dimension] -= 1
             if w.row_count[slot] == 0:
                 delete_key_kernel(w, slot)
         free_row_kernel(w, row)
@@ -450,7 +472,12 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
 
 @njit(cache=True, nogil=True)
 def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, out: Any, out_at: Any) -> Any:
-    """Add the rows of a tick to their keys' sums and compare them; returns the new count of crossings."""
+    """Add the rows of a tick to their keys' sums and compare them; returns the new count of crossings.
+
+    Without ``emit`` what crosses is remembered as decided, and not told.
+    """
+    first = out_at
+    closed_rows = w.sums.shape[1] - 1
     cell = tick // rules.renew_s[0]
     row = w.heads[dimension, tick & (w.heads.shape[1] - 1)]
     many_specs = rules.spec_count[dimension]
@@ -460,15 +487,22 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
         if slot >= 0:
             for s in range(many_specs):
                 w.sums[slot, s] += w.row_values[row, rules.spec_column[dimension, s]]
-            if emit:
-                for r in range(many_rules):
-                    spec = rules.rule_spec[dimension, r]
-                    observed = w.sums[slot, spec] if spec >= 0 else w.row_values[row, rules.rule_column[dimension, r]]
-                    if observed > rules.rule_limit[dimension, r] and w.fired[slot, r] != cell:
-                        w.fired[slot, r] = cell
+            if w.sums[slot, closed_rows] == 0:
+                w.active[dimension] += 1
+            w.sums[slot, closed_rows] += 1
+            for r in range(many_rules):
+                spec = rules.rule_spec[dimension, r]
+                observed = w.sums[slot, spec] if spec >= 0 else w.row_values[row, rules.rule_column[dimension, r]]
+                if observed > rules.rule_limit[dimension, r] and w.fired[slot, r] != cell:
+                    if tick - rules.rule_window[dimension, r] < w.scalars[MUTED]:
+                        continue
+                    w.fired[slot, r] = cell
+                    if emit:
                         emit_kernel(w, out, out_at, slot, r, tick, observed, w.row_values[row, 0])
                         out_at += 1
         row = w.row_next[row]
+    for k in range(first, out_at):
+        out.active[k] = w.active[dimension]
     return out_at
 
 
@@ -496,3 +530,56 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
                 out_at = judge_tick_kernel(w, rules, d, tick, emit, out, out_at)
         w.scalars[CLOSED] = tick
     return out_at, np.int64(0)
+
+
+@njit(cache=True, nogil=True)
+def all_insert_kernel(
+    w: Any, rules: Any, order: Any, cursors: Any, starts: Any, tick_limit: Any, early: Any, row_hash: Any,
+    row_dimension: Any, row_a: Any, row_b: Any, row_tick: Any, row_measures: Any, name_start: Any, name_length: Any,
+    names: Any, out: Any, out_at: Any,
+) -> Any:  # fmt: skip
+    """Take a tally into every partition; see `insert_kernel`.
+
+    Args:
+        cursors: i64[J]: the next row of each partition, advanced.
+        starts: i64[J + 1]: partition p has ``order[starts[p]:starts[p + 1]]``.
+
+    Returns:
+        (the count of crossings, whether ``out`` has room: else grow it and call again).
+    """
+    many_rules = w.fired.shape[2]
+    for p in range(len(cursors)):
+        if cursors[p] >= starts[p + 1]:
+            continue
+        before = out_at
+        cursors[p], out_at = insert_kernel(
+            part_kernel(w, p), rules, order, cursors[p], starts[p + 1], tick_limit, early, row_hash, row_dimension, row_a,
+            row_b, row_tick, row_measures, name_start, name_length, names, out, out_at,
+        )  # fmt: skip
+        for k in range(before, out_at):
+            out.partition[k] = p
+        if early and out_at + many_rules > len(out.rule):
+            return out_at, False
+    return out_at, True
+
+
+@njit(cache=True, nogil=True)
+def all_close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: Any) -> Any:
+    """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns."""
+    for p in range(len(w.tag)):
+        before = out_at
+        out_at, needed = close_kernel(part_kernel(w, p), rules, target, emit, out, out_at)
+        for k in range(before, out_at):
+            out.partition[k] = p
+        if needed > 0:
+            return out_at, needed
+    return out_at, np.int64(0)
+
+
+@njit(cache=True, nogil=True)
+def all_rows_kernel(w: Any) -> Any:
+    """How many rows all partitions hold."""
+    total = np.int64(0)
+    for p in range(len(w.tag)):
+        total += w.scalars[p, ROWS_USED]
+    return total

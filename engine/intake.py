@@ -1,0 +1,147 @@
+"""What a judge has accepted: segments of source partitions, their watermark, and where ticks lie in them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.tally import SILENT_MS, UNKNOWN_MS, Tally
+
+Segment = tuple[int, int, int, int]
+"""(from, to, least tick, greatest tick)"""
+
+
+@dataclass(slots=True)
+class SourceState:
+    """One source partition as the judge sees it."""
+
+    expected: int
+    newest_ms: int = UNKNOWN_MS
+    open: bool = True
+    left_behind: bool = False
+    segments: deque[Segment] = field(default_factory=deque)
+
+
+class Intake:
+    """Accepts the segment it expects next, drops what it has seen, counts a gap, and stops on an overlap."""
+
+    def __init__(self, lateness_ms: int) -> None:
+        self._lateness_ms = lateness_ms
+        self.sources: dict[str, SourceState] = {}
+        self.duplicates = 0
+        self.gaps = 0
+        self.left_behind = 0
+        self.tick_max: int | None = None
+        self._target: int | None = None
+
+    def open(self, name: str, start: int) -> None:
+        """A source partition begins, or begins again, at ``start``."""
+        state = self.sources.get(name)
+        if state is None:
+            self.sources[name] = SourceState(start)
+        else:
+            state.expected, state.open = start, True
+
+    def close(self, name: str) -> None:
+        """A source partition has ended and holds the watermark back no more."""
+        self.sources[name].open = False
+
+    def accept(self, tally: Tally) -> tuple[bool, bool]:
+        """(take the tally, there is a gap before it).
+
+        Raises:
+            RuntimeError: the segment overlaps what was accepted, which no correct observer sends.
+        """
+        state = self.sources[tally.source]
+        if tally.end <= state.expected and tally.end > tally.start:
+            self.duplicates += 1
+            return False, False
+        if tally.start < state.expected:
+            came = f"[{tally.start}, {tally.end})"
+            raise RuntimeError(f"expected the segment of {tally.source} that begins at {state.expected}, got {came}")
+        gap = tally.start > state.expected
+        self.gaps += gap
+        state.expected = tally.end
+        if tally.newest_ms > state.newest_ms:
+            state.newest_ms = tally.newest_ms
+        if tally.rows:
+            self._remember(state.segments, (tally.start, tally.end, tally.tick_min, tally.tick_max))
+            self.tick_max = tally.tick_max if self.tick_max is None else max(self.tick_max, tally.tick_max)
+        return True, gap
+
+    @staticmethod
+    def _remember(segments: deque[Segment], new: Segment) -> None:
+        if segments:
+            start, end, low, high = segments[-1]
+            if end == new[0] and (low, high) == (new[2], new[3]):
+                segments[-1] = (start, new[1], low, high)
+                return
+        segments.append(new)
+
+    def target(self) -> int | None:
+        """The last tick that no open source partition can add to; None while one of them has not said its time."""
+        newest = None
+        for state in self.sources.values():
+            if not state.open or state.left_behind or state.newest_ms == SILENT_MS:
+                continue
+            if state.newest_ms == UNKNOWN_MS:
+                return self._target
+            newest = state.newest_ms if newest is None else min(newest, state.newest_ms)
+        if newest is not None:
+            tick = (newest - self._lateness_ms) // 1000 - 1
+            self._target = tick if self._target is None else max(self._target, tick)
+        return self._target
+
+    def leave_slowest(self) -> bool:
+        """Let the slowest open source partition leave the minimum, because too much waits for it; False: none is left."""
+        waiting = [state for state in self.sources.values() if state.open and not state.left_behind]
+        if len(waiting) < 2:
+            return False
+        slowest = min(waiting, key=lambda state: state.newest_ms)
+        slowest.left_behind = True
+        self.left_behind += 1
+        return True
+
+    def finish(self) -> int | None:
+        """Close every source partition; the last tick of all."""
+        for state in self.sources.values():
+            state.open = False
+        if self.tick_max is not None:
+            self._target = self.tick_max if self._target is None else max(self._target, self.tick_max)
+        return self._target
+
+    def forget(self, before: int) -> None:
+        """Ticks below ``before`` are in no window any more."""
+        for state in self.sources.values():
+            while state.segments and state.segments[0][3] < before:
+                state.segments.popleft()
+
+    def offsets(self, start: int, end: int) -> dict[str, tuple[int, int]]:
+        """Per source partition the whole segments that touch ticks ``start <= t < end``, as one range."""
+        found: dict[str, tuple[int, int]] = {}
+        for name, state in self.sources.items():
+            touching = [segment for segment in state.segments if segment[2] < end and segment[3] >= start]
+            if touching:
+                found[name] = (touching[0][0], touching[-1][1])
+        return found
+
+    def save(self) -> dict[str, Any]:
+        """Plain data for `load`."""
+        return {
+            "sources": {
+                name: [state.expected, state.newest_ms, state.open, state.left_behind, list(state.segments)]
+                for name, state in self.sources.items()
+            },
+            "counts": [self.duplicates, self.gaps, self.left_behind],
+            "tick_max": self.tick_max,
+            "target": self._target,
+        }
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what `save` gave."""
+        for name, (expected, newest_ms, is_open, left_behind, segments) in data["sources"].items():
+            entries = deque((s[0], s[1], s[2], s[3]) for s in segments)
+            self.sources[name] = SourceState(expected, newest_ms, is_open, left_behind, entries)
+        self.duplicates, self.gaps, self.left_behind = data["counts"]
+        self.tick_max, self._target = data["tick_max"], data["target"]

@@ -1,0 +1,126 @@
+"""observe: columns in, tallies out. It holds no windows, only each source partition's clock and place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.kernels.grouping import (
+    CLOCK_CANDIDATE,
+    CLOCK_CONFIRMED,
+    CLOCK_NEWEST,
+    CLOCK_WORDS,
+    TEXT_OF_DIMENSION,
+    group_kernel,
+    is_ordered_kernel,
+    order_kernel,
+)
+from detectors.kernels.routes import ROUTE_BYTES_MAX
+from schemas.columns import I64, U64, Columns
+from schemas.config import Config
+from schemas.fields import MEASURES, Dimension
+from schemas.tally import NAME_BYTES_MAX, SILENT_MS, UNKNOWN_MS, Tally
+
+_ALL_ROWS = np.zeros(0, np.int64)
+
+
+class Rows:
+    """Room for the rows of one tally. The memory is only touched as far as rows come."""
+
+    def __init__(self, events: int, dimensions: tuple[Dimension, ...], partitions: int) -> None:
+        rows = events * len(dimensions)
+        named = sum(1 for d in dimensions if TEXT_OF_DIMENSION[d] >= 0 or d == Dimension.ROUTE)
+        self.hash = np.empty(rows, np.uint64)
+        self.dimension = np.empty(rows, np.uint8)
+        self.key_a = np.empty(rows, np.uint64)
+        self.key_b = np.empty(rows, np.uint64)
+        self.tick = np.empty(rows, np.int64)
+        self.measures = np.empty((rows, MEASURES), np.int64)
+        self.name_start = np.empty(rows, np.int32)
+        self.name_length = np.empty(rows, np.int32)
+        self.names = np.empty(events * named * NAME_BYTES_MAX + NAME_BYTES_MAX, np.uint8)
+        self.order = np.empty(rows, np.int64)
+        self.partition_start = np.zeros(partitions + 1, np.int64)
+
+
+class SourceClock:
+    """One source partition's event time: the newest confirmed, and how silence moves it on."""
+
+    def __init__(self, words: I64 | None = None) -> None:
+        if words is None:
+            words = np.zeros(CLOCK_WORDS, np.int64)
+            words[CLOCK_NEWEST] = UNKNOWN_MS
+        self.words = words
+        self._arrived_ms: int | None = None
+        self._advanced_ms = 0
+        self._seen = -1
+
+    @property
+    def newest_ms(self) -> int:
+        """The newest confirmed event time; `UNKNOWN_MS` before the first."""
+        return int(self.words[CLOCK_NEWEST])
+
+    def silence(self, now_ms: int, position: int) -> int | None:
+        """What the newest time is when nothing came since ``position``; None: no news.
+
+        Once a second of silence has passed, event time goes on with the clock. A source whose few records could not be
+        confirmed yet is taken at its word then; one that never said anything holds nobody back.
+        """
+        if self._arrived_ms is None or position != self._seen:
+            self._seen, self._arrived_ms, self._advanced_ms = position, now_ms, now_ms
+            return None
+        if now_ms - self._advanced_ms < 1000:
+            return None
+        passed, self._advanced_ms = now_ms - self._advanced_ms, now_ms
+        if self.words[CLOCK_NEWEST] == UNKNOWN_MS:
+            if self.words[CLOCK_CONFIRMED] == 0:
+                return SILENT_MS
+            self.words[CLOCK_NEWEST] = self.words[CLOCK_CANDIDATE]
+        self.words[CLOCK_CONFIRMED] = 0
+        self.words[CLOCK_NEWEST] += passed
+        return self.newest_ms
+
+
+class Observer:
+    """Groups columns into tallies by every dimension that some detector judges, and by service."""
+
+    def __init__(self, config: Config, dimensions: tuple[Dimension, ...], hash_seeds: U64, events_max: int) -> None:
+        self.dimensions = tuple(sorted({Dimension.SERVICE, *dimensions}))
+        self._events_max = events_max
+        self._dimensions: I64 = np.array(self.dimensions, np.int64)
+        self._partitions = config.engine.judge_partitions
+        self._is_api = config.profile == "api"
+        self._lateness_ms = config.time.lateness_s * 1000
+        self._seeds = hash_seeds
+        self._service = np.frombuffer(config.input.service.encode(), np.uint8).copy()
+        size = 1 << (2 * events_max * len(self.dimensions) - 1).bit_length()
+        self._index = np.full(size, -1, np.int32)
+        self._small_index = np.full(min(size, 1 << 12), -1, np.int32)
+        self._scratch = np.zeros(ROUTE_BYTES_MAX + 64, np.uint8)
+
+    def make_rows(self) -> Rows:
+        """Room for the largest tally."""
+        return Rows(self._events_max, self.dimensions, self._partitions)
+
+    def observe(self, columns: Columns, clock: SourceClock, rows: Rows, source: str, start: int, end: int) -> tuple[Tally, int]:
+        """Group one batch of one source partition, in offset order; (the tally, its late events).
+
+        The tally is made of views of ``rows``: it is good until those are used again.
+        """
+        n = columns.n
+        small = 2 * n * len(self._dimensions) <= len(self._small_index)
+        count, names, late, tick_min, tick_max = group_kernel(
+            self._dimensions, columns.numbers, columns.ip_high, columns.ip_low, columns.text_start, columns.text_length,
+            columns.buffer, n, self._is_api, self._lateness_ms, clock.words, self._seeds, self._service,
+            self._small_index if small else self._index, rows.hash, rows.dimension, rows.key_a, rows.key_b, rows.tick,
+            rows.measures, rows.name_start, rows.name_length, rows.names, self._scratch,
+        )  # fmt: skip
+        by_tick = _ALL_ROWS
+        if not is_ordered_kernel(rows.tick, count):
+            by_tick = np.argsort(rows.tick[:count], kind="stable")
+        order_kernel(rows.hash, rows.tick, count, by_tick, self._partitions, rows.order, rows.partition_start)
+        tally = Tally(
+            source, start, end, clock.newest_ms, tick_min, tick_max, 0, rows.hash[:count], rows.dimension[:count],
+            rows.key_a[:count], rows.key_b[:count], rows.tick[:count], rows.measures[:count], rows.name_start[:count],
+            rows.name_length[:count], rows.names[:names], rows.order[:count], rows.partition_start,
+        )  # fmt: skip
+        return tally, int(late)
