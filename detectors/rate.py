@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.kernels.windows import Rules
-from schemas.config import RATE_RULES, Config, RateRule, dimension_of, measure_of
+from schemas.config import DEFAULT_RULES, Config, RateRule, dimension_of, measure_of
 from schemas.fields import DIMENSIONS, Dimension, Measure
 
 NAME = "rate"
@@ -51,7 +51,7 @@ class RatePlan:
 def plan_rate(config: Config) -> RatePlan:
     """Lay the configured rules, or else the profile's defaults, out for the kernels."""
     section = config.detectors.rate
-    chosen = RATE_RULES[config.profile] if section.rules is None else section.rules
+    chosen = DEFAULT_RULES[config.profile] if section.rules is None else section.rules
     if not section.enabled:
         chosen = ()
     by_dimension: list[list[RateRule]] = [[] for _ in range(DIMENSIONS)]

@@ -1,0 +1,276 @@
+"""judge: tallies in, findings and mitigations out. It owns the windows and reads no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detectors.kernels.windows import (
+    AGED_OUT,
+    AGED_TICK,
+    CLOSED,
+    MUTED,
+    NEVER,
+    STRAGGLERS,
+    Crossings,
+    Windows,
+    all_close_kernel,
+    all_insert_kernel,
+    all_rows_kernel,
+    allocate_crossings,
+    allocate_windows,
+)
+from detectors.rate import plan_rate
+from engine.intake import Intake
+from engine.policy import Crossing, Policy
+from engine.seeds import Seeds
+from schemas.columns import I64
+from schemas.config import Config
+from schemas.fields import Dimension
+from schemas.mitigation import Finding, Mitigation, Stage
+from schemas.tally import Tally
+
+HORIZON_S = 1024
+"""Rows up to this far behind the last closed tick lie in the log at once; those of later ticks wait."""
+_CROSSINGS = 1024
+
+Publish = Callable[[list[Mitigation], list[Finding]], None]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A tally and how far each partition has taken it in."""
+
+    tally: Tally
+    cursors: I64
+
+    @property
+    def left(self) -> int:
+        return self.tally.rows - int((self.cursors - self.tally.partition_start[:-1]).sum())
+
+    def least_tick(self) -> int:
+        """The earliest tick that is left."""
+        ends = self.tally.partition_start[1:]
+        first = self.cursors[self.cursors < ends]
+        return int(self.tally.tick[self.tally.order[first]].min())
+
+    def keep(self) -> _Waiting:
+        """The same with rows of its own, only those that are left."""
+        starts, ends = self.cursors, self.tally.partition_start[1:]
+        chosen = np.concatenate([self.tally.order[low:high] for low, high in zip(starts, ends, strict=True)])
+        tally = self.tally.take(chosen)
+        tally.partition_start = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64)
+        return _Waiting(tally, tally.partition_start[:-1].copy())
+
+
+class Judge:
+    """All judge partitions of one process.
+
+    Args:
+        config: the rules, capacities and policy.
+        seeds: of every tally that comes.
+        publish: called with what was decided, in order.
+        early: also decide inside the tick, from what has arrived.
+    """
+
+    def __init__(self, config: Config, seeds: Seeds, publish: Publish, *, early: bool = False) -> None:
+        engine = config.engine
+        self.plan = plan_rate(config)
+        self.intake = Intake(config.time.lateness_s * 1000)
+        self.policy = Policy(config, seeds.fingerprint, self.intake.offsets)
+        self._publish = publish
+        self._early = early
+        self._partitions = engine.judge_partitions
+        self._rows_max = engine.rows_max
+        self.windows: Windows = allocate_windows(
+            self.plan.arrays,
+            partitions=self._partitions,
+            keys=1 << max(6, (engine.keys_max // self._partitions - 1).bit_length()),
+            rows=max(64, engine.rows_max // self._partitions),
+            ticks=1 << (self.plan.span_s + HORIZON_S).bit_length(),
+        )
+        self._out: Crossings = allocate_crossings(_CROSSINGS)
+        self.waiting: list[_Waiting] = []
+        self.truncated = 0
+
+    @property
+    def closed(self) -> int:
+        """The last closed tick; `NEVER` before the first."""
+        return int(self.windows.scalars[0, CLOSED])
+
+    @property
+    def stragglers(self) -> int:
+        """Events whose tick had been closed."""
+        return int(self.windows.scalars[:, STRAGGLERS].sum())
+
+    @property
+    def aged_out(self) -> int:
+        """Keys given up because a table was full."""
+        return int(self.windows.scalars[:, AGED_OUT].sum())
+
+    def accept(self, tally: Tally) -> None:
+        """Take in one tally and decide what it closes. Its arrays may be used again when this returns."""
+        taken, gap = self.intake.accept(tally)
+        if not taken:
+            return
+        self.truncated += tally.truncated
+        if gap and tally.rows:
+            muted = self.windows.scalars[:, MUTED]
+            np.maximum(muted, tally.tick_max, out=muted)
+        new = _Waiting(tally, tally.partition_start[:-1].copy()) if tally.rows else None
+        self._advance(new)
+        if new is not None and new.left:
+            self.waiting.append(new.keep())
+            self._bound_waiting()
+
+    def advance(self) -> None:
+        """Decide what can be decided: a source partition has been closed."""
+        self._advance(None)
+
+    def finish(self) -> None:
+        """Close every tick there is."""
+        self.intake.finish()
+        self._advance(None)
+
+    def _advance(self, new: _Waiting | None) -> None:
+        target = self.intake.target()
+        queue = [*self.waiting, new] if new is not None else list(self.waiting)
+        if self.closed == NEVER and not self._anchor(target, queue):
+            return
+        while True:
+            limit = self.closed + HORIZON_S
+            for waiting in queue:
+                self._insert(waiting, limit)
+            queue = [waiting for waiting in queue if waiting.left]
+            if target is None or self.closed >= target:
+                break
+            self._close(min(target, limit), emit=True)
+            if self.closed >= target and not queue:
+                break
+            if queue and all_rows_kernel(self.windows) == 0:  # nothing until then: a gap of any length costs one step
+                ahead = min(min(waiting.least_tick() for waiting in queue) - 1, target)
+                if ahead > self.closed:
+                    self.windows.scalars[:, CLOSED] = ahead
+        self.waiting = [waiting for waiting in queue if waiting is not new]
+        if target is not None:
+            self.intake.forget(self.closed - self.plan.span_s - 1)
+
+    def _anchor(self, target: int | None, queue: list[_Waiting]) -> bool:
+        """Say where time begins, once that is known."""
+        if target is None or not queue:
+            return False
+        self.windows.scalars[:, CLOSED] = min(target, min(waiting.least_tick() for waiting in queue) - 1)
+        return True
+
+    def _insert(self, waiting: _Waiting, limit: int) -> None:
+        tally = waiting.tally
+        while True:
+            count, done = all_insert_kernel(
+                self.windows, self.plan.arrays, tally.order, waiting.cursors, tally.partition_start, limit, self._early,
+                tally.hash, tally.dimension, tally.key_a, tally.key_b, tally.tick, tally.measures, tally.name_start,
+                tally.name_length, tally.names, self._out, 0,
+            )  # fmt: skip
+            if count:
+                self._decide(int(count), "early")
+            if done or count == 0:
+                return
+
+    def _close(self, target: int, *, emit: bool) -> None:
+        while True:
+            count, needed = all_close_kernel(self.windows, self.plan.arrays, target, emit, self._out, 0)
+            if needed == 0:
+                break
+            # Not all fit. What was closed so far is taken out; partitions that are further on wait for the others.
+            self._grow(int(count), int(needed))
+            count, needed = all_close_kernel(self.windows, self.plan.arrays, target, emit, self._out, count)
+            while needed:
+                self._grow(int(count), int(needed))
+                count, needed = all_close_kernel(self.windows, self.plan.arrays, target, emit, self._out, count)
+            break
+        if count:
+            self._decide(int(count), "final")
+
+    def _grow(self, count: int, needed: int) -> None:
+        larger = allocate_crossings(max(2 * len(self._out.rule), count + needed))
+        for old, new in zip(self._out, larger, strict=True):
+            new[:count] = old[:count]
+        self._out = larger
+
+    def _decide(self, count: int, stage: Stage) -> None:
+        """Turn ``count`` crossings into decisions, in the order that the policy walks them."""
+        crossings = self._crossings(count)
+        if stage == "final":
+            crossings.sort(key=lambda c: (c.tick, -c.rule.severity, c.dimension, c.key_a, c.key_b, c.rule.window_s))
+        self.policy.begin()
+        mitigations, findings = [], []
+        for crossing in crossings:
+            finding, mitigation = self.policy.decide(crossing, stage)
+            findings.append(finding)
+            if mitigation is not None:
+                mitigations.append(mitigation)
+        self._publish(mitigations, findings)
+
+    def _crossings(self, count: int) -> list[Crossing]:
+        out = self._out
+        columns = zip(
+            out.partition[:count].tolist(), out.dimension[:count].tolist(), out.key_a[:count].tolist(),
+            out.key_b[:count].tolist(), out.rule[:count].tolist(), out.tick[:count].tolist(),
+            out.observed[:count].tolist(), out.requests[:count].tolist(), out.active[:count].tolist(),
+            out.name_length[:count].tolist(), strict=True,
+        )  # fmt: skip
+        aged = self.windows.scalars[:, AGED_TICK].tolist()
+        found = []
+        for at, (partition, dimension, a, b, rule, tick, observed, requests, active, length) in enumerate(columns):
+            chosen = self.plan.rules[dimension][rule]
+            found.append(
+                Crossing(
+                    partition, Dimension(dimension), a, b, out.names[at, :length].tobytes(), chosen, tick, observed, requests,
+                    active, aged[partition] > tick - chosen.window_s,
+                )  # fmt: skip
+            )
+        return found
+
+    def _bound_waiting(self) -> None:
+        """What waits is bounded too: first the slowest source partition is left behind, then the furthest rows go."""
+        while sum(waiting.left for waiting in self.waiting) > self._rows_max:
+            if self.intake.leave_slowest():
+                self._advance(None)
+                continue
+            furthest = max(self.waiting, key=lambda waiting: waiting.tally.tick_max)
+            self.truncated += furthest.left
+            self.waiting.remove(furthest)
+
+    def rebuild(self, tally: Tally, closed: int) -> None:
+        """Take rows whose ticks up to ``closed`` were decided before: the windows become what they were, nothing is told."""
+        waiting = _Waiting(tally, tally.partition_start[:-1].copy())
+        if closed == NEVER:
+            if tally.rows:
+                self.waiting.append(waiting.keep())
+            return
+        self.windows.scalars[:, CLOSED] = min(closed, waiting.least_tick() - 1) if tally.rows else closed
+        early, self._early = self._early, False
+        while True:
+            self._insert(waiting, self.closed + HORIZON_S)
+            self._close(min(closed, self.closed + HORIZON_S), emit=False)
+            if self.closed >= closed:
+                self._insert(waiting, closed + HORIZON_S)
+                break
+            if all_rows_kernel(self.windows) == 0:
+                ahead = min(waiting.least_tick() - 1, closed) if waiting.left else closed
+                self.windows.scalars[:, CLOSED] = max(self.closed, ahead)
+        self._early = early
+        if waiting.left:
+            self.waiting.append(waiting.keep())
+
+    def save(self) -> dict[str, Any]:
+        """Plain data beside the rows: see `engine.snapshot`."""
+        return {
+            "intake": self.intake.save(),
+            "policy": self.policy.save(),
+            "truncated": self.truncated,
+            "closed": self.closed,
+            "scalars": self.windows.scalars.tolist(),
+        }

@@ -1,0 +1,385 @@
+"""policy: what turns findings into mitigations. It reads no clock: everything follows from ticks.
+
+Each judge partition has a policy of its own, whose budgets are the service's divided by the number of partitions. Only
+finals change its state; an early record says what the final will say, and ends soon unless that comes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import ipaddress
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from detectors import rate
+from schemas.config import Config, RateRule, parse_prefixes
+from schemas.fields import Dimension
+from schemas.mitigation import Evidence, Finding, Mitigation, Stage, State, Target, Window
+
+CONFIG_VERSION = 1
+"""Of a configuration that comes from a file."""
+_RANK = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5}
+_ADDRESSES = (Dimension.IP, Dimension.NET)
+_MEMORY_FACTOR = 4
+"""A partition remembers the returns of so many times its share of ``active_max``."""
+
+Key = tuple[int, int, int]
+"""(dimension, first word, second word)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One rule over its limit for one key at one tick."""
+
+    partition: int
+    dimension: Dimension
+    key_a: int
+    key_b: int
+    name: bytes
+    rule: RateRule
+    tick: int
+    observed: int
+    requests: int
+    active_keys: int
+    aged_out: bool
+    """The partition gave up keys within the window: the sum may be too low."""
+
+    @property
+    def key(self) -> Key:
+        """Whom it is about."""
+        return int(self.dimension), self.key_a, self.key_b
+
+
+def target_value(dimension: Dimension, a: int, b: int, name: bytes) -> str:
+    """How a key is written: an address, a prefix, or its name."""
+    if dimension in _ADDRESSES:
+        if a == 0 and b >> 32 == 0xFFFF:
+            text = f"{b >> 24 & 255}.{b >> 16 & 255}.{b >> 8 & 255}.{b & 255}"
+            return text if dimension == Dimension.IP else text + "/24"
+        return f"{ipaddress.IPv6Address(a << 64)}/{64 if dimension == Dimension.IP else 48}"
+    if dimension == Dimension.ASN:
+        return str(a)
+    return name.decode("utf-8", "backslashreplace")
+
+
+def address_range(dimension: Dimension, a: int, b: int) -> tuple[int, int]:
+    """First and last IPv6 address (IPv4 mapped) of an `ip` or `net` key."""
+    if a == 0 and b >> 32 == 0xFFFF:
+        return b, b + (0 if dimension == Dimension.IP else 255)
+    return a << 64, (a << 64) + (1 << (64 if dimension == Dimension.IP else 80)) - 1
+
+
+class Prefixes:
+    """A set of address prefixes that answers whether a range touches one of them, in logarithmic time."""
+
+    def __init__(self, networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
+        spans = sorted(self._span(network) for network in networks)
+        merged: list[tuple[int, int]] = []
+        for low, high in spans:
+            if merged and low <= merged[-1][1] + 1:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+            else:
+                merged.append((low, high))
+        self._low = [low for low, _ in merged]
+        self._high = [high for _, high in merged]
+
+    @staticmethod
+    def _span(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> tuple[int, int]:
+        first, last = int(network.network_address), int(network.broadcast_address)
+        if network.version == 4:
+            return (0xFFFF << 32) + first, (0xFFFF << 32) + last
+        return first, last
+
+    def touches(self, low: int, high: int) -> bool:
+        """Does any prefix have an address in common with ``low..high``?"""
+        at = bisect_right(self._low, high) - 1
+        return at >= 0 and self._high[at] >= low
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What the policy remembers of one key."""
+
+    cell: int
+    id: str
+    action: str
+    state: State
+    level: int
+    expires_at: int
+    counted: bool
+    """It takes part in the budgets."""
+
+
+class _Partition:
+    """The state of one judge partition's policy."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.entries: dict[Key, _Entry] = {}
+        self.expiries: list[tuple[int, Key]] = []
+        self.active = [0] * dimensions
+        self.minute = -1
+        self.issued = 0
+        self.early: dict[Key, tuple[int, str]] = {}
+        self.early_minute = -1
+
+    def expire(self, now: int) -> None:
+        """Take what has expired out of the budgets."""
+        while self.expiries and self.expiries[0][0] <= now:
+            _, key = heapq.heappop(self.expiries)
+            entry = self.entries.get(key)
+            if entry is not None and entry.counted and entry.expires_at <= now:
+                entry.counted = False
+                self.active[key[0]] -= 1
+
+    def forget(self, now: int, memory_s: int, most: int) -> None:
+        """Keep at most ``most`` entries: first those go that no return can refer to, then the oldest that have expired."""
+        if len(self.entries) <= most:
+            return
+        for horizon in (now - memory_s, now):
+            gone = [key for key, entry in self.entries.items() if entry.expires_at < horizon and not entry.counted]
+            for key in gone:
+                if len(self.entries) <= most // 2:
+                    return
+                del self.entries[key]
+
+
+class Policy:
+    """Decides about crossings, in the order they are given."""
+
+    def __init__(self, config: Config, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]]) -> None:
+        self._config = config.policy
+        self._dry_run = config.detectors.rate.dry_run
+        self._lateness_s = config.time.lateness_s
+        self._fingerprint = fingerprint
+        self._offsets = offsets
+        self._offsets_of: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
+        partitions = config.engine.judge_partitions
+        self._partitions = [_Partition(len(Dimension)) for _ in range(partitions)]
+        self._active_max = -(-self._config.active_max // partitions)
+        self._per_minute_max = -(-self._config.new_per_minute_max // partitions)
+        core = list(parse_prefixes(self._config.allowlist_core, "policy.allowlist_core"))
+        self._passing: list[tuple[int, Prefixes]] = []
+        self._allowed_names: dict[tuple[str, str], int | None] = {}
+        for allow in self._config.allow:
+            if allow.dimension not in ("ip", "net"):
+                self._allowed_names[allow.dimension, allow.value] = allow.expires_tick
+                continue
+            networks = parse_prefixes((allow.value,), "policy.allow")
+            if allow.expires_tick is None:
+                core += networks
+            else:
+                self._passing.append((allow.expires_tick, Prefixes(networks)))
+        self._allowed = Prefixes(core)
+        self._shared = Prefixes(parse_prefixes(self._config.shared_networks, "policy.shared_networks"))
+        self.held = 0
+
+    def begin(self) -> None:
+        """A new batch of crossings: what was looked up for the last one may have changed."""
+        self._offsets_of.clear()
+
+    def decide(self, crossing: Crossing, stage: Stage) -> tuple[Finding, Mitigation | None]:
+        """The finding as published, and the mitigation that comes of it, if any."""
+        rule, tick = crossing.rule, crossing.tick
+        value = target_value(crossing.dimension, crossing.key_a, crossing.key_b, crossing.name)
+        outcome, mitigation = self._mitigate(crossing, value, stage)
+        finding = Finding(
+            id=_identify("finding", crossing.dimension, value, rule.measure, rule.window_s, rule.limit, tick),
+            tick=tick,
+            stage=stage,
+            detector=rate.NAME,
+            detector_version=rate.VERSION,
+            target=Target(type=crossing.dimension.label, value=value),
+            measure=rule.measure,
+            window=_window(crossing),
+            observed=crossing.observed,
+            limit=rule.limit,
+            severity=rule.severity,
+            confidence=rule.confidence,
+            action=rule.action,
+            reason=rate.describe(rule, crossing.dimension, value, crossing.observed),
+            dry_run=self._dry_run,
+            outcome=outcome,
+            evidence=self._evidence(crossing),
+            config_version=CONFIG_VERSION,
+        )
+        return finding, mitigation
+
+    def _mitigate(self, crossing: Crossing, value: str, stage: Stage) -> tuple[str, Mitigation | None]:
+        state = self._partitions[crossing.partition]
+        early = stage == "early"
+        issued_at = crossing.tick + 1 + (0 if early else self._lateness_s)
+        if not early:
+            state.expire(issued_at)
+        if self._is_allowed(crossing, value):
+            return "allowlisted", None
+        entry = state.entries.get(crossing.key)
+        cell = crossing.tick // self._config.renew_s
+        level, outcome = self._level(entry, crossing.tick, cell)
+        action = self._action(crossing, level)
+        if entry is not None and entry.cell == cell and _RANK[action] <= _RANK[entry.action]:
+            return "merged", None
+        if early and not self._is_first_early(state, crossing.key, cell, action):
+            return "merged", None
+        identifier = _identify(rate.NAME, rate.VERSION, crossing.dimension, value, cell, CONFIG_VERSION)
+        counted = action != "notify" and not self._dry_run
+        held = counted and self._exceeds_budget(state, entry, crossing)
+        end = max(crossing.tick + 1, issued_at)
+        if early:
+            expires_at = end + max(30, 3 * self._lateness_s)
+        else:
+            ttl_s = min(self._config.ttl_s * self._config.escalation_factor ** min(level, 64), self._config.ttl_s_max)
+            expires_at = end + ttl_s
+            self._remember(state, crossing.key, _Entry(
+                cell, identifier, action, "held" if held else "active", level, expires_at, counted and not held,
+            ), issued_at)  # fmt: skip
+            self.held += held
+        if self._dry_run:
+            outcome = "dry_run"
+        elif held:
+            outcome = "held"
+        elif action == "notify":
+            outcome = "notified"
+        return outcome, self._mitigation(crossing, value, stage, identifier, action, held, issued_at, expires_at)
+
+    def _level(self, entry: _Entry | None, tick: int, cell: int) -> tuple[int, str]:
+        """How often the key has come back, and whether this mitigation is new or goes on."""
+        if entry is None:
+            return 0, "mitigated"
+        if entry.cell == cell:
+            return entry.level, "mitigated"
+        if tick < entry.expires_at:
+            return entry.level, "renewed"
+        if entry.action != "notify" and tick - entry.expires_at < self._config.escalation_memory_s:
+            return entry.level + 1, "mitigated"
+        return 0, "mitigated"
+
+    def _action(self, crossing: Crossing, level: int) -> str:
+        action: str = crossing.rule.action
+        shared = crossing.dimension in _ADDRESSES and self._shared.touches(
+            *address_range(crossing.dimension, crossing.key_a, crossing.key_b)
+        )
+        if shared and _RANK[action] > _RANK["throttle"]:
+            return "throttle"
+        if action == "throttle" and crossing.dimension == Dimension.IP and not shared and level >= self._config.block_from_level:
+            return "block"
+        return action
+
+    def _is_allowed(self, crossing: Crossing, value: str) -> bool:
+        if crossing.dimension in _ADDRESSES:
+            low, high = address_range(crossing.dimension, crossing.key_a, crossing.key_b)
+            if self._allowed.touches(low, high):
+                return True
+            return any(crossing.tick < until and prefixes.touches(low, high) for until, prefixes in self._passing)
+        name = crossing.dimension.label, value
+        if name not in self._allowed_names:
+            return False
+        until = self._allowed_names[name]
+        return until is None or crossing.tick < until
+
+    def _is_first_early(self, state: _Partition, key: Key, cell: int, action: str) -> bool:
+        """One early record per key and cell, unless the action grows."""
+        if state.early_minute != cell:
+            state.early = {k: entry for k, entry in state.early.items() if entry[0] >= cell - 1}
+            state.early_minute = cell
+        known = state.early.get(key)
+        if known is not None and known[0] == cell and _RANK[known[1]] >= _RANK[action]:
+            return False
+        state.early[key] = (cell, action)
+        return True
+
+    def _exceeds_budget(self, state: _Partition, entry: _Entry | None, crossing: Crossing) -> bool:
+        if entry is not None and entry.counted:
+            return False  # renewed or made stronger: it is in the budgets already
+        minute = (crossing.tick + 1 + self._lateness_s) // 60
+        if minute != state.minute:
+            state.minute, state.issued = minute, 0
+        active = state.active[crossing.dimension]
+        if sum(state.active) >= self._active_max or state.issued >= self._per_minute_max:
+            return True
+        enough = crossing.active_keys >= self._config.share_from_keys
+        return enough and active + 1 > self._config.share_max * crossing.active_keys
+
+    def _remember(self, state: _Partition, key: Key, entry: _Entry, now: int) -> None:
+        old = state.entries.pop(key, None)
+        state.entries[key] = entry
+        was, stays = old is not None and old.counted, entry.counted
+        if stays and not was:
+            state.active[key[0]] += 1
+            state.issued += 1
+        elif was and not stays:
+            state.active[key[0]] -= 1
+        if stays:
+            heapq.heappush(state.expiries, (entry.expires_at, key))
+        state.forget(now, self._config.escalation_memory_s, _MEMORY_FACTOR * self._active_max + 1024)
+
+    def _evidence(self, crossing: Crossing) -> Evidence:
+        window = _window(crossing)
+        span = (window.start, window.end)
+        if span not in self._offsets_of:
+            self._offsets_of[span] = self._offsets(*span)
+        features: dict[str, int | float | str | bool] = {"requests": crossing.requests, "seed": self._fingerprint}
+        if crossing.aged_out:
+            features["aged_out"] = True
+        return Evidence(offsets=self._offsets_of[span], features=features)
+
+    def _mitigation(
+        self, crossing: Crossing, value: str, stage: Stage, identifier: str, action: str, held: bool, issued_at: int,
+        expires_at: int,
+    ) -> Mitigation:  # fmt: skip
+        rule = crossing.rule
+        return Mitigation(
+            id=identifier,
+            tick=crossing.tick,
+            stage=stage,
+            state="held" if held else "active",
+            action=action,
+            target=Target(type=crossing.dimension.label, value=value),
+            detector=rate.NAME,
+            detector_version=rate.VERSION,
+            reason=rate.describe(rule, crossing.dimension, value, crossing.observed),
+            severity=rule.severity,
+            confidence=rule.confidence,
+            window=_window(crossing),
+            observed=crossing.observed,
+            limit=rule.limit,
+            issued_at=issued_at,
+            expires_at=expires_at,
+            dry_run=self._dry_run,
+            config_version=CONFIG_VERSION,
+            evidence=self._evidence(crossing),
+        )
+
+    def save(self) -> list[Any]:
+        """Plain data for `load`."""
+        return [
+            [
+                [[*key, e.cell, e.id, e.action, e.state, e.level, e.expires_at, e.counted] for key, e in state.entries.items()],
+                state.minute,
+                state.issued,
+            ]
+            for state in self._partitions
+        ] + [self.held]
+
+    def load(self, data: list[Any]) -> None:
+        """Take over what `save` gave, from the same number of partitions."""
+        *partitions, self.held = data
+        for state, (entries, minute, issued) in zip(self._partitions, partitions, strict=True):
+            state.minute, state.issued = minute, issued
+            for dimension, a, b, cell, identifier, action, condition, level, expires_at, counted in entries:
+                key = (dimension, a, b)
+                state.entries[key] = _Entry(cell, identifier, action, condition, level, expires_at, counted)
+                if counted:
+                    state.active[dimension] += 1
+                    heapq.heappush(state.expiries, (expires_at, key))
+
+
+def _window(crossing: Crossing) -> Window:
+    return Window(start=crossing.tick + 1 - crossing.rule.window_s, end=crossing.tick + 1)
+
+
+def _identify(*parts: Any) -> str:
+    words = "|".join(part.label if isinstance(part, Dimension) else str(part) for part in parts)
+    return hashlib.blake2b(words.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
