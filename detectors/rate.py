@@ -108,7 +108,6 @@ _SUBJECTS = {
 def describe(rule: RateRule, dimension: Dimension, target: str, observed: int) -> str:
     """The one sentence that says what was observed, by whom, in how long, and what would have been allowed."""
     seconds = "1 second" if rule.window_s == 1 else f"{rule.window_s} seconds"
-    subject = _SUBJECTS.get(dimension, dimension.label)
-    return f"{observed:,} {_NOUNS[rule.measure]} in {seconds} from {subject} {target}, where {rule.limit:,} are allowed".replace(
-        "from route", "on route"
-    ).replace("from service", "on service")
+    whom = f"{_SUBJECTS[dimension]} {target}" if dimension in _SUBJECTS else f"{dimension.label} {target}"
+    where = "on" if dimension in (Dimension.ROUTE, Dimension.SERVICE) else "from"
+    return f"{observed:,} {_NOUNS[rule.measure]} in {seconds} {where} {whom}, where {rule.limit:,} are allowed"

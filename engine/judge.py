@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from detectors.kernels.windows import (
     AGED_OUT,
@@ -147,7 +148,7 @@ class Judge:
             queue = [waiting for waiting in queue if waiting.left]
             if target is None or self.closed >= target:
                 break
-            self._close(min(target, limit), emit=True)
+            self._close(min(target, limit) if queue else target, emit=True)
             if self.closed >= target and not queue:
                 break
             if queue and all_rows_kernel(self.windows) == 0:  # nothing until then: a gap of any length costs one step
@@ -179,23 +180,19 @@ class Judge:
                 return
 
     def _close(self, target: int, *, emit: bool) -> None:
+        count = 0
         while True:
-            count, needed = all_close_kernel(self.windows, self.plan.arrays, target, emit, self._out, 0)
+            count, needed = all_close_kernel(self.windows, self.plan.arrays, target, emit, self._out, count)
             if needed == 0:
                 break
-            # Not all fit. What was closed so far is taken out; partitions that are further on wait for the others.
-            self._grow(int(count), int(needed))
-            count, needed = all_close_kernel(self.windows, self.plan.arrays, target, emit, self._out, count)
-            while needed:
-                self._grow(int(count), int(needed))
-                count, needed = all_close_kernel(self.windows, self.plan.arrays, target, emit, self._out, count)
-            break
+            self._grow(int(count), int(needed))  # partitions that were closed stay so, the others go on
         if count:
             self._decide(int(count), "final")
 
     def _grow(self, count: int, needed: int) -> None:
         larger = allocate_crossings(max(2 * len(self._out.rule), count + needed))
-        for old, new in zip(self._out, larger, strict=True):
+        pairs: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = list(zip(self._out, larger, strict=True))
+        for old, new in pairs:
             new[:count] = old[:count]
         self._out = larger
 
@@ -229,8 +226,8 @@ class Judge:
                 Crossing(
                     partition, Dimension(dimension), a, b, out.names[at, :length].tobytes(), chosen, tick, observed, requests,
                     active, aged[partition] > tick - chosen.window_s,
-                )  # fmt: skip
-            )
+                )
+            )  # fmt: skip
         return found
 
     def _bound_waiting(self) -> None:

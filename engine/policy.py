@@ -263,9 +263,8 @@ class Policy:
         )
         if shared and _RANK[action] > _RANK["throttle"]:
             return "throttle"
-        if action == "throttle" and crossing.dimension == Dimension.IP and not shared and level >= self._config.block_from_level:
-            return "block"
-        return action
+        single = crossing.dimension == Dimension.IP and not shared
+        return "block" if action == "throttle" and single and level >= self._config.block_from_level else action
 
     def _is_allowed(self, crossing: Crossing, value: str) -> bool:
         if crossing.dimension in _ADDRESSES:

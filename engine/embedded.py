@@ -1,0 +1,307 @@
+"""The whole product in one process: decode, observe, judge and policy, one after the other, without Kafka.
+
+With ``threads=2`` judging runs in a thread of its own beside decoding and grouping; the kernels hold no lock, and the
+decisions are the same.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from detectors.rate import plan_rate
+from engine.account import EXCERPT_BYTES, Account, PoisonSample
+from engine.judge import Judge
+from engine.observe import Observer, Rows, SourceClock
+from engine.seeds import Seeds, make_seeds
+from engine.snapshot import load_judge, pack, save_judge, unpack
+from schemas.columns import U8
+from schemas.config import Config
+from schemas.decode import ADDRESS_SOURCE_NAMES, FIELD_NAMES, Decoder
+from schemas.errors import StateError
+from schemas.fields import Number, Poison
+from schemas.mitigation import Finding, Mitigation
+from schemas.tally import Tally, empty_tally
+
+
+@dataclass(slots=True)
+class Decisions:
+    """What was decided, in order."""
+
+    mitigations: list[Mitigation] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Source:
+    clock: SourceClock
+    position: int
+    bound_ms: int
+    open: bool = True
+
+
+class _Worker:
+    """Runs tasks in order in one thread; what one of them raises comes out at the next call."""
+
+    def __init__(self, depth: int) -> None:
+        self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue(depth)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                if self._error is None:
+                    task()
+            except BaseException as error:
+                self._error = error
+            finally:
+                self._tasks.task_done()
+        self._tasks.task_done()
+
+    def submit(self, task: Callable[[], None]) -> None:
+        self._raise()
+        self._tasks.put(task)
+
+    def drain(self) -> None:
+        self._tasks.join()
+        self._raise()
+
+    def stop(self) -> None:
+        self._tasks.put(None)
+        self._thread.join()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+class Embedded:
+    """Feed it bytes, take decisions.
+
+    Args:
+        config: everything that can be set.
+        early: also publish early records, for an edge that acts at once.
+        threads: 1, or 2 to judge beside decoding.
+        seeds: none: the configured ones, else drawn.
+    """
+
+    def __init__(self, config: Config, *, early: bool = False, threads: int = 1, seeds: Seeds | None = None) -> None:
+        self.config = config
+        self.seeds = make_seeds(config) if seeds is None else seeds
+        self._decoder = Decoder(
+            config.input, key_seed=self.seeds.key, ahead_ms=config.time.ahead_s * 1000, events_max=config.engine.chunk_events
+        )
+        self._observer = Observer(config, plan_rate(config).dimensions, self.seeds.hash, self._decoder.capacity)
+        self._judge = Judge(config, self.seeds, self._publish, early=early)
+        self._lock = threading.Lock()
+        self._decided = Decisions()
+        self._sources: dict[str, _Source] = {}
+        self._account = Account()
+        self._worker = _Worker(1) if threads > 1 else None
+        self._free: queue.SimpleQueue[Rows] = queue.SimpleQueue()
+        for _ in range(1 if self._worker is None else 3):
+            self._free.put(self._observer.make_rows())
+
+    def open(self, name: str, bound_ms: int, start: int = 0) -> None:
+        """Begin a source partition (a file, standard input), or begin it again, at byte ``start``.
+
+        ``bound_ms`` is the time that no event of it may be ahead of by more than ``time.ahead_s``.
+        """
+        source = self._sources.get(name)
+        if source is None:
+            self._sources[name] = _Source(SourceClock(), start, bound_ms)
+        else:
+            source.position, source.bound_ms, source.open = start, bound_ms, True
+        self._run(lambda: self._judge.intake.open(name, start))
+
+    def set_bound(self, name: str, bound_ms: int) -> None:
+        """The file was modified since."""
+        self._sources[name].bound_ms = bound_ms
+
+    def feed(self, name: str, chunk: U8, length: int, base: int) -> None:
+        """Take in whole lines ``chunk[:length]``, whose first byte is byte ``base`` of the source.
+
+        The chunk should hold 2 * length + 8192 bytes: text that has to be rewritten goes behind ``length``.
+        """
+        source, decoder = self._sources[name], self._decoder
+        at = 0
+        while at < length:
+            following = decoder.decode_lines(
+                chunk, length, at, bound_ms=source.bound_ms, events_max=self.config.engine.chunk_events
+            )
+            rows = self._free.get()
+            tally, late = self._observer.observe(
+                decoder.columns, source.clock, rows, name, base + at, base + following
+            )  # fmt: skip
+            self._count(name, chunk, base, late)
+            self._submit(tally, rows)
+            at = following
+        source.position = base + length
+
+    def refuse(self, name: str, start: int, length: int, reason: Poison, at: int = 0, excerpt: bytes = b"") -> None:
+        """Count a stretch of bytes that never became a line: too long, binary, or the tail of a half-written archive."""
+        source = self._sources[name]
+        self._account.records += 1
+        self._account.add_poison(_sample(name, start, length, reason, at, excerpt))
+        source.position = start + length
+        self._submit(self._silent_tally(name, start, start + length, source.clock.newest_ms), None)
+
+    def newest_ms(self, name: str) -> int:
+        """The newest confirmed event time of a source; `schemas.tally.UNKNOWN_MS` before the first."""
+        return self._sources[name].clock.newest_ms
+
+    def close(self, name: str) -> None:
+        """The source has ended: it holds the watermark back no more."""
+        self._sources[name].open = False
+
+        def leave() -> None:
+            self._judge.intake.close(name)
+            self._judge.advance()
+
+        self._run(leave)
+
+    def idle(self, now_ms: int) -> None:
+        """Move silent sources on with the clock, and decide what that closes. Call it a few times a second when live."""
+        for name, source in self._sources.items():
+            if not source.open:
+                continue
+            newest_ms = source.clock.silence(now_ms, source.position)
+            if newest_ms is not None:
+                self._submit(self._silent_tally(name, source.position, source.position, newest_ms), None)
+
+    def finish(self) -> None:
+        """All has been fed: decide everything that is left."""
+        self._run(self._judge.finish)
+        self._drain()
+
+    def stop(self) -> None:
+        """End the thread, if there is one. The object is of no use afterwards."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def take(self) -> Decisions:
+        """What was decided since the last call."""
+        with self._lock:
+            taken, self._decided = self._decided, Decisions()
+        return taken
+
+    def account(self) -> Account:
+        """The accounting so far."""
+        self._drain()
+        account, judge = self._account, self._judge
+        account.stragglers = judge.stragglers
+        account.aged_out = judge.aged_out
+        account.truncated = judge.truncated
+        account.held = judge.policy.held
+        account.left_behind = judge.intake.left_behind
+        account.duplicates, account.gaps = judge.intake.duplicates, judge.intake.gaps
+        return account
+
+    def positions(self) -> dict[str, int]:
+        """The next byte of each source."""
+        return {name: source.position for name, source in self._sources.items()}
+
+    def snapshot(self) -> bytes:
+        """Everything that decides what comes next. Take the decisions first: they are not part of it."""
+        account = self.account()
+        state = {
+            "seed": [self.seeds.fingerprint, None if self.seeds.configured else self.seeds.secret],
+            "sources": {
+                name: [source.position, source.bound_ms, source.open, source.clock.words]
+                for name, source in self._sources.items()
+            },
+            "account": account.save(),
+            "judge": save_judge(self._judge),
+        }
+        return pack(state)
+
+    @classmethod
+    def restore(cls, config: Config, data: bytes, *, early: bool = False, threads: int = 1) -> Embedded:
+        """Go on from a snapshot.
+
+        Raises:
+            StateError: it is damaged, of another version, of another seed, or of other capacities.
+        """
+        state = unpack(data)
+        fingerprint, drawn = state["seed"]
+        seeds = make_seeds(config)
+        if not seeds.configured and drawn is not None:
+            seeds = Seeds(drawn, configured=False)
+        if seeds.fingerprint != fingerprint:
+            raise StateError(f"expected a state of the seed {seeds.fingerprint}, got one of the seed {fingerprint}")
+        restored = cls(config, early=early, threads=threads, seeds=seeds)
+        for name, (position, bound_ms, is_open, clock) in state["sources"].items():
+            restored._sources[name] = _Source(SourceClock(clock), position, bound_ms, is_open)
+        restored._account = Account.load(state["account"])
+        load_judge(restored._judge, state["judge"], seeds.hash)
+        return restored
+
+    def _publish(self, mitigations: list[Mitigation], findings: list[Finding]) -> None:
+        with self._lock:
+            self._decided.mitigations += mitigations
+            self._decided.findings += findings
+
+    def _silent_tally(self, name: str, start: int, end: int, newest_ms: int) -> Tally:
+        return empty_tally(name, start, end, newest_ms, self.config.engine.judge_partitions)
+
+    def _submit(self, tally: Tally, rows: Rows | None) -> None:
+        def judge() -> None:
+            try:
+                self._judge.accept(tally)
+            finally:
+                if rows is not None:
+                    self._free.put(rows)
+
+        self._run(judge)
+
+    def _run(self, task: Callable[[], None]) -> None:
+        if self._worker is None:
+            task()
+        else:
+            self._worker.submit(task)
+
+    def _drain(self) -> None:
+        if self._worker is not None:
+            self._worker.drain()
+
+    def _count(self, name: str, chunk: U8, base: int, late: int) -> None:
+        account, decoder = self._account, self._decoder
+        n = decoder.columns.n
+        account.records += decoder.records
+        account.events += n
+        account.late += late
+        account.counted += n - late
+        account.empty += decoder.empty
+        account.time_replaced += decoder.time_replaced
+        if n:
+            times = decoder.columns.number(Number.TIME_MS)
+            newest, oldest = int(times.max()), int(times.min())
+            account.newest_ms = max(account.newest_ms, newest) if account.events > n else newest
+            account.oldest_ms = min(account.oldest_ms, oldest) if account.events > n else oldest
+            _add(account.addresses, ADDRESS_SOURCE_NAMES, decoder.address_source)
+            _add(account.fields, FIELD_NAMES, decoder.field_seen)
+        for index in range(decoder.poison):
+            start, length = int(decoder.poison_start[index]), int(decoder.poison_length[index])
+            excerpt = chunk[start : start + min(length, EXCERPT_BYTES)].tobytes()
+            reason = Poison(int(decoder.poison_reason[index]))
+            account.add_poison(_sample(name, base + start, length, reason, int(decoder.poison_at[index]), excerpt))
+
+
+def _sample(name: str, start: int, length: int, reason: Poison, at: int, excerpt: bytes) -> PoisonSample:
+    text = excerpt[:EXCERPT_BYTES].decode("utf-8", "backslashreplace")
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return PoisonSample(name, start, length, reason.name.lower(), at, shown)
+
+
+def _add(totals: dict[str, int], names: tuple[str, ...], counts: Any) -> None:
+    for index in np.flatnonzero(counts).tolist():
+        name = names[index]
+        totals[name] = totals.get(name, 0) + int(counts[index])

@@ -1,0 +1,156 @@
+"""A saved state: everything that decides what comes next, as plain arrays, with a checksum and a schema.
+
+It holds the log of rows, not the sums, and which cells were decided. So it can be read under other rules, and nothing that
+is a cache is trusted. It may hold a drawn seed: files of it are for their owner only.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from detectors.kernels.hashing import hash_words_kernel
+from detectors.kernels.windows import AGED_OUT, AGED_TICK, MUTED, STRAGGLERS, TOMBSTONE, find_key_kernel, part_kernel
+from engine.judge import Judge
+from schemas.columns import I64, U64
+from schemas.errors import StateError
+from schemas.fields import MEASURES
+from schemas.tally import Tally
+
+MAGIC = b"FLOODWALL-STATE\n"
+SCHEMA = 1
+_BITS_32 = np.uint64(32)
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """Plain data and arrays as bytes."""
+    body = msgspec.msgpack.encode({**state, "schema": SCHEMA}, enc_hook=_encode_array)
+    return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """What `pack` was given.
+
+    Raises:
+        StateError: the bytes are no saved state, damaged, or of another schema.
+    """
+    if not data.startswith(MAGIC):
+        raise StateError(f"expected a saved state (it begins with {MAGIC[:15]!r}), got {data[:16]!r}")
+    body = data[len(MAGIC) + 4 :]
+    if zlib.crc32(body) != int.from_bytes(data[len(MAGIC) : len(MAGIC) + 4], "little"):
+        raise StateError(f"expected a whole saved state, got {len(data)} bytes whose checksum does not hold")
+    state: dict[str, Any] = _restore_arrays(msgspec.msgpack.decode(body))
+    if state.get("schema") != SCHEMA:
+        raise StateError(f"expected a saved state of schema {SCHEMA}, got schema {state.get('schema')}")
+    return state
+
+
+def _encode_array(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return {"dtype": value.dtype.str, "shape": list(value.shape), "data": zlib.compress(value.tobytes(), 1)}
+    if isinstance(value, np.integer):
+        return int(value)
+    raise TypeError(f"expected plain data or an array, got {type(value).__name__}")
+
+
+def _restore_arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"dtype", "shape", "data"}:
+            flat = np.frombuffer(zlib.decompress(value["data"]), np.dtype(value["dtype"]))
+            return flat.reshape(value["shape"]).copy()
+        return {key: _restore_arrays(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_restore_arrays(inner) for inner in value]
+    return value
+
+
+def save_judge(judge: Judge) -> dict[str, Any]:
+    """All rows, what was decided about their keys, and the plain data of its parts."""
+    w = judge.windows
+    partition, row = np.nonzero(w.row_slot >= 0)
+    slot = w.row_slot[partition, row]
+    tracked = judge.plan.arrays.tracked
+    measures = np.zeros((len(row), MEASURES), np.int64)
+    measures[:, tracked] = w.row_values[partition, row]
+    parts = [_part(w.key_a[partition, slot], w.key_b[partition, slot], w.key_dimension[partition, slot],
+                   w.row_tick[partition, row], measures, w.name_length[partition, slot], w.names[partition, slot])]  # fmt: skip
+    for waiting in judge.waiting:
+        kept = waiting.keep().tally
+        names = np.zeros((kept.rows, w.names.shape[2]), np.uint8)
+        lengths = kept.name_length.astype(np.int64)
+        at = np.repeat(np.arange(kept.rows), lengths)
+        within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        names[at, within] = kept.names[np.repeat(kept.name_start, lengths) + within]
+        parts.append(_part(kept.key_a, kept.key_b, kept.dimension, kept.tick, kept.measures, lengths, names))
+    known, key = np.nonzero(w.tag[:, :-1] > TOMBSTONE)
+    return {
+        **judge.save(),
+        "rows": {name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
+        "rules": [msgspec.to_builtins(rule) for rules in judge.plan.rules for rule in rules],
+        "partitions": len(w.tag),
+        "decided": {
+            "a": w.key_a[known, key], "b": w.key_b[known, key], "dimension": w.key_dimension[known, key],
+            "fired": w.fired[known, key], "fired_early": w.fired_early[known, key],
+        },
+    }  # fmt: skip
+
+
+def _part(a: U64, b: U64, dimension: Any, tick: I64, measures: I64, lengths: Any, names: Any) -> dict[str, npt.NDArray[Any]]:
+    return {
+        "a": a, "b": b, "dimension": dimension.astype(np.uint8), "tick": tick, "measures": measures,
+        "name_length": lengths.astype(np.uint8), "names": names,
+    }  # fmt: skip
+
+
+def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
+    """Make a fresh judge what the saved one was. Under other rules, a cell that has begun is not decided again.
+
+    Raises:
+        StateError: it has another number of judge partitions.
+    """
+    partitions = len(judge.windows.tag)
+    if state["partitions"] != partitions:
+        came = state["partitions"]
+        raise StateError(f"expected a state of {partitions} judge partitions (engine.judge_partitions), got {came}")
+    judge.intake.load(state["intake"])
+    judge.policy.load(state["policy"])
+    judge.truncated = state["truncated"]
+    judge.rebuild(_tally(state["rows"], seeds, partitions), state["closed"])
+    w = judge.windows
+    for p, scalars in enumerate(state["scalars"]):
+        for index in (AGED_OUT, AGED_TICK, STRAGGLERS, MUTED):
+            w.scalars[p, index] = scalars[index]
+    same = state["rules"] == [msgspec.to_builtins(rule) for rules in judge.plan.rules for rule in rules]
+    if not same:
+        return
+    decided = state["decided"]
+    for a, b, dimension, fired, early in zip(
+        decided["a"], decided["b"], decided["dimension"], decided["fired"], decided["fired_early"], strict=True
+    ):
+        h = hash_words_kernel(seeds[0], seeds[1], a, b, np.uint64(dimension))
+        part = part_kernel(w, int((np.uint64(h) >> _BITS_32) % np.uint64(partitions)))
+        slot = find_key_kernel(part, np.uint64(h), a, b, int(dimension))
+        if slot >= 0:
+            part.fired[slot] = fired
+            part.fired_early[slot] = early
+
+
+def _tally(rows: dict[str, npt.NDArray[Any]], seeds: U64, partitions: int) -> Tally:
+    by_tick = np.argsort(rows["tick"], kind="stable")
+    a, b, dimension = rows["a"][by_tick], rows["b"][by_tick], rows["dimension"][by_tick]
+    tick, lengths = rows["tick"][by_tick], rows["name_length"][by_tick].astype(np.int32)
+    hashes = np.array(
+        [hash_words_kernel(seeds[0], seeds[1], a[k], b[k], np.uint64(dimension[k])) for k in range(len(a))], np.uint64
+    )
+    partition = ((hashes >> _BITS_32) % np.uint64(partitions)).astype(np.int64)
+    width = rows["names"].shape[1]
+    starts = (np.arange(len(a)) * width).astype(np.int32)
+    return Tally(
+        "", 0, 0, 0, int(tick.min(initial=0)), int(tick.max(initial=0)), 0, hashes, dimension, a, b, tick,
+        rows["measures"][by_tick], starts, lengths, rows["names"][by_tick].ravel(), np.argsort(partition, kind="stable"),
+        np.concatenate([[0], np.cumsum(np.bincount(partition, minlength=partitions))]).astype(np.int64),
+    )  # fmt: skip
