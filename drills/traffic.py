@@ -10,7 +10,7 @@ A default limit on a *route* (20,000 in 10 s, notify only) is not avoided: traff
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -388,7 +388,7 @@ def _pool(texts: list[str] | list[bytes]) -> Objects:
     return pool
 
 
-def _rendered(columns: list[tuple[Objects, npt.NDArray[Any]]], events: int) -> Iterator[bytes]:
+def _rendered(columns: Sequence[tuple[Objects, Any]], events: int) -> Iterator[bytes]:
     """Lines as blocks of bytes: for every event one choice from each column's pool, one after the other."""
     for first in range(0, events, BLOCK_LINES):
         block = slice(first, min(first + BLOCK_LINES, events))

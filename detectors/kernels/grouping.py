@@ -151,7 +151,7 @@ def group_kernel(
     """
     mask = U64(len(index) - 1)
     rows = 0
-    names_at = 0
+    names_at: Any = 0
     late = 0
     tick_min, tick_max = np.int64(2**62), np.int64(-(2**62))
     seed_0, seed_1 = seeds[0], seeds[1]
@@ -237,7 +237,7 @@ def group_kernel(
                 row_b[row] = b
                 row_tick[row] = t
                 name_start[row] = names_at
-                kept = length if length < NAME_LENGTH else NAME_LENGTH
+                kept: Any = length if length < NAME_LENGTH else NAME_LENGTH
                 name_length[row] = kept
                 for k in range(kept):
                     names[names_at + k] = source[start + k]

@@ -229,8 +229,8 @@ def give_up_key_kernel(w: Any, slot: Any) -> None:
 def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any, name_start: Any, name_length: Any) -> Any:
     """A slot for a key that is not in the table; where all its slots are taken, the lightest gives way."""
     home = np.int64(h & U64(len(w.key_a) - PROBES - 1))
-    chosen = np.int64(-1)
-    lightest = home
+    chosen: Any = np.int64(-1)
+    lightest: Any = home
     for slot in range(home, home + PROBES):
         if w.tag[slot] <= TOMBSTONE:
             chosen = slot

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from schemas.compiled import inlined, kernel
 from schemas.decoding.machine import byte_at
 
 V4_PREFIX = np.uint64(0x0000FFFF00000000)
@@ -19,7 +19,7 @@ ADDRESS_BYTES_MAX = 96
 _ZERO = np.uint64(0)
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def parse_v4(buffer: Any, start: Any, end: Any) -> Any:
     """(value, position after it) of four octets at ``start``; value -1 when they are none."""
     value = np.int64(0)
@@ -44,7 +44,7 @@ def parse_v4(buffer: Any, start: Any, end: Any) -> Any:
     return value, at
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def _hex_digit(byte: Any) -> Any:
     if 48 <= byte <= 57:
         return byte - 48
@@ -54,7 +54,7 @@ def _hex_digit(byte: Any) -> Any:
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def parse_v6_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(ok, high, low) of the IPv6 address that fills ``buffer[start:end]``; a zone (``%eth0``) is dropped."""
     high = low = _ZERO
@@ -136,7 +136,7 @@ def parse_v6_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return True, high | tail_high, low | tail_low
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def _is_port(buffer: Any, at: Any, end: Any) -> Any:
     """Is ``buffer[at:end]`` a colon and one to five digits?"""
     if end - at < 2 or end - at > 6 or byte_at(buffer, at) != 58:
@@ -148,7 +148,7 @@ def _is_port(buffer: Any, at: Any, end: Any) -> Any:
     return True
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def parse_address_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(ok, high, low) as two u64 of the address in ``buffer[start:end]`` (u8[]).
 
@@ -176,7 +176,7 @@ def parse_address_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return parse_v6_kernel(buffer, start + 1, close)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def parse_peer_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """The same for ``host:port`` as uvicorn writes it: IPv6 without brackets, so the last colon parts the two."""
     colon = end - 1
@@ -187,7 +187,7 @@ def parse_peer_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return parse_address_kernel(buffer, start, end)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def forwarded_address_kernel(buffer: Any, start: Any, end: Any, depth: Any) -> Any:
     """(ok, high, low) of the ``depth``-th entry from the right (1 is the last) of an X-Forwarded-For list.
 
@@ -207,7 +207,7 @@ def forwarded_address_kernel(buffer: Any, start: Any, end: Any, depth: Any) -> A
     return parse_address_kernel(buffer, first, last)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def is_host_name_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Could ``buffer[start:end]`` be a host name, or ``unix:``? Then it is an event without address and not garbage."""
     if end - start >= 5 and byte_at(buffer, start) == 117 and byte_at(buffer, start + 4) == 58:

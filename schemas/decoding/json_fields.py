@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from schemas.compiled import inlined, kernel
 from schemas.decoding.addresses import forwarded_address_kernel, is_host_name_kernel, parse_address_kernel
 from schemas.decoding.escapes import JSON_ESCAPES
 from schemas.decoding.fingerprint import FINGERPRINT_BYTES, write_fingerprint_kernel
@@ -30,7 +30,7 @@ from schemas.decoding.layout import (
     Slot,
 )
 from schemas.decoding.machine import byte_at
-from schemas.decoding.numbers import BAD, NEGATIVE, parse_number_kernel
+from schemas.decoding.numbers import BAD, parse_number_kernel
 from schemas.decoding.paths import HEADER, SOFT
 from schemas.decoding.rows import (
     REPLACED_SHIFT,
@@ -56,8 +56,10 @@ F_CANCELLED, F_OWN_DENIAL, F_TIME_REPLACED = int(Flag.CANCELLED), int(Flag.OWN_D
 # Constants that are arguments are np.int64: for a plain int numba would compile the callee anew for each value.
 N_TIME, N_DURATION, N_STATUS = np.int64(Number.TIME_MS), np.int64(Number.DURATION_MS), np.int64(Number.STATUS)
 N_BYTES, N_ASN, N_FLAGS = np.int64(Number.BYTES), np.int64(Number.ASN), np.int64(Number.FLAGS)
-T_METHOD, T_PATH, T_USER_AGENT, T_API_KEY = np.int64(Text.METHOD), np.int64(Text.PATH), np.int64(Text.USER_AGENT), np.int64(Text.API_KEY)
-T_ACCOUNT, T_HOST, T_COUNTRY, T_FINGERPRINT = np.int64(Text.ACCOUNT), np.int64(Text.HOST), np.int64(Text.COUNTRY), np.int64(Text.FINGERPRINT)
+T_METHOD, T_PATH = np.int64(Text.METHOD), np.int64(Text.PATH)
+T_USER_AGENT, T_API_KEY = np.int64(Text.USER_AGENT), np.int64(Text.API_KEY)
+T_ACCOUNT, T_HOST = np.int64(Text.ACCOUNT), np.int64(Text.HOST)
+T_COUNTRY, T_FINGERPRINT = np.int64(Text.COUNTRY), np.int64(Text.FINGERPRINT)
 T_EMAIL_DOMAIN, T_REFERRER, T_MODEL = np.int64(Text.EMAIL_DOMAIN), np.int64(Text.REFERRER), np.int64(Text.MODEL)
 T_USER_NAME, T_REQUEST_ID = np.int64(Text.USER_NAME), np.int64(Text.REQUEST_ID)
 
@@ -98,29 +100,30 @@ DURATION_MS_MAX = 10**10
 DOMAIN_BYTES_MAX = 253
 ASN_MAX = 2**32 - 1
 SOURCE_NONE, SOURCE_CONNECTION, SOURCE_FORWARDED, SOURCE_REAL_IP, SOURCE_CONNECTING_IP, SOURCE_OTHER = range(6)
-_REGISTRATIONS = (
-    "registration register registered signup sign_up sign-up user_registration user-registration user_registered "
-    "account_created account.created user_created user.created user.registered"
-).split()
+_REGISTRATIONS = [
+    "registration", "register", "registered", "signup", "sign_up", "sign-up", "user_registration",
+    "user-registration", "user_registered", "account_created", "account.created", "user_created", "user.created",
+    "user.registered",
+]  # fmt: skip
 _REGISTRATION_TEXT = np.frombuffer("".join(f"{word:<24}" for word in _REGISTRATIONS).encode(), np.uint8)
 _WORD_WIDTH = 24
 _ZERO = np.uint64(0)
 LOWER, UPPER = np.int64(0), np.int64(1)
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def _has(seen: Any, slot: Any) -> Any:
     return (seen >> slot) & 1 == 1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def is_true_kernel(buffer: Any, start: Any) -> Any:
     """Does a value begin as ``true``, ``1`` or ``yes`` do?"""
     byte = byte_at(buffer, start)
     return byte == 49 or byte | 0x20 == 116 or byte | 0x20 == 121
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def is_registration_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Is the value one of the words for a registration?"""
     length = end - start
@@ -138,7 +141,7 @@ def is_registration_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def envoy_flags_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Flags of Envoy's ``response_flags``: DC (the client went away) and RL (our own rate limit), in a list of commas."""
     flags = np.int64(0)
@@ -157,7 +160,7 @@ def envoy_flags_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return flags
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _word_flags_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """The flags that slots name in words."""
     flags = np.int64(0)
@@ -176,12 +179,12 @@ def _word_flags_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return flags
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def _unit(info: Any) -> Any:
     return (info >> UNIT_SHIFT) - UNIT_BIAS
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _duration_kernel(buffer: Any, state: Any) -> Any:
     """Milliseconds, or `MISSING` for what is no duration. A trailing ``s`` is read (``"0.012s"``)."""
     start, end = state[SLOT_START + S_DURATION], state[SLOT_END + S_DURATION]
@@ -196,7 +199,7 @@ def _duration_kernel(buffer: Any, state: Any) -> Any:
     return value if 0 <= value <= DURATION_MS_MAX else np.int64(MISSING)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _moment_kernel(buffer: Any, state: Any, seen: Any, duration_ms: Any, given_ms: Any) -> Any:
     """(completion in Unix ms, duration): the time of completion, else the start plus the duration, else the envelope's."""
     if _has(seen, S_TIME):
@@ -216,7 +219,7 @@ def _moment_kernel(buffer: Any, state: Any, seen: Any, duration_ms: Any, given_m
     return given_ms, duration_ms
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _status_kernel(buffer: Any, state: Any) -> Any:
     """(status or `MISSING`, reason). 0 is what Envoy and nginx write when no answer was sent, so it is missing."""
     start, end = state[SLOT_START + S_STATUS], state[SLOT_END + S_STATUS]
@@ -234,7 +237,7 @@ def _status_kernel(buffer: Any, state: Any) -> Any:
     return np.int64(MISSING), BAD_STATUS
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _measure_kernel(buffer: Any, state: Any, slot: Any) -> Any:
     """An integer of a slot in its unit, or `MISSING` for what is none; an AS number may be written ``AS64500``."""
     start, end = state[SLOT_START + slot], state[SLOT_END + slot]
@@ -246,7 +249,7 @@ def _measure_kernel(buffer: Any, state: Any, slot: Any) -> Any:
     return value
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _address_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """(ok, high, low, source, reason) of the event's address.
 
@@ -279,7 +282,7 @@ def _address_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return False, _ZERO, _ZERO, SOURCE_NONE, OK
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _lower_kernel(buffer: Any, start: Any, end: Any, state: Any, case: Any) -> Any:
     """(start, end, reason): the text in lower case (or in upper), copied into the arena only when it is not already."""
     first, last = (97, 122) if case == UPPER else (65, 90)
@@ -298,7 +301,7 @@ def _lower_kernel(buffer: Any, start: Any, end: Any, state: Any, case: Any) -> A
     return out, state[ARENA], OK
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _email_domain_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """(start, end, reason) of the mail domain in lower case; nothing before the @ is kept."""
     slot = S_EMAIL_DOMAIN if _has(seen, S_EMAIL_DOMAIN) else S_EMAIL
@@ -313,7 +316,7 @@ def _email_domain_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return _lower_kernel(buffer, at, end, state, LOWER)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _begins_kernel(buffer: Any, start: Any, end: Any, words: Any) -> Any:
     """Does the value begin with these bytes, letters in either case?"""
     if end - start < len(words):
@@ -331,7 +334,7 @@ _OURS = np.frombuffer(b"fp:", np.uint8)
 _REDACTED = np.frombuffer(b"redacted", np.uint8)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _key_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """(start, end, reason) of the key's fingerprint: the gateway's own, else one of ours in the arena.
 
@@ -364,7 +367,7 @@ def _key_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return out, state[ARENA], OK
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def undo_escapes_kernel(buffer: Any, state: Any, escaped: Any) -> Any:
     """Replace the values that have escapes (bits of slots) by their text in the arena; the reason why not, or OK."""
     slot = 0
@@ -382,7 +385,7 @@ def undo_escapes_kernel(buffer: Any, state: Any, escaped: Any) -> Any:
     return OK
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def _put_slot(state: Any, seen: Any, slot: Any, column: Any, row: Any, spans: Any, buffer: Any) -> Any:
     """Write the text of a slot; true, false and objects are no text."""
     if not _has(seen, slot):
@@ -393,7 +396,7 @@ def _put_slot(state: Any, seen: Any, slot: Any, column: Any, row: Any, spans: An
     return put_text(spans, row, column, start, end)
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def _put_target(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -> Any:
     """Write method, path and host; the mask of what was there."""
     mask = _put_slot(state, seen, S_METHOD, T_METHOD, row, spans, buffer)
@@ -419,7 +422,7 @@ def _put_target(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -> Any
     return mask
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _put_rare_kernel(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -> Any:
     """Write the texts that few records have; (mask, reason)."""
     mask = _put_slot(state, seen, S_FINGERPRINT, T_FINGERPRINT, row, spans, buffer)
@@ -439,7 +442,7 @@ def _put_rare_kernel(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -
     return mask, OK
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def finish_event_kernel(
     buffer: Any, seen: Any, escaped: Any, row: Any, given_ms: Any, bound_ms: Any, state: Any, cells: Any, spans: Any
 ) -> Any:

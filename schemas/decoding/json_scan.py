@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from schemas.compiled import inlined, kernel
 from schemas.decoding.layout import (
     BARE,
     BUCKETS,
@@ -69,7 +69,7 @@ _MULTIPLY, _OFFSET, _PRIME = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xCBF29CE4
 _S32 = np.uint64(32)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def forget_kernel(state: Any) -> None:
     """Empty the memory of keys."""
     state[ENTRIES] = FIRST_ENTRY
@@ -79,7 +79,7 @@ def forget_kernel(state: Any) -> None:
     state[ENTRIES_AT + ENTRY_WORDS + E_NODE] = NONE
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def hash_kernel(parent: Any, buffer: Any, start: Any, end: Any) -> Any:
     """The hash of `schemas.decoding.paths.hash_segment`, as i64 >= 0."""
     value = np.uint64(parent) * _MULTIPLY + _OFFSET
@@ -88,7 +88,7 @@ def hash_kernel(parent: Any, buffer: Any, start: Any, end: Any) -> Any:
     return np.int64(value >> _S32)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def child_kernel(node: Any, buffer: Any, start: Any, end: Any, state: Any, texts: Any) -> Any:
     """The node at the path ``buffer[start:end]`` (dots part its names) below ``node``, or `NONE`."""
     size = state[EDGES_SIZE]
@@ -120,13 +120,13 @@ def child_kernel(node: Any, buffer: Any, start: Any, end: Any, state: Any, texts
         first = last + 1
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def entry_at(entry: Any) -> Any:
     """Where in the state an entry begins."""
     return ENTRIES_AT + entry * ENTRY_WORDS
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def is_key(buffer: Any, at: Any, entry: Any, state: Any, texts: Any) -> Any:
     """Does the key of ``entry`` stand at ``at``?"""
     if not equals_masked(buffer, at, texts, entry * KEY_BYTES):
@@ -134,7 +134,7 @@ def is_key(buffer: Any, at: Any, entry: Any, state: Any, texts: Any) -> Any:
     return state[entry_at(entry) + E_LENGTH] <= 32 or equals_masked(buffer, at + 32, texts, entry * KEY_BYTES + 64)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _describe_kernel(entry: Any, node: Any, child: Any, state: Any) -> None:
     base = entry_at(entry)
     at = NODES_AT + child * NODE_WORDS
@@ -145,7 +145,7 @@ def _describe_kernel(entry: Any, node: Any, child: Any, state: Any) -> None:
     state[base + E_DESCEND] = state[at + NODE_CHILDREN] if child >= 0 else 0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def learn_kernel(buffer: Any, at: Any, end: Any, node: Any, previous: Any, state: Any, texts: Any) -> Any:
     """Read the key at ``at`` (its quote) without a guess; (entry, position after the colon, reason).
 
@@ -197,7 +197,7 @@ def learn_kernel(buffer: Any, at: Any, end: Any, node: Any, previous: Any, state
     return entry, colon + 1, OK
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def skip_container_kernel(buffer: Any, at: Any, end: Any, levels: Any) -> Any:
     """Cross the object or array that opens at ``at``; (position after it, reason). ``levels`` may be open besides it."""
     depth = 0
@@ -223,7 +223,7 @@ def skip_container_kernel(buffer: Any, at: Any, end: Any, levels: Any) -> Any:
                 return at, OK
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def skip_blanks(buffer: Any, at: Any, end: Any) -> Any:
     """The next position that is no white space (or control character)."""
     while at < end and byte_at(buffer, at) <= 32:
@@ -231,7 +231,7 @@ def skip_blanks(buffer: Any, at: Any, end: Any) -> Any:
     return at
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def keep_value(state: Any, seen: Any, slot: Any, info: Any, start: Any, end: Any) -> Any:
     """Put a value into its slot unless a stronger or earlier one is there; was it put?"""
     if (seen >> slot) & 1 == 1:
@@ -244,7 +244,7 @@ def keep_value(state: Any, seen: Any, slot: Any, info: Any, start: Any, end: Any
     return True
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def scan_object_kernel(buffer: Any, at: Any, end: Any, state: Any, texts: Any) -> Any:
     """Read the object that opens at ``at``; (position after it, reason, slots seen as bits, those with escapes as bits).
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from schemas.compiled import inlined, kernel
 
 if sys.byteorder != "little":  # pragma: no cover
     raise ImportError("expected a little-endian machine, got a big-endian one")
@@ -27,6 +29,11 @@ CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") == "1"
 _WIDTH = 32
 _VECTOR = ir.VectorType(ir.IntType(8), _WIDTH)
 QUOTE, BACKSLASH, NEWLINE, SPACE, COMMA = 34, 92, 10, 32, 44
+
+
+def _intrinsic(function: Callable[..., Any]) -> Any:
+    """numba's, without its types: they describe the generator, and not the function that kernels call."""
+    return cast(Any, intrinsic)(function)
 
 
 def _pointer(context: Any, builder: Any, signature: Any, arguments: Any, array: int, index: int) -> Any:
@@ -53,7 +60,7 @@ def _mask(builder: Any, hits: Any) -> Any:
 def _mask_intrinsic(test: Callable[[Any, Any], Any]) -> Any:
     """An intrinsic (buffer, at) -> i64 whose bit i says whether byte ``at + i`` passes the test."""
 
-    @intrinsic
+    @_intrinsic
     def mask(typing_context: Any, buffer: Any, at: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             vector = _vector(builder, _pointer(context, builder, signature, arguments, 0, 1))
@@ -111,7 +118,7 @@ _token_end_mask = _mask_intrinsic(_is_token_end)
 _structure_mask = _mask_intrinsic(_is_structure)
 
 
-@intrinsic
+@_intrinsic
 def _load_u64(typing_context: Any, buffer: Any, at: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = _pointer(context, builder, signature, arguments, 0, 1)
@@ -120,7 +127,7 @@ def _load_u64(typing_context: Any, buffer: Any, at: Any) -> Any:
     return types.uint64(buffer, types.int64), generate
 
 
-@intrinsic
+@_intrinsic
 def _load_u8(typing_context: Any, buffer: Any, at: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.zext(builder.load(_pointer(context, builder, signature, arguments, 0, 1)), ir.IntType(64))
@@ -128,7 +135,7 @@ def _load_u8(typing_context: Any, buffer: Any, at: Any) -> Any:
     return types.int64(buffer, types.int64), generate
 
 
-@intrinsic
+@_intrinsic
 def _masked_equal(typing_context: Any, buffer: Any, at: Any, keys: Any, key: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         words = ir.VectorType(ir.IntType(64), 4)
@@ -143,7 +150,7 @@ def _masked_equal(typing_context: Any, buffer: Any, at: Any, keys: Any, key: Any
     return types.boolean(buffer, types.int64, keys, types.int64), generate
 
 
-@intrinsic
+@_intrinsic
 def _trailing_zeros(typing_context: Any, word: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
@@ -151,7 +158,7 @@ def _trailing_zeros(typing_context: Any, word: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def byte_at(buffer: Any, at: Any) -> Any:
     """i64: the byte at ``at``, without a check."""
     if CHECKED:
@@ -159,7 +166,7 @@ def byte_at(buffer: Any, at: Any) -> Any:
     return _load_u8(buffer, at)
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def word_at(buffer: Any, at: Any) -> Any:
     """u64: the eight bytes from ``at``, the first one lowest."""
     if CHECKED:
@@ -167,13 +174,13 @@ def word_at(buffer: Any, at: Any) -> Any:
     return _load_u64(buffer, at)
 
 
-@njit(nogil=True, _nrt=False)
+@kernel
 def _touch(buffer: Any, at: Any, width: Any) -> None:
     if at < 0 or at + width > len(buffer):
         raise IndexError("a load past the buffer")
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def equals_masked(buffer: Any, at: Any, keys: Any, key: Any) -> Any:
     """Do the 32 bytes from ``at``, under the mask at ``keys[key + 32:key + 64]``, equal ``keys[key:key + 32]``?"""
     if CHECKED:
@@ -185,7 +192,7 @@ def equals_masked(buffer: Any, at: Any, keys: Any, key: Any) -> Any:
 def _search(mask_of: Any) -> Any:
     """A search (buffer, at, end) -> position of the first byte that passes, or ``end``."""
 
-    @njit(forceinline=True, nogil=True, _nrt=False)
+    @inlined
     def search(buffer: Any, at: Any, end: Any) -> Any:
         while at < end:
             if CHECKED:

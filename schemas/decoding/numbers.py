@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from schemas.compiled import kernel
 from schemas.decoding.machine import byte_at
 
 NUMBER_MAX = 2**53
@@ -22,7 +22,7 @@ _EXPONENT_MAX = 9999
 POWERS = np.array([10**power for power in range(19)], np.int64)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def parse_decimal_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(ok, mantissa, exponent, negative) of ``[+-]digits[.digits][e[+-]digits]`` in ``buffer[start:end]`` (u8[]).
 
@@ -64,7 +64,7 @@ def parse_decimal_kernel(buffer: Any, start: Any, end: Any) -> Any:
             at += 1
         if at >= end:
             return False, mantissa, exponent, negative
-        power = np.int64(0)
+        power: Any = np.int64(0)
         while at < end:
             digit = byte_at(buffer, at) - 48
             if digit < 0 or digit > 9:
@@ -75,7 +75,7 @@ def parse_decimal_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return True, mantissa, exponent, negative
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def scale_kernel(mantissa: Any, exponent: Any, shift: Any, limit: Any) -> Any:
     """``floor(mantissa * 10 ** (exponent + shift))`` as i64, or `HUGE` when that is more than ``limit`` (at most 2**63 - 1)."""
     power = exponent + shift
@@ -91,7 +91,7 @@ def scale_kernel(mantissa: Any, exponent: Any, shift: Any, limit: Any) -> Any:
     return value if value <= limit else np.int64(HUGE)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def parse_number_kernel(buffer: Any, start: Any, end: Any, shift: Any) -> Any:
     """i64 value of ``buffer[start:end]`` times ``10 ** shift``, cut; else `BAD`, `NEGATIVE` or `HUGE` (over `NUMBER_MAX`)."""
     length = end - start

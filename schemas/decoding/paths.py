@@ -55,7 +55,11 @@ _WORDS: tuple[tuple[Slot, int, str], ...] = (
     (Slot.CLIENT_IP, 0, "client_ip requester_ip_address metadata.requester_ip_address request.client_ip"),
     (Slot.CF_CONNECTING_IP, 0, "ClientIP"),
     (Slot.X_FORWARDED_FOR, 0, "x_forwarded_for x-forwarded-for http_x_forwarded_for request.headers.x-forwarded-for"),
-    (Slot.X_FORWARDED_FOR, 0, "X-Forwarded-For request.headers.X-Forwarded-For headers.x-forwarded-for request_X-Forwarded-For"),
+    (
+        Slot.X_FORWARDED_FOR,
+        0,
+        "X-Forwarded-For request.headers.X-Forwarded-For headers.x-forwarded-for request_X-Forwarded-For",
+    ),
     (Slot.METHOD, 0, "method request_method http.request.method request.method ClientRequestMethod httpMethod verb"),
     (Slot.METHOD, 0, "httpRequest.requestMethod httpRequest.httpMethod RequestMethod"),
     (Slot.PATH, 0, "x-envoy-origin-path x-envoy-original-path path uri request_uri url.original request.uri"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from schemas.compiled import kernel, spliced
 from schemas.decoding.escapes import JSON_ESCAPES
 from schemas.decoding.json_fields import OWN_WORDS, S_START_TIME, S_TIME, finish_event_kernel
 from schemas.decoding.json_scan import scan_object_kernel, skip_blanks
@@ -57,7 +57,7 @@ RECORD_ARENA_BYTES = 4096
 _OPEN, _ELEMENT, _SEPARATOR = range(3)
 
 
-@njit(inline="always", nogil=True, _nrt=False)
+@spliced
 def decode_event(
     buffer: Any, at: Any, end: Any, row: Any, bound_ms: Any, state: Any,
     texts: Any, cells: Any, spans: Any,
@@ -125,7 +125,7 @@ def decode_event(
         return following, reason
 
 
-@njit(inline="always", nogil=True, _nrt=False)
+@spliced
 def decode_record(
     buffer: Any, at: Any, stop: Any, single: Any, row: Any, row_end: Any, bound_ms: Any, state: Any,
     texts: Any, cells: Any, spans: Any,
@@ -188,7 +188,7 @@ def decode_record(
         expect = _SEPARATOR
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def clear_rows_kernel(first: Any, last: Any, cells: Any, spans: Any) -> None:
     """Make rows ``first..last - 1`` empty again."""
     for row in range(first, min(last, cells.shape[1])):
@@ -198,7 +198,7 @@ def clear_rows_kernel(first: Any, last: Any, cells: Any, spans: Any) -> None:
             spans[TEXTS + column, row] = 0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def count_rows_kernel(state: Any, cells: Any, rows: Any) -> None:
     """Count what the rows carry, from their masks. Neighbours mostly carry the same, and are counted together."""
     state[ADDRESS_SOURCE : ADDRESS_SOURCE + ADDRESS_SOURCES] = 0
@@ -220,7 +220,7 @@ def count_rows_kernel(state: Any, cells: Any, rows: Any) -> None:
                 state[SEEN + column] += run
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def decode_kernel(
     lines: Any, buffer: Any, at: Any, length: Any, starts: Any, ends: Any, times_ms: Any, bound_ms: Any, events_max: Any,
     state: Any, texts: Any, cells: Any, spans: Any,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from schemas.compiled import inlined, kernel
 from schemas.decoding.escapes import unescape_kernel
 from schemas.decoding.layout import AHEAD_MS, ARENA, ARENA_END
 from schemas.decoding.machine import byte_at, find_space
@@ -22,7 +22,7 @@ SOURCE_SHIFT, REPLACED_SHIFT = 40, 48
 """In a row's mask: where the address came from, and whether its time was replaced."""
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def put_number(cells: Any, row: Any, column: Any, value: Any) -> Any:
     """Write an integer cell unless it is missing; the column's bit, or 0."""
     if value < 0:
@@ -31,7 +31,7 @@ def put_number(cells: Any, row: Any, column: Any, value: Any) -> Any:
     return np.int64(1) << column
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def put_text(spans: Any, row: Any, column: Any, start: Any, end: Any) -> Any:
     """Write a text cell unless it is missing; the column's bit, or 0."""
     if end <= start:
@@ -41,7 +41,7 @@ def put_text(spans: Any, row: Any, column: Any, start: Any, end: Any) -> Any:
     return np.int64(1) << (TEXT_BIT + column)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def unescape_value_kernel(buffer: Any, start: Any, end: Any, state: Any, kind: Any) -> Any:
     """Undo the escapes of a value in the arena; (start, end, reason) of the text there."""
     out = state[ARENA]
@@ -54,7 +54,7 @@ def unescape_value_kernel(buffer: Any, start: Any, end: Any, state: Any, kind: A
     return out, after, OK
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def status_flags(status: Any) -> Any:
     """The flags that a status alone sets; a missing one sets none."""
     if status < 401:
@@ -66,7 +66,7 @@ def status_flags(status: Any) -> Any:
     return np.int64(F_CANCELLED if status == 499 else 0)
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def bounded_time(time_ms: Any, bound_ms: Any, state: Any) -> Any:
     """(time, was it replaced): a time too far ahead of the record's becomes the record's. A bound of 0 is none."""
     if bound_ms > 0 and time_ms > bound_ms + state[AHEAD_MS]:
@@ -74,7 +74,7 @@ def bounded_time(time_ms: Any, bound_ms: Any, state: Any) -> Any:
     return time_ms, False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def path_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(path start, host start, host end) of a request target; for ``http://host/path`` the path begins after the host.
 
@@ -99,7 +99,7 @@ def path_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return slash, host, slash
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def split_request(buffer: Any, start: Any, end: Any) -> Any:
     """(method end, path start, path end) of ``METHOD target[ HTTP/x]`` from ``start``.
 
@@ -116,12 +116,17 @@ def split_request(buffer: Any, start: Any, end: Any) -> Any:
     stop = end
     if end - space > 9 and byte_at(buffer, end - 9) == 32 and byte_at(buffer, end - 8) == 72 and byte_at(buffer, end - 4) == 47:
         stop = end - 9
-    elif end - space > 7 and byte_at(buffer, end - 7) == 32 and byte_at(buffer, end - 6) == 72 and byte_at(buffer, end - 2) == 47:
+    elif (
+        end - space > 7
+        and byte_at(buffer, end - 7) == 32
+        and byte_at(buffer, end - 6) == 72
+        and byte_at(buffer, end - 2) == 47
+    ):
         stop = end - 7
     return space, space + 1, max(stop, space + 1)
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def without_port(buffer: Any, start: Any, end: Any) -> Any:
     """The end of a host without its ``:port``."""
     at = end

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from schemas.decoding.addresses import forwarded_address_kernel, parse_address_kernel, parse_peer_kernel, parse_v4
-from schemas.decoding.addresses import V4_PREFIX
+from schemas.compiled import inlined, kernel
+from schemas.decoding.addresses import V4_PREFIX, forwarded_address_kernel, parse_address_kernel, parse_peer_kernel, parse_v4
 from schemas.decoding.escapes import LOG_ESCAPES
 from schemas.decoding.layout import CELL_HIGH, CELL_LOW, CELL_MASK, PROXY_DEPTH, STOPPED_AT
 from schemas.decoding.machine import BACKSLASH, QUOTE, SPACE, byte_at, find_quote, find_raw_quote, find_space
@@ -50,7 +49,7 @@ _DIGITS_MAX = 16
 _ZERO = np.uint64(0)
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def _closing_quote(buffer: Any, at: Any, end: Any) -> Any:
     """(position of the quote that closes what begins at ``at``, are there escapes); ``end`` when it is missing."""
     close = find_quote(buffer, at, end)
@@ -61,7 +60,7 @@ def _closing_quote(buffer: Any, at: Any, end: Any) -> Any:
     return close, escapes
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _is_word_kernel(buffer: Any, start: Any, end: Any, word: Any) -> Any:
     if end - start != len(word):
         return False
@@ -75,7 +74,7 @@ _STDOUT = np.frombuffer(b"stdout", np.uint8)
 _STDERR = np.frombuffer(b"stderr", np.uint8)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _syslog_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     """(start of the line, time or `MISSING`) behind ``<190>Nov 23 18:29:55 edge nginx: `` or RFC 5424's head."""
     at = start + 1
@@ -100,7 +99,7 @@ def _syslog_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     return start, np.int64(MISSING)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def strip_prefix_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     """(start of the line, time or `MISSING`) behind what a shipper put before it.
 
@@ -132,7 +131,7 @@ def strip_prefix_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     return stop + 1, moment
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _peer_start_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Where the address of ``(APIServer pid=1) INFO:     203.0.113.7:51408`` begins."""
     at = start
@@ -151,7 +150,7 @@ def _peer_start_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return first
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _virtual_host_kernel(buffer: Any, start: Any, first: Any, end: Any) -> Any:
     """(ok, high, low, its end) when the second word is an address and ident and user still follow: ``host:443 1.2.3.4 - -``."""
     second = find_space(buffer, first + 1, end)
@@ -162,7 +161,7 @@ def _virtual_host_kernel(buffer: Any, start: Any, first: Any, end: Any) -> Any:
     return ok, high, low, second
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def _quoted_value(buffer: Any, at: Any, end: Any, state: Any) -> Any:
     """The value of ``"…"`` whose quote stands at ``at``: (start, end, position after the quote, reason); ``-`` is missing."""
     start = at + 1
@@ -181,7 +180,7 @@ def _quoted_value(buffer: Any, at: Any, end: Any, state: Any) -> Any:
     return start, stop, close + 1, OK
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def _status_and_bytes(buffer: Any, at: Any, end: Any, state: Any) -> Any:
     """`` 200 1532`` at ``at``: (status, bytes, position after them, reason)."""
     missing = np.int64(MISSING)
@@ -226,7 +225,7 @@ def _status_and_bytes(buffer: Any, at: Any, end: Any, state: Any) -> Any:
     return status, size, at, OK
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _time_before_kernel(buffer: Any, start: Any, quote: Any, state: Any) -> Any:
     """(time, position of the opening bracket) of a time in brackets that is not 26 bytes long; -1 when there is none."""
     at = quote - 3
@@ -237,7 +236,7 @@ def _time_before_kernel(buffer: Any, start: Any, quote: Any, state: Any) -> Any:
     return parse_time_kernel(buffer, at + 1, quote - 2, state), at
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def _client(buffer: Any, start: Any, end: Any) -> Any:
     """(ok, high, low) of the address in ``buffer[start:end]``."""
     value, at = parse_v4(buffer, start, end)
@@ -246,7 +245,7 @@ def _client(buffer: Any, start: Any, end: Any) -> Any:
     return parse_address_kernel(buffer, start, end)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def decode_line_kernel(
     buffer: Any, start: Any, end: Any, row: Any, given_ms: Any, bound_ms: Any, state: Any, cells: Any, spans: Any
 ) -> Any:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from schemas.compiled import inlined, kernel
 from schemas.decoding.layout import CLF_A, CLF_B, CLF_MS, CLF_ZONE, ISO_A, ISO_B, ISO_MS
 from schemas.decoding.machine import byte_at, word_at
 from schemas.decoding.numbers import parse_decimal_kernel, scale_kernel
@@ -28,11 +28,11 @@ _HIGH = np.uint64(0xF0F0F0F0F0F0F0F0)
 _SIX = np.uint64(0x0606060606060606)
 _MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 _MONTHS = np.array(
-    [int.from_bytes(name.encode(), "big") for name in "jan feb mar apr may jun jul aug sep oct nov dec".split()], np.int64
+    [int.from_bytes("janfebmaraprmayjunjulaugsepoctnovdec"[at : at + 3].encode(), "big") for at in range(0, 36, 3)], np.int64
 )
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def days_kernel(year: Any, month: Any, day: Any) -> Any:
     """Days since 1970-01-01 of a Gregorian date, or -1 when there is no such day from 1970 to 2200."""
     if year < 1970 or year > 2200 or month < 1 or month > 12 or day < 1:
@@ -47,7 +47,7 @@ def days_kernel(year: Any, month: Any, day: Any) -> Any:
     return np.int64(365 * shifted + shifted // 4 - shifted // 100 + shifted // 400 + in_year - 719468)
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def clock_ms(buffer: Any, at: Any) -> Any:
     """Milliseconds into the day of ``HH:MM:SS`` at ``at``; -1 when it is none. A leap second counts as the next second."""
     word = word_at(buffer, at) ^ _CLOCK
@@ -62,7 +62,7 @@ def clock_ms(buffer: Any, at: Any) -> Any:
     return ((hour * 60 + minute) * 60 + second) * 1000
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def digits_at(buffer: Any, at: Any, count: Any) -> Any:
     """The number of exactly ``count`` digits at ``at``, or -1."""
     value = np.int64(0)
@@ -74,7 +74,7 @@ def digits_at(buffer: Any, at: Any, count: Any) -> Any:
     return value
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def zone_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(ok, offset in ms) of ``Z``, ``+hh``, ``+hhmm``, ``+hh:mm``, with or without a blank before, or nothing (UTC)."""
     at = start
@@ -107,7 +107,7 @@ def zone_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return True, -offset if sign == 45 else offset
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _clf_day_kernel(buffer: Any, at: Any, state: Any) -> Any:
     """Read ``23/Nov/2026`` at ``at`` and ``+0000`` at ``at + 21`` into the memory of `clf_ms`; False when they are none."""
     name = np.int64(0)
@@ -129,7 +129,7 @@ def _clf_day_kernel(buffer: Any, at: Any, state: Any) -> Any:
     return True
 
 
-@njit(forceinline=True, nogil=True, _nrt=False)
+@inlined
 def clf_ms(buffer: Any, at: Any, state: Any) -> Any:
     """Unix ms of the 26 bytes ``23/Nov/2026:18:29:55 +0000`` at ``at``, or `BAD_TIME_MS`."""
     zone = np.int64(word_at(buffer, at + 18) >> np.uint64(16))
@@ -146,7 +146,7 @@ def clf_ms(buffer: Any, at: Any, state: Any) -> Any:
     return moment if 0 <= moment < TIME_MS_MAX else np.int64(BAD_TIME_MS)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _iso_day_kernel(buffer: Any, at: Any, state: Any) -> Any:
     """Read ``2026-11-23`` at ``at`` into the memory of `iso_kernel`; False when it is none."""
     if byte_at(buffer, at + 4) != 45 or byte_at(buffer, at + 7) != 45:
@@ -160,7 +160,7 @@ def _iso_day_kernel(buffer: Any, at: Any, state: Any) -> Any:
     return True
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def iso_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     """Unix ms of ``2026-11-23T18:29:55[.fraction][zone]`` (the T may be a blank), or `BAD_TIME_MS`."""
     if end - start < 19:
@@ -197,7 +197,7 @@ def iso_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     return moment if 0 <= moment < TIME_MS_MAX else np.int64(BAD_TIME_MS)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def unix_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Unix ms of a decimal number in s, ms, µs or ns, told apart by size, or `BAD_TIME_MS`."""
     ok, mantissa, exponent, negative = parse_decimal_kernel(buffer, start, end)
@@ -217,7 +217,7 @@ def unix_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return moment if 0 <= moment < TIME_MS_MAX else np.int64(BAD_TIME_MS)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def parse_time_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     """Unix ms of a time in any form we read, or `BAD_TIME_MS`. ``state`` (i64[]) remembers the last day."""
     if end - start >= 19 and byte_at(buffer, start + 4) == 45:
@@ -229,7 +229,7 @@ def parse_time_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     return unix_kernel(buffer, start, end)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _short_clf_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     """``23/Nov/2026 18:29:55`` as Python's http.server writes it: a blank or a colon, and no zone."""
     if end - start != 20 or (byte_at(buffer, start + 11) != 32 and byte_at(buffer, start + 11) != 58):
