@@ -24,13 +24,15 @@ class PoisonSample:
 
 @dataclass(slots=True)
 class Account:
-    """``records`` = those with events + ``empty`` + all ``poison``; ``events`` = ``counted`` + ``late``."""
+    """``records`` = those with events + ``empty`` + all ``poison``; ``events`` = ``counted`` + ``late`` + ``outside``."""
 
     records: int = 0
     events: int = 0
     counted: int = 0
     late: int = 0
     """Older than the newest of their source partition by more than the lateness."""
+    outside: int = 0
+    """Not within the range of time that was asked for."""
     stragglers: int = 0
     """Counted by observe, but their tick had been closed because other source partitions were further on."""
     truncated: int = 0

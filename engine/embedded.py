@@ -90,15 +90,24 @@ class Embedded:
         early: also publish early records, for an edge that acts at once.
         threads: 1, or 2 to judge beside decoding.
         seeds: none: the configured ones, else drawn.
+        between_ms: only events in this range of time are counted (from inclusive, to exclusive).
     """
 
-    def __init__(self, config: Config, *, early: bool = False, threads: int = 1, seeds: Seeds | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        early: bool = False,
+        threads: int = 1,
+        seeds: Seeds | None = None,
+        between_ms: tuple[int | None, int | None] = (None, None),
+    ) -> None:
         self.config = config
         self.seeds = make_seeds(config) if seeds is None else seeds
         self._decoder = Decoder(
             config.input, key_seed=self.seeds.key, ahead_ms=config.time.ahead_s * 1000, events_max=config.engine.chunk_events
         )
-        self._observer = Observer(config, plan_rate(config).dimensions, self.seeds.hash, self._decoder.capacity)
+        self._observer = Observer(config, plan_rate(config).dimensions, self.seeds.hash, self._decoder.capacity, between_ms)
         self._judge = Judge(config, self.seeds, self._publish, early=early)
         self._lock = threading.Lock()
         self._decided = Decisions()
@@ -137,10 +146,10 @@ class Embedded:
                 chunk, length, at, bound_ms=source.bound_ms, events_max=self.config.engine.chunk_events
             )
             rows = self._free.get()
-            tally, late = self._observer.observe(
+            tally, late, outside = self._observer.observe(
                 decoder.columns, source.clock, rows, name, base + at, base + following
-            )  # fmt: skip
-            self._count(name, chunk, base, late)
+            )
+            self._count(name, chunk, base, late, outside)
             self._submit(tally, rows)
             at = following
         source.position = base + length
@@ -224,7 +233,15 @@ class Embedded:
         return pack(state)
 
     @classmethod
-    def restore(cls, config: Config, data: bytes, *, early: bool = False, threads: int = 1) -> Embedded:
+    def restore(
+        cls,
+        config: Config,
+        data: bytes,
+        *,
+        early: bool = False,
+        threads: int = 1,
+        between_ms: tuple[int | None, int | None] = (None, None),
+    ) -> Embedded:
         """Go on from a snapshot.
 
         Raises:
@@ -237,7 +254,7 @@ class Embedded:
             seeds = Seeds(drawn, configured=False)
         if seeds.fingerprint != fingerprint:
             raise StateError(f"expected a state of the seed {seeds.fingerprint}, got one of the seed {fingerprint}")
-        restored = cls(config, early=early, threads=threads, seeds=seeds)
+        restored = cls(config, early=early, threads=threads, seeds=seeds, between_ms=between_ms)
         for name, (position, bound_ms, is_open, clock) in state["sources"].items():
             restored._sources[name] = _Source(SourceClock(clock), position, bound_ms, is_open)
         restored._account = Account.load(state["account"])
@@ -272,13 +289,14 @@ class Embedded:
         if self._worker is not None:
             self._worker.drain()
 
-    def _count(self, name: str, chunk: U8, base: int, late: int) -> None:
+    def _count(self, name: str, chunk: U8, base: int, late: int, outside: int) -> None:
         account, decoder = self._account, self._decoder
         n = decoder.columns.n
         account.records += decoder.records
         account.events += n
         account.late += late
-        account.counted += n - late
+        account.outside += outside
+        account.counted += n - late - outside
         account.empty += decoder.empty
         account.time_replaced += decoder.time_replaced
         if n:

@@ -18,7 +18,7 @@ from detectors.kernels.routes import ROUTE_BYTES_MAX
 from schemas.columns import I64, U64, Columns
 from schemas.config import Config
 from schemas.fields import MEASURES, Dimension
-from schemas.tally import NAME_BYTES_MAX, SILENT_MS, UNKNOWN_MS, Tally
+from schemas.tally import NAME_BYTES_MAX, SILENT_MS, TICK_MAX, UNKNOWN_MS, Tally
 
 _ALL_ROWS = np.zeros(0, np.int64)
 
@@ -83,7 +83,14 @@ class SourceClock:
 class Observer:
     """Groups columns into tallies by every dimension that some detector judges, and by service."""
 
-    def __init__(self, config: Config, dimensions: tuple[Dimension, ...], hash_seeds: U64, events_max: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dimensions: tuple[Dimension, ...],
+        hash_seeds: U64,
+        events_max: int,
+        between_ms: tuple[int | None, int | None] = (None, None),
+    ) -> None:
         self.dimensions = tuple(sorted({Dimension.SERVICE, *dimensions}))
         self._events_max = events_max
         self._dimensions: I64 = np.array(self.dimensions, np.int64)
@@ -91,6 +98,8 @@ class Observer:
         self._is_api = config.profile == "api"
         self._lateness_ms = config.time.lateness_s * 1000
         self._seeds = hash_seeds
+        self._from_ms = -TICK_MAX if between_ms[0] is None else between_ms[0]
+        self._to_ms = TICK_MAX if between_ms[1] is None else between_ms[1]
         self._service = np.frombuffer(config.input.service.encode(), np.uint8).copy()
         size = 1 << (2 * events_max * len(self.dimensions) - 1).bit_length()
         self._index = np.full(size, -1, np.int32)
@@ -101,17 +110,19 @@ class Observer:
         """Room for the largest tally."""
         return Rows(self._events_max, self.dimensions, self._partitions)
 
-    def observe(self, columns: Columns, clock: SourceClock, rows: Rows, source: str, start: int, end: int) -> tuple[Tally, int]:
-        """Group one batch of one source partition, in offset order; (the tally, its late events).
+    def observe(
+        self, columns: Columns, clock: SourceClock, rows: Rows, source: str, start: int, end: int
+    ) -> tuple[Tally, int, int]:
+        """Group one batch of one source partition, in offset order; (the tally, its late events, those outside the range).
 
         The tally is made of views of ``rows``: it is good until those are used again.
         """
         n = columns.n
         small = 2 * n * len(self._dimensions) <= len(self._small_index)
-        count, names, late, tick_min, tick_max = group_kernel(
+        count, names, late, outside, tick_min, tick_max = group_kernel(
             self._dimensions, columns.numbers, columns.ip_high, columns.ip_low, columns.text_start, columns.text_length,
-            columns.buffer, n, self._is_api, self._lateness_ms, clock.words, self._seeds, self._service,
-            self._small_index if small else self._index, rows.hash, rows.dimension, rows.key_a, rows.key_b, rows.tick,
+            columns.buffer, n, self._is_api, self._lateness_ms, self._from_ms, self._to_ms, clock.words, self._seeds,
+            self._service, self._small_index if small else self._index, rows.hash, rows.dimension, rows.key_a, rows.key_b, rows.tick,
             rows.measures, rows.name_start, rows.name_length, rows.names, self._scratch,
         )  # fmt: skip
         by_tick = _ALL_ROWS
@@ -123,4 +134,4 @@ class Observer:
             rows.key_a[:count], rows.key_b[:count], rows.tick[:count], rows.measures[:count], rows.name_start[:count],
             rows.name_length[:count], rows.names[:names], rows.order[:count], rows.partition_start,
         )  # fmt: skip
-        return tally, int(late)
+        return tally, int(late), int(outside)

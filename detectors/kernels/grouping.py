@@ -130,7 +130,7 @@ def evidence_kernel(flags: Any, status: Any, asset: Any, is_api: Any) -> Any:
 @njit(cache=True, nogil=True)
 def group_kernel(
     dimensions: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, n: Any,
-    is_api: Any, lateness_ms: Any, clock: Any, seeds: Any, service: Any, index: Any, row_hash: Any, row_dimension: Any,
+    is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any, index: Any, row_hash: Any, row_dimension: Any,
     row_a: Any, row_b: Any, row_tick: Any, row_measures: Any, name_start: Any, name_length: Any, names: Any, scratch: Any,
 ) -> Any:  # fmt: skip
     """Add the events of a batch into rows.
@@ -138,6 +138,7 @@ def group_kernel(
     Args:
         dimensions: i64[d], the dimensions that are counted.
         numbers: i64[NUMBERS, capacity].
+        from_ms, to_ms: events outside ``from_ms <= time < to_ms`` move the clock and are left out.
         clock: i64[CLOCK_WORDS], the source partition's, advanced.
         seeds: u64[2].
         service: u8[...], the service of events that name no host.
@@ -147,12 +148,13 @@ def group_kernel(
         scratch: u8[>= ROUTE_BYTES_MAX + 32] for the folded route.
 
     Returns:
-        (rows, bytes of names, late events, least tick, greatest tick).
+        (rows, bytes of names, late events, events outside, least tick, greatest tick).
     """
     mask = U64(len(index) - 1)
     rows = 0
     names_at: Any = 0
     late = 0
+    outside = 0
     tick_min, tick_max = np.int64(2**62), np.int64(-(2**62))
     seed_0, seed_1 = seeds[0], seeds[1]
     measures = np.zeros(16, np.int64)
@@ -162,6 +164,9 @@ def group_kernel(
         time_ms = numbers[N_TIME, i]
         if advance_clock_kernel(clock, time_ms, lateness_ms):
             late += 1
+            continue
+        if time_ms < from_ms or time_ms >= to_ms:
+            outside += 1
             continue
         t = time_ms // 1000
         tick_min = min(tick_min, t)
@@ -250,7 +255,7 @@ def group_kernel(
             if evidence & wanted:
                 row_measures[row, M_EVIDENCE] += 1
     clear_index_kernel(index, mask, row_hash, row_tick, rows)
-    return rows, names_at, late, tick_min, tick_max
+    return rows, names_at, late, outside, tick_min, tick_max
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,98 @@
+"""Where decisions go: files of newline-delimited JSON, and a bounded summary for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from engine.embedded import Decisions
+from schemas.errors import SourceError
+from schemas.mitigation import Mitigation, encode_line
+
+TARGETS_MAX = 10_000
+
+
+@dataclass(slots=True)
+class TargetSummary:
+    """All mitigations of one target by one detector."""
+
+    type: str
+    value: str
+    action: str
+    state: str
+    reason: str
+    since: int
+    until: int
+    mitigations: int
+    severity: int
+    dry_run: bool
+
+
+def open_output(path: Path | None) -> IO[bytes] | None:
+    """A file to write lines to. Raises `SourceError` when it cannot be written."""
+    if path is None:
+        return None
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise SourceError(f"expected a writable file at {path}, got: {error.strerror or error}") from None
+
+
+class Sink:
+    """Writes down decisions as they come."""
+
+    def __init__(self, out: Path | None = None, findings: Path | None = None) -> None:
+        self._out = open_output(out)
+        self._findings = open_output(findings)
+        self.mitigations = 0
+        self.findings = 0
+        self.first_decision_s: float | None = None
+        self.targets: dict[tuple[str, str, str], TargetSummary] = {}
+        self.more_targets = 0
+
+    def write(self, decisions: Decisions) -> None:
+        """Write and summarise. Early records are written too; the summary counts finals only."""
+        for mitigation in decisions.mitigations:
+            if self._out is not None:
+                self._out.write(encode_line(mitigation))
+            if mitigation.stage == "final":
+                self.mitigations += 1
+                self._summarise(mitigation)
+        for finding in decisions.findings:
+            self.findings += finding.stage == "final"
+            if self._findings is not None:
+                self._findings.write(encode_line(finding))
+        for file in (self._out, self._findings):
+            if file is not None and (decisions.mitigations or decisions.findings):
+                file.flush()
+
+    def _summarise(self, mitigation: Mitigation) -> None:
+        key = (mitigation.target.type, mitigation.target.value, mitigation.detector)
+        known = self.targets.get(key)
+        if known is None:
+            if len(self.targets) >= TARGETS_MAX:
+                self.more_targets += 1
+                return
+            self.targets[key] = TargetSummary(
+                mitigation.target.type, mitigation.target.value, mitigation.action, mitigation.state, mitigation.reason,
+                mitigation.tick, mitigation.expires_at, 1, mitigation.severity, mitigation.dry_run,
+            )  # fmt: skip
+            return
+        known.mitigations += 1
+        known.until = max(known.until, mitigation.expires_at)
+        if mitigation.action != "notify" or known.action == "notify":
+            known.action, known.state = mitigation.action, mitigation.state
+            if mitigation.severity >= known.severity:
+                known.severity, known.reason = mitigation.severity, mitigation.reason
+
+    def summary(self) -> list[dict[str, Any]]:
+        """The targets as plain data, most severe first."""
+        ordered = sorted(self.targets.values(), key=lambda t: (t.action == "notify", -t.severity, t.since, t.value))
+        return [asdict(target) for target in ordered]
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self._out, self._findings):
+            if file is not None:
+                file.close()
