@@ -122,8 +122,8 @@ class Observer:
         count, names, late, outside, tick_min, tick_max = group_kernel(
             self._dimensions, columns.numbers, columns.ip_high, columns.ip_low, columns.text_start, columns.text_length,
             columns.buffer, n, self._is_api, self._lateness_ms, self._from_ms, self._to_ms, clock.words, self._seeds,
-            self._service, self._small_index if small else self._index, rows.hash, rows.dimension, rows.key_a, rows.key_b, rows.tick,
-            rows.measures, rows.name_start, rows.name_length, rows.names, self._scratch,
+            self._service, self._small_index if small else self._index, rows.hash, rows.dimension, rows.key_a, rows.key_b,
+            rows.tick, rows.measures, rows.name_start, rows.name_length, rows.names, self._scratch,
         )  # fmt: skip
         by_tick = _ALL_ROWS
         if not is_ordered_kernel(rows.tick, count):

@@ -130,8 +130,9 @@ def evidence_kernel(flags: Any, status: Any, asset: Any, is_api: Any) -> Any:
 @njit(cache=True, nogil=True)
 def group_kernel(
     dimensions: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, n: Any,
-    is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any, index: Any, row_hash: Any, row_dimension: Any,
-    row_a: Any, row_b: Any, row_tick: Any, row_measures: Any, name_start: Any, name_length: Any, names: Any, scratch: Any,
+    is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any, index: Any,
+    row_hash: Any, row_dimension: Any, row_a: Any, row_b: Any, row_tick: Any, row_measures: Any, name_start: Any,
+    name_length: Any, names: Any, scratch: Any,
 ) -> Any:  # fmt: skip
     """Add the events of a batch into rows.
 

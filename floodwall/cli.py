@@ -1,0 +1,29 @@
+"""The command line: one file per group of commands, no logic."""
+
+from __future__ import annotations
+
+import typer
+
+from floodwall import commands_config, commands_run
+
+app = typer.Typer(
+    name="floodwall",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Finds floods, credential stuffing and abuse of API keys in access logs and event streams, and says whom to stop.\n\n"
+    "Start with:  floodwall demo  ·  floodwall doctor access.log  ·  floodwall replay access.log  ·  floodwall watch access.log",
+    epilog="Exit codes: 0 fine, 2 a setting or option is wrong, 3 an input cannot be read, 4 a saved state cannot be used, "
+    "5 an input broke off early (all before it was decided), 70 a fault of Floodwall, 130 interrupted.",
+)
+app.command("demo")(commands_run.demo)
+app.command("replay")(commands_run.replay)
+app.command("watch")(commands_run.watch)
+app.command("doctor")(commands_run.doctor)
+app.add_typer(commands_config.app, name="config")
+
+
+def main() -> None:
+    """Entry point of the ``floodwall`` command."""
+    app()

@@ -1,0 +1,40 @@
+"""``floodwall config``: check a configuration, print its schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from floodwall.guard import guarded
+
+app = typer.Typer(no_args_is_help=True, help="Check a configuration file, or print what one may hold.")
+
+
+@app.command("check")
+@guarded
+def check(
+    file: Annotated[Path, typer.Argument(help="A TOML file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults included, as JSON.")] = False,
+) -> int:
+    """Say whether a configuration is right; a wrong one is refused with its path, the bound and what came."""
+    import msgspec
+
+    from schemas.config import load_config
+
+    config = load_config(file)
+    typer.echo(msgspec.json.encode(config).decode() if as_json else f"{file}: fine (profile {config.profile})")
+    return 0
+
+
+@app.command("schema")
+@guarded
+def schema() -> int:
+    """Print the JSON Schema of the configuration."""
+    import msgspec
+
+    from schemas.config import Config
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Config)), indent=2).decode())
+    return 0

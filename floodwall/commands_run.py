@@ -1,0 +1,159 @@
+"""``floodwall replay``, ``watch``, ``doctor`` and ``demo``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from floodwall.guard import EXIT_ENDED_EARLY, EXIT_INTERRUPTED, guarded
+
+if TYPE_CHECKING:
+    from schemas.config import Config
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
+ProfileName = Annotated[
+    str | None, typer.Option("--profile", help="web: browsers. api: programs with keys, judged by their keys.")
+]
+ProxyDepth = Annotated[
+    int | None,
+    typer.Option("--proxy-depth", help="Trusted proxies before the service: which entry of X-Forwarded-For counts."),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Write mitigations here, one JSON object per line.")]
+Findings = Annotated[Path | None, typer.Option("--findings", help="Write everything that was found here, the same way.")]
+StateFile = Annotated[
+    Path | None, typer.Option("--state", help="Save the state here when interrupted, and go on from it next time.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge in a thread of its own.")]
+
+
+@guarded
+def replay(
+    sources: Annotated[list[str], typer.Argument(help="Log files, folders, .gz, .zst; - is standard input.", metavar="SOURCE...")],
+    config: ConfigFile = None,
+    profile: ProfileName = None,
+    proxy_depth: ProxyDepth = None,
+    out: Out = None,
+    findings: Findings = None,
+    state: StateFile = None,
+    since: Annotated[datetime | None, typer.Option("--from", help="Only events from this time on (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option("--to", help="Only events before this time (UTC).")] = None,
+    early: Annotated[bool, typer.Option("--early", help="Write early records too, as a live run does.")] = False,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> int:
+    """Decide over recorded traffic: whom to stop, why, since when and until when. Nothing is enforced.
+
+    Example:  floodwall replay /var/log/nginx/access.log*
+    """
+    from engine.clock import SystemClock
+    from floodwall import show
+    from replay.run import replay as run
+    from replay.sink import Sink
+
+    chosen = _config(config, profile, proxy_depth)
+    sink = Sink(out, findings)
+    with show.progress_of(sources) as advance:
+        outcome = run(
+            chosen, sources, sink, SystemClock(), between_ms=(_ms(since), _ms(until)), state=state, early=early,
+            threads=threads, progress=advance,
+        )  # fmt: skip
+    sink.close()
+    show.print_outcome(outcome, sink, as_json=as_json)
+    if outcome.interrupted:
+        return EXIT_INTERRUPTED
+    return EXIT_ENDED_EARLY if outcome.ended_early else 0
+
+
+@guarded
+def watch(
+    source: Annotated[str, typer.Argument(help="A growing log file, followed through rotation; - is standard input.")],
+    config: ConfigFile = None,
+    profile: ProfileName = None,
+    proxy_depth: ProxyDepth = None,
+    out: Out = None,
+    findings: Findings = None,
+    state: StateFile = None,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Begin with what the file holds already.")] = False,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> int:
+    """Follow a log and decide within the second. Prints each mitigation as it is made; enforces nothing by itself.
+
+    Example:  floodwall watch /var/log/nginx/access.log --out mitigations.ndjson
+    """
+    import signal
+
+    from engine.clock import SystemClock
+    from floodwall import show
+    from replay.follow import watch as run
+
+    chosen = _config(config, profile, proxy_depth)
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda came, _: stopping.append(came))
+    sink = show.LiveSink(out, findings, as_json=as_json)
+    engine = run(
+        chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, stop=lambda: bool(stopping)
+    )  # fmt: skip
+    sink.close()
+    show.print_account(engine.account(), as_json=as_json)
+    return EXIT_INTERRUPTED if signal.SIGINT in stopping else 0
+
+
+@guarded
+def doctor(
+    sources: Annotated[list[str], typer.Argument(help="Log files or folders.", metavar="SOURCE...")],
+    config: ConfigFile = None,
+    profile: ProfileName = None,
+    proxy_depth: ProxyDepth = None,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Records to look at in each file.")] = 1000,
+    as_json: Json = False,
+) -> int:
+    """Say per file what format it has, which fields were found, where the address comes from, and what cannot be detected.
+
+    Example:  floodwall doctor /var/log/nginx/access.log
+    """
+    from engine.clock import SystemClock
+    from floodwall import show
+    from replay.doctor import examine
+    from replay.sources import expand
+
+    chosen = _config(config, profile, proxy_depth)
+    show.print_diagnoses([examine(chosen, name, SystemClock(), sample=sample) for name in expand(sources)], as_json=as_json)
+    return 0
+
+
+@guarded
+def demo(
+    seconds: Annotated[float, typer.Option("--seconds", min=12, max=300, help="How long it runs.")] = 36.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the traffic.")] = 1,
+    as_json: Json = False,
+) -> int:
+    """A small LLM API, attacked before your eyes and rescued. No Kafka, no root, only loopback."""
+    from floodwall.commands_demo import run
+
+    return run(seconds, seed, as_json)
+
+
+def _config(file: Path | None, profile: str | None, proxy_depth: int | None) -> Config:
+    """The file's settings under those of the command line."""
+    import msgspec
+
+    from schemas.config import load_config, parse_config
+
+    document: dict[str, Any] = msgspec.to_builtins(load_config(file))
+    if profile is not None:
+        document["profile"] = profile
+    if proxy_depth is not None:
+        document["input"]["proxy_depth"] = proxy_depth
+    return parse_config(document, "options")
+
+
+def _ms(moment: datetime | None) -> int | None:
+    from datetime import UTC
+
+    return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp() * 1000)

@@ -1,0 +1,117 @@
+"""doctor: what Floodwall sees in a source, and what it is blind for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detectors.rate import plan_rate
+from engine.clock import Clock
+from engine.seeds import make_seeds
+from replay.sources import bound_of, make_buffer, open_source
+from schemas.config import Config
+from schemas.decode import ADDRESS_SOURCE_NAMES, FIELD_NAMES, Decoder
+from schemas.fields import Poison
+
+_NEEDS = {
+    "ip": "an address", "net": "an address", "asn": "asn", "country": "country", "api_key": "api_key",
+    "account": "account", "route": "path", "user_agent": "user_agent", "fingerprint": "fingerprint",
+    "email_domain": "email_domain", "service": "",
+}  # fmt: skip
+_MEASURE_NEEDS = {
+    "client_errors": "status", "auth_failures": "status", "server_errors": "status", "own_denials": "status",
+    "cancelled": "status", "duration_ms": "duration_ms", "bytes": "bytes", "tokens_in": "tokens_in",
+    "tokens_out": "tokens_out", "tokens_cached": "tokens_cached", "max_tokens": "max_tokens", "cost_micro": "cost_micro",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Diagnosis:
+    """What a sample of one source holds."""
+
+    source: str
+    records: int
+    events: int
+    empty: int
+    formats: dict[str, int]
+    poison: dict[str, int]
+    fields: dict[str, float]
+    """Share of the events that carry each field."""
+    addresses: dict[str, float]
+    """Share of the events whose address came from there."""
+    blind: list[str]
+    """Rules that can never fire on this source, each with the reason."""
+    advice: list[str]
+
+
+def examine(config: Config, name: str, clock: Clock, *, sample: int = 1000) -> Diagnosis:
+    """Decode the first ``sample`` records of a source.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    line_max = config.input.record_bytes_max
+    source = open_source(name, start=0, line_max=line_max)
+    buffer = make_buffer(line_max)
+    decoder = Decoder(config.input, key_seed=make_seeds(config).key, ahead_ms=config.time.ahead_s * 1000, events_max=1)
+    found = Diagnosis(name, 0, 0, 0, {}, {}, {}, {}, [], [])
+    while not source.ended and found.records < sample:
+        length = source.read(buffer)
+        if source.refusal is not None:
+            reason = source.refusal.reason.name.lower()
+            found.records += 1
+            found.poison[reason] = found.poison.get(reason, 0) + 1
+        at = 0
+        while at < length and found.records < sample:
+            at = _decode_one(decoder, buffer, length, at, bound_of(name, clock.now_ms()), found)
+    _conclude(config, found)
+    return found
+
+
+def _decode_one(decoder: Decoder, buffer: object, length: int, at: int, bound_ms: int, found: Diagnosis) -> int:
+    first = at
+    following = decoder.decode_lines(buffer, length, at, bound_ms=bound_ms, events_max=1)  # type: ignore[arg-type]
+    events = decoder.columns.n
+    found.records += decoder.records
+    found.events += events
+    found.empty += decoder.empty
+    for index in range(decoder.poison):
+        reason = Poison(int(decoder.poison_reason[index])).name.lower()
+        found.poison[reason] = found.poison.get(reason, 0) + 1
+    if events:
+        line = bytes(buffer[first:following]).lstrip()  # type: ignore[index]
+        kind = "json" if line[:1] in (b"{", b"[") else "text line"
+        found.formats[kind] = found.formats.get(kind, 0) + events
+        for names, counts, into in (
+            (FIELD_NAMES, decoder.field_seen, found.fields), (ADDRESS_SOURCE_NAMES, decoder.address_source, found.addresses)
+        ):  # fmt: skip
+            for index, count in enumerate(counts.tolist()):
+                if count:
+                    into[names[index]] = into.get(names[index], 0) + count
+    return following
+
+
+def _conclude(config: Config, found: Diagnosis) -> None:
+    events = max(found.events, 1)
+    found.fields = {name: round(count / events, 4) for name, count in found.fields.items()}
+    found.addresses = {name: round(count / events, 4) for name, count in found.addresses.items()}
+    has = {name for name, share in found.fields.items() if share > 0}
+    if sum(share for name, share in found.addresses.items() if name != "none") > 0:
+        has.add("an address")
+    for rules in plan_rate(config).rules:
+        for rule in rules:
+            missing = [need for need in (_NEEDS[rule.dimension], _MEASURE_NEEDS.get(rule.measure, "")) if need and need not in has]
+            if found.events and missing:
+                text = f"rate of {rule.measure} per {rule.dimension} in {rule.window_s} s: no record carries {missing[0]}"
+                found.blind.append(text)
+    if not found.events:
+        found.advice.append("No record could be read. See docs/formats.md, or map fields with input.fields.")
+    elif config.input.proxy_depth == 0 and found.addresses.get("connection", 0) > 0.99 and "an address" in has:
+        found.advice.append(
+            "Addresses are the connection's. If a proxy stands before this service, every client looks like the proxy: "
+            "say how many there are with --proxy-depth."
+        )
+    if config.input.proxy_depth > 0 and found.addresses.get("x_forwarded_for", 0) < 0.5 and found.events:
+        found.advice.append(
+            f"--proxy-depth {config.input.proxy_depth} was given, and X-Forwarded-For decided the address of fewer than half "
+            "of the records: does the log carry that header?"
+        )
