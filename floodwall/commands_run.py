@@ -32,7 +32,9 @@ Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge 
 
 @guarded
 def replay(
-    sources: Annotated[list[str], typer.Argument(help="Log files, folders, .gz, .zst; - is standard input.", metavar="SOURCE...")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Log files, folders, .gz, .zst; - is standard input.", metavar="SOURCE...")
+    ],
     config: ConfigFile = None,
     profile: ProfileName = None,
     proxy_depth: ProxyDepth = None,

@@ -105,7 +105,9 @@ def print_outcome(outcome: Outcome, sink: Sink, *, as_json: bool) -> None:
     _print_targets(targets, sink)
     print_account(outcome.account, as_json=False)
     rate = outcome.account.events / outcome.seconds if outcome.seconds else 0
-    print(f"{outcome.account.events:,} events from {outcome.sources} source(s) in {outcome.seconds:.2f} s: {rate:,.0f} per second")
+    print(
+        f"{outcome.account.events:,} events from {outcome.sources} source(s) in {outcome.seconds:.2f} s: {rate:,.0f} per second"
+    )
     for name, why in outcome.ended_early.items():
         print(f"floodwall: expected {name} to be whole, it broke off: {why}; all before that was decided", file=sys.stderr)
 
@@ -125,7 +127,13 @@ def _print_targets(targets: list[dict[str, Any]], sink: Sink) -> None:
     for target in targets[:ROWS_SHOWN]:
         action = target["action"] + ("" if target["state"] == "active" else f" ({target['state']})")
         action += " (dry run)" if target["dry_run"] else ""
-        cells = (f"{target['type']} {target['value']}", action, target["reason"], moment(target["since"]), moment(target["until"]))
+        cells = (
+            f"{target['type']} {target['value']}",
+            action,
+            target["reason"],
+            moment(target["since"]),
+            moment(target["until"]),
+        )
         table.add_row(*(Text(_safe(cell)) for cell in cells))
     width = None if sys.stdout.isatty() else 160
     Console(width=width).print(table)
@@ -141,7 +149,9 @@ def print_account(account: Account, *, as_json: bool) -> None:
         return
     poison = sum(account.poison.values())
     print(f"{account.records:,} records: {account.events:,} events, {account.empty:,} empty, {poison:,} unreadable")
-    parts = [f"{getattr(account, name):,} {text}" for name, text in _NAMES.items() if name != "empty" and getattr(account, name)]
+    parts = [
+        f"{getattr(account, name):,} {text}" for name, text in _NAMES.items() if name != "empty" and getattr(account, name)
+    ]
     print("events: " + (", ".join(parts) or "none"))
     for name, text in _BOUNDS.items():
         if getattr(account, name):

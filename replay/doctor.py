@@ -99,7 +99,9 @@ def _conclude(config: Config, found: Diagnosis) -> None:
         has.add("an address")
     for rules in plan_rate(config).rules:
         for rule in rules:
-            missing = [need for need in (_NEEDS[rule.dimension], _MEASURE_NEEDS.get(rule.measure, "")) if need and need not in has]
+            missing = [
+                need for need in (_NEEDS[rule.dimension], _MEASURE_NEEDS.get(rule.measure, "")) if need and need not in has
+            ]
             if found.events and missing:
                 text = f"rate of {rule.measure} per {rule.dimension} in {rule.window_s} s: no record carries {missing[0]}"
                 found.blind.append(text)

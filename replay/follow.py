@@ -56,7 +56,7 @@ class FollowedFile:
         return None
 
     def _open(self, path: str, inode: int, start: int) -> None:
-        file = Path(path).open("rb")
+        file = Path(path).open("rb")  # noqa: SIM115 – followed for longer than this call
         file.seek(start)
         name = f"{self._path}#{inode}"
         self._engine.open(name, self._clock.now_ms(), start)

@@ -208,7 +208,7 @@ def open_source(name: str, *, start: int, line_max: int, chunk_bytes: int = CHUN
     if name == STDIN:
         return LineSource(name, sys.stdin.buffer, start=start, line_max=line_max, chunk_bytes=chunk_bytes)
     try:
-        file = Path(name).open("rb")
+        file = Path(name).open("rb")  # noqa: SIM115 – its reader closes it
     except OSError as error:
         raise SourceError(f"expected a readable file at {name}, got: {error.strerror or error}") from None
     if not os.path.isfile(name):
