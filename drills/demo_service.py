@@ -70,7 +70,8 @@ class Stage:
         if action is not None and not self._has_token(address):
             return 429
         try:
-            await asyncio.wait_for(self._slots.acquire(), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                await self._slots.acquire()
         except TimeoutError:
             return 503
         try:
@@ -89,7 +90,10 @@ class Stage:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, kept alive."""
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        # Cancelled only when the demo is over: there is nobody to tell then.
+        with contextlib.suppress(
+            ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError
+        ):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 method, path, _ = head[0].split(" ", 2)
@@ -125,8 +129,9 @@ async def _ask(port: int, address: str, path: str, kept: list[tuple[asyncio.Stre
         reader, writer = kept[0]
         request = f"POST {path} HTTP/1.1\r\nHost: demo\r\nX-Forwarded-For: {address}\r\nUser-Agent: {_AGENT}\r\n\r\n"
         writer.write(request.encode())
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2.0)
-        await reader.readexactly(2)
+        async with asyncio.timeout(2.0):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(2)
         return int(head.split(b" ", 2)[1])
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         for _, writer in kept:
@@ -178,5 +183,5 @@ async def play(stage: Stage, seconds: float, attack_at: float, seed: int, each_t
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks, timeout=5)
         server.close()

@@ -13,7 +13,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Finds floods, credential stuffing and abuse of API keys in access logs and event streams, and says whom to stop.\n\n"
-    "Start with:  floodwall demo  ·  floodwall doctor access.log  ·  floodwall replay access.log  ·  floodwall watch access.log",
+    "Start with:  floodwall demo, floodwall doctor access.log, floodwall replay access.log, floodwall watch access.log",
     epilog="Exit codes: 0 fine, 2 a setting or option is wrong, 3 an input cannot be read, 4 a saved state cannot be used, "
     "5 an input broke off early (all before it was decided), 70 a fault of Floodwall, 130 interrupted.",
 )
