@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 
 import orjson
@@ -139,7 +140,8 @@ def test_restarted_in_the_middle_of_an_attack(share: float) -> None:
     feed(second, "log", b"".join(lines[cut:]), base)
     second.close("log")
     after = conclude(second)
-    assert {m.id for m in before.mitigations} and {m.id for m in after.mitigations}
+    assert {m.id for m in before.mitigations}
+    assert {m.id for m in after.mitigations}
     both = Decided(before.mitigations + after.mitigations, before.findings + after.findings, after.account)
     check_same(both)
     assert [m.expires_at for m in both.mitigations] == [m.expires_at for m in reference().mitigations]
@@ -157,7 +159,7 @@ def test_any_cut(cuts: list[int], chunk: int, restart: bool) -> None:
     engine.open("log", bound_ms())
     base, decided = 0, Decided([], [], engine.account())
     edges = [0, *sorted(cuts), len(lines)]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         if low < high:
             base = feed(engine, "log", b"".join(lines[low:high]), base)
         if restart:

@@ -1,0 +1,57 @@
+"""The in-process edge keeps the rules of every reader of mitigations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge.in_process import InProcessEdge
+from schemas.mitigation import Evidence, Mitigation, Target, Window
+
+NOW = 1_000_000
+
+
+def record(value: str = "203.0.113.7", **changes: Any) -> Mitigation:
+    fields: dict[str, Any] = {
+        "id": "x", "tick": 990, "stage": "early", "state": "active", "action": "throttle",
+        "target": Target(type="net" if "/" in value else "ip", value=value), "detector": "rate", "detector_version": 1,
+        "reason": "", "severity": 5, "confidence": 0.9, "window": Window(start=989, end=991), "observed": 2, "limit": 1,
+        "issued_at": 991, "expires_at": 1100, "evidence": Evidence(),
+    }  # fmt: skip
+    return Mitigation(**{**fields, **changes})
+
+
+def edge_with(*records: Mitigation) -> InProcessEdge:
+    edge = InProcessEdge()
+    for one in records:
+        edge.apply(one)
+    return edge
+
+
+def test_strongest_until_it_expires() -> None:
+    edge = edge_with(record(), record(action="block", detector="other", expires_at=1010))
+    assert edge.decide("203.0.113.7", NOW) == "block"
+    assert edge.decide("::ffff:203.0.113.7", NOW) == "block"
+    assert edge.decide("203.0.113.7", 1_010_000) == "throttle"
+    assert edge.decide("203.0.113.7", 1_100_000) is None
+    assert edge.decide("203.0.113.8", NOW) is None
+
+
+def test_networks_and_sixty_fours() -> None:
+    edge = edge_with(record("203.0.113.0/24"), record("2001:db8:1:2::/64", target=Target(type="ip", value="2001:db8:1:2::/64")))
+    assert edge.decide("203.0.113.99", NOW) == "throttle"
+    assert edge.decide("2001:db8:1:2::99", NOW) == "throttle"
+    assert edge.decide("2001:db8:1:3::99", NOW) is None
+
+
+def test_older_records_and_trials_change_nothing() -> None:
+    edge = edge_with(record(stage="final", action="block"), record(action="throttle"), record(tick=980, stage="final"))
+    assert edge.decide("203.0.113.7", NOW) == "block"
+    assert edge_with(record(dry_run=True), record(drill=True)).decide("203.0.113.7", NOW) is None
+    assert edge_with(record(), record(stage="final", state="lifted")).decide("203.0.113.7", NOW) is None
+
+
+def test_never_a_harsher_action_and_never_the_core() -> None:
+    edge = edge_with(record(action="disable_key"), record("10.0.0.7"), record(action="notify"))
+    assert edge.decide("203.0.113.7", NOW) is None
+    assert edge.decide("10.0.0.7", NOW) is None
+    assert edge.unsupported == 1
