@@ -1,0 +1,179 @@
+"""Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [speed|memory|collisions]`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import orjson
+
+from benchmarks.steps import Steps
+from drills.traffic import Traffic, combined_lines, ndjson_lines, spoofed_lines
+from engine.embedded import Embedded
+from schemas.config import Config, parse_config
+
+CHUNK = 1 << 20
+WARM_SHARE = 0.25
+"""This much is fed before the measurement, so that windows are full and memory is touched."""
+COMBINED = re.compile(
+    rb'(\S+) \S+ \S+ \[([^\]]+)\] "(\S+) (\S+) ([^"]+)" (\d{3}) (\S+) "([^"]*)" "([^"]*)"'
+)  # fmt: skip
+RULES = [
+    {"dimension": dimension, "window_s": window, "limit": 1_000_000}
+    for dimension in ("ip", "net", "route", "api_key")
+    for window in (1, 10, 60)
+]
+CONFIG: dict[str, Any] = {"detectors": {"rate": {"rules": RULES}}, "engine": {"seed": "benchmark"}}
+
+
+def pieces_of(data: bytes) -> list[bytes]:
+    """Whole lines in chunks."""
+    pieces, at = [], 0
+    while at < len(data):
+        end = min(at + CHUNK, len(data))
+        end = data.rfind(b"\n", at, end) + 1 or len(data)
+        pieces.append(data[at:end])
+        at = end
+    return pieces
+
+
+def decide(config: Config, traffic: Traffic, threads: int, steps: Steps | None = None) -> float:
+    """Seconds per event from bytes to decisions, in steady state."""
+    engine = Embedded(config, threads=threads)
+    buffer = np.zeros(2 * CHUNK + 16384, np.uint8)
+    engine.open("log", int(traffic.times_ms.max()) + 1000)
+    base, began, counted = 0, 0.0, 0
+    pieces = pieces_of(traffic.data)
+    warm = max(1, int(len(pieces) * WARM_SHARE))
+    for index, piece in enumerate(pieces):
+        if index == warm:
+            counted = engine.account().events
+            if steps is not None:
+                steps.clear()
+            began = time.perf_counter()
+        buffer[: len(piece)] = np.frombuffer(piece, np.uint8)
+        engine.feed("log", buffer, len(piece), base)
+        base += len(piece)
+    events = engine.account().events - counted  # waits for the other thread
+    passed = time.perf_counter() - began
+    engine.stop()
+    return passed / events
+
+
+def match_lines(lines: list[bytes]) -> float:
+    """Seconds per line of a loop that only runs Python's re."""
+    match = COMBINED.match
+    began = time.perf_counter()
+    for line in lines:
+        match(line)
+    return (time.perf_counter() - began) / len(lines)
+
+
+def load_lines(lines: list[bytes]) -> float:
+    """Seconds per line of a loop that only calls orjson.loads."""
+    loads = orjson.loads
+    began = time.perf_counter()
+    for line in lines:
+        loads(line)
+    return (time.perf_counter() - began) / len(lines)
+
+
+def measure(name: str, runs: int, *candidates: tuple[str, Callable[[], float]]) -> None:
+    """Candidates in turn, ``runs`` times; the first is what the others are compared with."""
+    times: dict[str, list[float]] = {label: [] for label, _ in candidates}
+    for _ in range(runs):
+        for label, run in candidates:
+            gc.collect()
+            times[label].append(run() * 1e9)
+    first = times[candidates[0][0]]
+    print(f"\n{name}")
+    for label, values in times.items():
+        ratio = statistics.median(a / b for a, b in zip(first, values, strict=True))
+        spread = (max(values) - min(values)) / statistics.median(values)
+        print(f"  {label:34} {statistics.median(values):8.1f} ns per event   spread {spread:4.0%}   {ratio:5.2f} x")
+
+
+def speed(runs: int, events: int) -> None:
+    """Combined lines and NDJSON, sparse and dense."""
+    config = parse_config(CONFIG)
+    for label, rate, clients in (("sparse, 350 events/s", 350.0, None), ("dense, 1 M events/s", 1e6, None)):
+        for kind, make, only in (
+            ("combined", combined_lines, ("only re.match", match_lines)),
+            ("NDJSON", ndjson_lines, ("only orjson.loads", load_lines)),
+        ):
+            traffic = make(seed=1, events=events, events_per_second=rate, clients=clients)
+            decide(config, traffic, 1)
+            lines = traffic.lines()[: min(events, 300_000)]
+            size = len(traffic.data) / traffic.events
+            measure(
+                f"{kind}, {label}: n = {events:,} events of {size:.0f} bytes, {runs} runs",
+                runs,
+                (only[0], functools.partial(only[1], lines)),
+                ("bytes to decisions, 1 thread", functools.partial(decide, config, traffic, 1)),
+                ("bytes to decisions, 2 threads", functools.partial(decide, config, traffic, 2)),
+            )
+            with Steps() as steps:
+                decide(config, traffic, 1, steps)
+                counted = int(traffic.events * (1 - WARM_SHARE))
+                print("  steps: " + ", ".join(f"{name} {ns / counted:.0f} ns" for name, ns in steps.nanoseconds()))
+
+
+def memory(sources: int) -> None:
+    """Many distinct sources and one attacker, in a process of its own."""
+    code = f"from benchmarks.__main__ import replay_spoofed; replay_spoofed({sources})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def replay_spoofed(sources: int) -> None:
+    """What `memory` runs."""
+    engine = Embedded(parse_config({"engine": {"seed": "benchmark"}}))
+    buffer = np.zeros(64 << 20, np.uint8)
+    base, attacker, stopped = 0, "", set()
+    blocks, attacker = spoofed_lines(seed=1, sources=sources)
+    engine.open("log", 4_102_444_800_000)
+    began = time.perf_counter()
+    for block in blocks:
+        for piece in pieces_of(block):
+            buffer[: len(piece)] = np.frombuffer(piece, np.uint8)
+            engine.feed("log", buffer, len(piece), base)
+            base += len(piece)
+        stopped |= {m.target.value for m in engine.take().mitigations if m.action != "notify"}
+    engine.close("log")
+    engine.finish()
+    stopped |= {m.target.value for m in engine.take().mitigations if m.action != "notify"}
+    account = engine.account()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\n{sources:,} distinct sources: {account.events:,} events, peak memory {peak:.0f} MB, "
+          f"{time.perf_counter() - began:.0f} s, {account.aged_out:,} keys aged out, "
+          f"attacker {attacker}, stopped {sorted(stopped)}")  # fmt: skip
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", default=["speed", "memory"], help="speed, memory")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--events", type=int, default=600_000)
+    parser.add_argument("--sources", type=int, default=10_000_000)
+    options = parser.parse_args()
+    print(f"command: python -m benchmarks {' '.join(sys.argv[1:])}")
+    print(f"machine: {platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}")
+    if "speed" in options.what:
+        speed(options.runs, options.events)
+    if "memory" in options.what:
+        memory(options.sources)
+
+
+if __name__ == "__main__":
+    main()
