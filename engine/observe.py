@@ -100,11 +100,13 @@ class Observer:
         self._seeds = hash_seeds
         self._from_ms = -TICK_MAX if between_ms[0] is None else between_ms[0]
         self._to_ms = TICK_MAX if between_ms[1] is None else between_ms[1]
-        self._service = np.frombuffer(config.input.service.encode(), np.uint8).copy()
+        self._service = np.frombuffer(config.input.service.encode() + bytes(64), np.uint8).copy()
         size = 1 << (2 * events_max * len(self.dimensions) - 1).bit_length()
         self._index = np.full(size, -1, np.int32)
         self._small_index = np.full(min(size, 1 << 12), -1, np.int32)
-        self._scratch = np.zeros(ROUTE_BYTES_MAX + 64, np.uint8)
+        self._scratch = np.zeros(ROUTE_BYTES_MAX + 128, np.uint8)
+        self._measures = np.zeros(MEASURES, np.int64)
+        self._cursor = np.zeros(self._partitions, np.int64)
 
     def make_rows(self) -> Rows:
         """Room for the largest tally."""
@@ -123,12 +125,12 @@ class Observer:
             self._dimensions, columns.numbers, columns.ip_high, columns.ip_low, columns.text_start, columns.text_length,
             columns.buffer, n, self._is_api, self._lateness_ms, self._from_ms, self._to_ms, clock.words, self._seeds,
             self._service, self._small_index if small else self._index, rows.hash, rows.dimension, rows.key_a, rows.key_b,
-            rows.tick, rows.measures, rows.name_start, rows.name_length, rows.names, self._scratch,
+            rows.tick, rows.measures, rows.name_start, rows.name_length, rows.names, self._scratch, self._measures,
         )  # fmt: skip
         by_tick = _ALL_ROWS
         if not is_ordered_kernel(rows.tick, count):
             by_tick = np.argsort(rows.tick[:count], kind="stable")
-        order_kernel(rows.hash, rows.tick, count, by_tick, self._partitions, rows.order, rows.partition_start)
+        order_kernel(rows.hash, rows.tick, count, by_tick, self._partitions, rows.order, rows.partition_start, self._cursor)
         tally = Tally(
             source, start, end, clock.newest_ms, tick_min, tick_max, 0, rows.hash[:count], rows.dimension[:count],
             rows.key_a[:count], rows.key_b[:count], rows.tick[:count], rows.measures[:count], rows.name_start[:count],

@@ -14,7 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.hashing import hash_words_kernel
-from detectors.kernels.windows import AGED_OUT, AGED_TICK, MUTED, STRAGGLERS, TOMBSTONE, find_key_kernel, part_kernel
+from detectors.kernels.windows import (
+    AGED_OUT,
+    AGED_TICK,
+    FRESH,
+    K_A,
+    K_B,
+    K_DIMENSION,
+    K_NAME,
+    MUTED,
+    R_SLOT,
+    R_TICK,
+    R_VALUES,
+    STRAGGLERS,
+    TOMBSTONE,
+    all_find_kernel,
+)
 from engine.judge import Judge
 from schemas.columns import I64, U64
 from schemas.errors import StateError
@@ -71,13 +86,15 @@ def _restore_arrays(value: Any) -> Any:
 def save_judge(judge: Judge) -> dict[str, Any]:
     """All rows, what was decided about their keys, and the plain data of its parts."""
     w = judge.windows
-    partition, row = np.nonzero(w.row_slot >= 0)
-    slot = w.row_slot[partition, row]
-    tracked = judge.plan.arrays.tracked
+    used = np.arange(w.rows.shape[1]) < w.scalars[:, FRESH][:, None]
+    partition, row = np.nonzero(used & (w.rows[:, :, R_SLOT] >= 0))
+    slot = w.rows[partition, row, R_SLOT]
     measures = np.zeros((len(row), MEASURES), np.int64)
-    measures[:, tracked] = w.row_values[partition, row]
-    parts = [_part(w.key_a[partition, slot], w.key_b[partition, slot], w.key_dimension[partition, slot],
-                   w.row_tick[partition, row], measures, w.name_length[partition, slot], w.names[partition, slot])]  # fmt: skip
+    for column, measure in enumerate(judge.plan.arrays.tracked):
+        measures[:, measure] = w.rows[partition, row, R_VALUES + column]
+    a, b, dimension, lengths = (w.keys[partition, slot, column] for column in (K_A, K_B, K_DIMENSION, K_NAME))
+    tick = w.rows[partition, row, R_TICK]
+    parts = [_part(a.view(np.uint64), b.view(np.uint64), dimension, tick, measures, lengths, w.names[partition, slot])]
     for waiting in judge.waiting:
         kept = waiting.keep().tally
         names = np.zeros((kept.rows, w.names.shape[2]), np.uint8)
@@ -93,8 +110,8 @@ def save_judge(judge: Judge) -> dict[str, Any]:
         "rules": [msgspec.to_builtins(rule) for rules in judge.plan.rules for rule in rules],
         "partitions": len(w.tag),
         "decided": {
-            "a": w.key_a[known, key], "b": w.key_b[known, key], "dimension": w.key_dimension[known, key],
-            "fired": w.fired[known, key], "fired_early": w.fired_early[known, key],
+            "a": w.keys[known, key, K_A].view(np.uint64), "b": w.keys[known, key, K_B].view(np.uint64),
+            "dimension": w.keys[known, key, K_DIMENSION].astype(np.uint8), "cells": w.keys[known, key, w.fired_at :],
         },
     }  # fmt: skip
 
@@ -128,15 +145,14 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     if not same:
         return
     decided = state["decided"]
-    for a, b, dimension, fired, early in zip(
-        decided["a"], decided["b"], decided["dimension"], decided["fired"], decided["fired_early"], strict=True
+    for a, b, dimension, cells in zip(
+        decided["a"], decided["b"], decided["dimension"], decided["cells"], strict=True
     ):
         h = hash_words_kernel(seeds[0], seeds[1], a, b, np.uint64(dimension))
-        part = part_kernel(w, int((np.uint64(h) >> _BITS_32) % np.uint64(partitions)))
-        slot = find_key_kernel(part, np.uint64(h), a, b, int(dimension))
+        p = int((np.uint64(h) >> _BITS_32) % np.uint64(partitions))
+        slot = all_find_kernel(w, p, np.uint64(h), a, b, int(dimension))
         if slot >= 0:
-            part.fired[slot] = fired
-            part.fired_early[slot] = early
+            w.keys[p, slot, w.fired_at :] = cells
 
 
 def _tally(rows: dict[str, npt.NDArray[Any]], seeds: U64, partitions: int) -> Tally:

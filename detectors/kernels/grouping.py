@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from detectors.kernels.hashing import hash_bytes_kernel, hash_words_kernel
-from detectors.kernels.routes import fold_route_kernel, is_asset_kernel
+from detectors.kernels.routes import fold_route_kernel, is_asset_kernel, path_end_kernel
+from schemas.compiled import inlined, kernel
+from schemas.decoding.machine import byte_at
 from schemas.fields import Dimension, Flag, Measure, Number, Text
 from schemas.tally import NAME_BYTES_MAX, UNKNOWN_MS
 
@@ -58,7 +59,7 @@ NAME_LENGTH = int(NAME_BYTES_MAX)
 UNKNOWN = int(UNKNOWN_MS)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def advance_clock_kernel(clock: Any, time_ms: Any, lateness_ms: Any) -> Any:
     """Let one record move a source partition's newest time; True when the record is late.
 
@@ -86,7 +87,7 @@ def advance_clock_kernel(clock: Any, time_ms: Any, lateness_ms: Any) -> Any:
     return False
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def measure_kernel(numbers: Any, i: Any, asset: Any, row: Any) -> None:
     """Write what event ``i`` adds to every row it belongs to into ``row`` (i64[MEASURES]); evidence is left 0."""
     status = numbers[N_STATUS, i]
@@ -112,7 +113,7 @@ def measure_kernel(numbers: Any, i: Any, asset: Any, row: Any) -> None:
     row[M_REGISTRATIONS] = 1 if flags & F_REGISTRATION else 0
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def evidence_kernel(flags: Any, status: Any, asset: Any, is_api: Any) -> Any:
     """Against whom the event may be held: bits of ADDRESS_EVIDENCE and KEY_EVIDENCE.
 
@@ -127,12 +128,12 @@ def evidence_kernel(flags: Any, status: Any, asset: Any, is_api: Any) -> Any:
     return ADDRESS_EVIDENCE | KEY_EVIDENCE
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def group_kernel(
     dimensions: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, n: Any,
     is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any, index: Any,
     row_hash: Any, row_dimension: Any, row_a: Any, row_b: Any, row_tick: Any, row_measures: Any, name_start: Any,
-    name_length: Any, names: Any, scratch: Any,
+    name_length: Any, names: Any, scratch: Any, measures: Any,
 ) -> Any:  # fmt: skip
     """Add the events of a batch into rows.
 
@@ -142,11 +143,12 @@ def group_kernel(
         from_ms, to_ms: events outside ``from_ms <= time < to_ms`` move the clock and are left out.
         clock: i64[CLOCK_WORDS], the source partition's, advanced.
         seeds: u64[2].
-        service: u8[...], the service of events that name no host.
+        service: u8[length + 64], the service of events that name no host.
         index: i32[power of two >= 2 * n * d], all -1; left so.
         row_*: out, one row per (tick, dimension, key), in order of first appearance.
         names: u8[...] out, the names of text keys; ``name_start`` and ``name_length`` are spans of it.
-        scratch: u8[>= ROUTE_BYTES_MAX + 32] for the folded route.
+        scratch: u8[>= ROUTE_BYTES_MAX + 64] for the folded route.
+        measures: i64[MEASURES], scratch.
 
     Returns:
         (rows, bytes of names, late events, events outside, least tick, greatest tick).
@@ -158,9 +160,9 @@ def group_kernel(
     outside = 0
     tick_min, tick_max = np.int64(2**62), np.int64(-(2**62))
     seed_0, seed_1 = seeds[0], seeds[1]
-    measures = np.zeros(16, np.int64)
     zero = U64(0)
-    service_a, service_b = hash_bytes_kernel(seed_0, seed_1, service, np.int64(0), np.int64(len(service)))
+    service_length = np.int64(len(service) - 64)
+    service_a, service_b = hash_bytes_kernel(seed_0, seed_1, service, np.int64(0), service_length)
     for i in range(n):
         time_ms = numbers[N_TIME, i]
         if advance_clock_kernel(clock, time_ms, lateness_ms):
@@ -173,7 +175,9 @@ def group_kernel(
         tick_min = min(tick_min, t)
         tick_max = max(tick_max, t)
         flags = numbers[N_FLAGS, i]
-        asset = is_asset_kernel(buffer, np.int64(text_start[T_PATH, i]), np.int64(text_length[T_PATH, i]))
+        path_start = np.int64(text_start[T_PATH, i])
+        path_end = path_end_kernel(buffer, path_start, np.int64(text_length[T_PATH, i]))
+        asset = is_asset_kernel(buffer, path_start, path_end)
         measure_kernel(numbers, i, asset, measures)
         evidence = evidence_kernel(flags, numbers[N_STATUS, i], asset, is_api)
         for d in range(len(dimensions)):
@@ -203,9 +207,8 @@ def group_kernel(
                 wanted = KEY_EVIDENCE
                 source = scratch
                 length = fold_route_kernel(
-                    buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]),
-                    np.int64(text_start[T_PATH, i]), np.int64(text_length[T_PATH, i]), scratch,
-                )  # fmt: skip
+                    buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]), path_start, path_end, scratch
+                )
                 a, b = hash_bytes_kernel(seed_0, seed_1, scratch, np.int64(0), length)
             else:
                 if dimension == D_API_KEY or dimension == D_ACCOUNT or dimension == D_EMAIL_DOMAIN:
@@ -220,7 +223,7 @@ def group_kernel(
                 if length > 0:
                     a, b = hash_bytes_kernel(seed_0, seed_1, buffer, start, length)
                 elif dimension == D_SERVICE:
-                    source, length = service, np.int64(len(service))
+                    source, length = service, service_length
                     a, b = service_a, service_b
                 else:
                     continue
@@ -246,7 +249,7 @@ def group_kernel(
                 kept: Any = length if length < NAME_LENGTH else NAME_LENGTH
                 name_length[row] = kept
                 for k in range(kept):
-                    names[names_at + k] = source[start + k]
+                    names[names_at + k] = byte_at(source, start + k)
                 names_at += kept
                 for m in range(16):
                     row_measures[row, m] = measures[m]
@@ -259,7 +262,7 @@ def group_kernel(
     return rows, names_at, late, outside, tick_min, tick_max
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def clear_index_kernel(index: Any, mask: Any, row_hash: Any, row_tick: Any, rows: Any) -> None:
     """Empty the index again: all of it, or only where rows were put when those are few."""
     if rows * 8 > len(index):
@@ -272,14 +275,17 @@ def clear_index_kernel(index: Any, mask: Any, row_hash: Any, row_tick: Any, rows
             slot = (slot + U64(1)) & mask
 
 
-@njit(cache=True, nogil=True)
-def order_kernel(row_hash: Any, row_tick: Any, rows: Any, by_tick: Any, partitions: Any, order: Any, starts: Any) -> None:
+@kernel
+def order_kernel(
+    row_hash: Any, row_tick: Any, rows: Any, by_tick: Any, partitions: Any, order: Any, starts: Any, cursor: Any
+) -> None:
     """Order rows by judge partition, keeping the order of ``by_tick`` within one (stable counting sort).
 
     Args:
         by_tick: i64[kept]: indices of the rows that are kept, by tick; empty: all rows, which are in tick order already.
         order: i64[kept] out.
         starts: i64[partitions + 1] out.
+        cursor: i64[partitions], scratch.
     """
     for p in range(partitions + 1):
         starts[p] = 0
@@ -290,7 +296,7 @@ def order_kernel(row_hash: Any, row_tick: Any, rows: Any, by_tick: Any, partitio
         starts[np.int64((row_hash[r] >> U64(32)) % many) + 1] += 1
     for p in range(partitions):
         starts[p + 1] += starts[p]
-    cursor = starts[:partitions].copy()
+        cursor[p] = starts[p]
     for k in range(count):
         r = by_tick[k] if len(by_tick) > 0 else k
         q = np.int64((row_hash[r] >> U64(32)) % many)
@@ -298,7 +304,7 @@ def order_kernel(row_hash: Any, row_tick: Any, rows: Any, by_tick: Any, partitio
         cursor[q] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_ordered_kernel(row_tick: Any, rows: Any) -> Any:
     """True when ticks never go down from row to row."""
     for r in range(1, rows):

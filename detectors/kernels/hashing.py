@@ -12,7 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from schemas.compiled import inlined
+from schemas.decoding.machine import byte_at, word_at
 
 U64 = np.uint64
 
@@ -31,7 +33,7 @@ _S32 = U64(32)
 _S56 = U64(56)
 
 
-@njit(inline="always")
+@inlined
 def _round(v0: Any, v1: Any, v2: Any, v3: Any) -> Any:
     v0 = v0 + v1
     v1 = ((v1 << _S13) | (v1 >> _S51)) ^ v0
@@ -46,7 +48,7 @@ def _round(v0: Any, v1: Any, v2: Any, v3: Any) -> Any:
     return v0, v1, v2, v3
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def hash_words_kernel(seed_0: Any, seed_1: Any, a: Any, b: Any, c: Any) -> Any:
     """u64 of three u64 words under the seed (two u64 words)."""
     v0 = seed_0 ^ _C0
@@ -69,7 +71,7 @@ def hash_words_kernel(seed_0: Any, seed_1: Any, a: Any, b: Any, c: Any) -> Any:
     return v0 ^ v1 ^ v2 ^ v3
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def hash_bytes_kernel(seed_0: Any, seed_1: Any, data: Any, start: Any, length: Any) -> Any:
     """(u64, u64) of ``data[start:start + length]`` (u8[]): SipHash-1-3 with its 128-bit output."""
     v0 = seed_0 ^ _C0
@@ -79,16 +81,7 @@ def hash_bytes_kernel(seed_0: Any, seed_1: Any, data: Any, start: Any, length: A
     whole = start + (length & ~7)
     at = start
     while at < whole:
-        word = (
-            U64(data[at])
-            | (U64(data[at + 1]) << U64(8))
-            | (U64(data[at + 2]) << U64(16))
-            | (U64(data[at + 3]) << U64(24))
-            | (U64(data[at + 4]) << U64(32))
-            | (U64(data[at + 5]) << U64(40))
-            | (U64(data[at + 6]) << U64(48))
-            | (U64(data[at + 7]) << U64(56))
-        )
+        word = word_at(data, at)
         v3 ^= word
         v0, v1, v2, v3 = _round(v0, v1, v2, v3)
         v0 ^= word
@@ -96,7 +89,7 @@ def hash_bytes_kernel(seed_0: Any, seed_1: Any, data: Any, start: Any, length: A
     word = U64(length) << _S56
     shift = U64(0)
     while at < start + length:
-        word |= U64(data[at]) << shift
+        word |= U64(byte_at(data, at)) << shift
         shift += U64(8)
         at += 1
     v3 ^= word

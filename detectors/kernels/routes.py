@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from schemas.compiled import kernel
+from schemas.decoding.machine import byte_at
 
 _EXTENSIONS = (
     "css", "js", "mjs", "map", "png", "jpg", "jpeg", "gif", "svg", "ico", "webp", "avif", "bmp", "xbm", "woff", "woff2",
@@ -24,86 +26,88 @@ SEGMENT_OPAQUE = 24
 """A segment this long with a digit in it is an id: no route that people name is."""
 
 
-@njit(cache=True, nogil=True)
-def is_asset_kernel(buffer: Any, start: Any, length: Any) -> Any:
-    """True when the path (before any query) ends in the extension of a static asset."""
-    end = start + length
+_DIGIT, _HEXADECIMAL, _OTHER, _END = 1, 1 << 16, 1 << 32, -1
+_CLASSES = np.full(256, _OTHER, np.int64)
+"""What a byte adds to a segment's counts of digits, of hexadecimal letters and hyphens, and of others; -1 ends it."""
+_CLASSES[48:58] = _DIGIT
+_CLASSES[[*range(97, 103), *range(65, 71), 45]] = _HEXADECIMAL
+_CLASSES[[47, 63, 35]] = _END
+
+
+@kernel
+def path_end_kernel(buffer: Any, start: Any, length: Any) -> Any:
+    """Where the path ends and its query or fragment begins."""
     for at in range(start, start + length):
-        if buffer[at] == 63 or buffer[at] == 35:  # ? #
-            end = at
-            break
+        c = byte_at(buffer, at)
+        if c == 63 or c == 35:  # ? #
+            return np.int64(at)
+    return np.int64(start + length)
+
+
+@kernel
+def is_asset_kernel(buffer: Any, start: Any, end: Any) -> Any:
+    """True when the path ``buffer[start:end]`` (without query) ends in the extension of a static asset."""
     packed = np.int64(0)
     shift = np.int64(0)
     at = end - 1
     while at >= start and shift < 48:
-        c = buffer[at]
+        c = byte_at(buffer, at)
         if c == 46:  # .
-            if shift == 0:
-                return False
-            position = np.searchsorted(ASSETS, packed)
-            return position < len(ASSETS) and ASSETS[position] == packed
+            for k in range(len(ASSETS)):
+                if ASSETS[k] == packed:
+                    return shift > 0
+            return False
         if c == 47:  # /
             return False
         if 65 <= c <= 90:
             c += 32
-        packed |= np.int64(c) << shift
+        packed |= c << shift
         shift += 8
         at -= 1
     return False
 
 
-@njit(cache=True, nogil=True)
-def fold_route_kernel(
-    buffer: Any, method_start: Any, method_length: Any, path_start: Any, path_length: Any, out: Any
-) -> Any:
-    """Write ``METHOD /path/{id}`` to ``out`` (u8[>= ROUTE_BYTES_MAX + 8]); returns its length.
+@kernel
+def fold_route_kernel(buffer: Any, method_start: Any, method_length: Any, path_start: Any, end: Any, out: Any) -> Any:
+    """Write ``METHOD /path/{id}`` of the path ``buffer[path_start:end]`` (without query) to ``out``; returns its length.
 
-    The query is cut. A segment is an id when it is all digits, has at least eight characters that are all hexadecimal
-    or hyphens with a digit among them (hashes, UUIDs), or is long with a digit in it.
+    ``out`` is u8[>= ROUTE_BYTES_MAX + 64]. A segment is an id when it is all digits, has at least eight characters that are
+    all hexadecimal or hyphens with a digit among them (hashes, UUIDs), or is long with a digit in it.
     """
-    at = 0
+    at = np.int64(0)
     for k in range(min(method_length, 16)):
-        out[at] = buffer[method_start + k]
+        out[at] = byte_at(buffer, method_start + k)
         at += 1
     out[at] = 32
     at += 1
     position = path_start
-    end = path_start + path_length
     while position < end and at < ROUTE_BYTES_MAX:
+        begin = at
         segment = position
-        digits = 0
-        others = 0  # neither digit, hexadecimal letter nor hyphen
-        hexadecimal = 0
+        counts = np.int64(0)
         while position < end:
-            c = buffer[position]
-            if c == 47 or c == 63 or c == 35:
+            c = byte_at(buffer, position)
+            kind = _CLASSES[c]
+            if kind < 0:
                 break
-            if 48 <= c <= 57:
-                digits += 1
-            elif 97 <= c <= 102 or 65 <= c <= 70 or c == 45:
-                hexadecimal += 1
-            else:
-                others += 1
+            counts += kind
+            if at < ROUTE_BYTES_MAX:
+                out[at] = c
+                at += 1
             position += 1
         length = position - segment
-        is_id = length > 0 and digits > 0 and (
-            digits == length or (length >= 8 and others == 0) or (length >= SEGMENT_OPAQUE and digits > 0)
-        )
-        if is_id:
-            out[at] = 123
-            out[at + 1] = 105
-            out[at + 2] = 100
-            out[at + 3] = 125
-            at += 4
-        else:
-            kept = min(length, ROUTE_BYTES_MAX - at)
-            for k in range(kept):
-                out[at + k] = buffer[segment + k]
-            at += kept
-        if position >= end or buffer[position] != 47:
+        if counts & 0xFFFF:
+            digits = counts & 0xFFFF
+            if digits == length or (length >= 8 and counts < _OTHER) or length >= SEGMENT_OPAQUE:
+                out[begin] = 123
+                out[begin + 1] = 105
+                out[begin + 2] = 100
+                out[begin + 3] = 125
+                at = begin + 4
+        if position >= end or byte_at(buffer, position) != 47:
             break
         if at < ROUTE_BYTES_MAX:
             out[at] = 47
             at += 1
         position += 1
-    return np.int64(at)
+    return at

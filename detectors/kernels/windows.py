@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from schemas.compiled import inlined, kernel
 from schemas.fields import Dimension
 from schemas.tally import NAME_BYTES_MAX
 
@@ -32,7 +32,13 @@ FREE, DEAD = -1, -2
 """Values of ``row_slot``: on the free list, and in a tick's chain while its key is gone."""
 NEVER = -(2**62)
 
-CLOSED, FREE_HEAD, ROWS_USED, KEYS_USED, AGED_OUT, AGED_TICK, STRAGGLERS, MUTED, SCALARS = range(9)
+K_A, K_B, K_DIMENSION, K_WEIGHT, K_NEWEST, K_ROWS, K_CLOSED, K_NAME, K_SUMS = range(9)
+"""Of a key: its words, dimension, requests in the log, newest row, rows, closed rows, bytes of its name; then its sums."""
+R_SLOT, R_TICK, R_NEXT, R_OLDER, R_VALUES = range(5)
+"""Of a row: its key's slot (or FREE, DEAD), its tick, the next of its tick's chain or of the free list, and the row of the
+same key before it (see `older_kernel`); then its values."""
+
+CLOSED, FREE_HEAD, ROWS_USED, KEYS_USED, AGED_OUT, AGED_TICK, STRAGGLERS, MUTED, FRESH, SCALARS = range(10)
 D_SERVICE = int(Dimension.SERVICE)
 
 
@@ -54,30 +60,22 @@ class Rules(NamedTuple):
 
 class Windows(NamedTuple):
     """The state of the judge partitions. Every array has them as its first axis, left out in these comments: the kernels
-    below take one partition's part (`part_kernel`), those whose names begin with ``all_`` take the whole."""
+    below take one partition's part (`part_kernel`), those whose names begin with ``all_`` take the whole.
+
+    A key and a row are one record each, so that what is needed together lies together.
+    """
 
     tag: npt.NDArray[np.uint32]  # u32[C + PROBES + 1]
-    key_hash: npt.NDArray[np.uint64]  # u64[C + PROBES]
-    key_a: npt.NDArray[np.uint64]
-    key_b: npt.NDArray[np.uint64]
-    key_dimension: npt.NDArray[np.uint8]
-    weight: I64Array  # requests in the log
-    newest: npt.NDArray[np.int32]  # its newest row
-    row_count: npt.NDArray[np.int32]
-    sums: I64Array  # i64[C + PROBES, S + 1]: over closed ticks; the last counts the key's closed rows
-    fired: I64Array  # i64[C + PROBES, R]: the cell in which a rule last fired
-    fired_early: I64Array
+    keys: I64Array  # i64[C + PROBES, K_SUMS + S + 2 * R]: the columns K_…, sums over closed ticks, then the cells in which …
+    fired_at: int  # … rules fired last: their first column,
+    early_at: int  # and that of the early ones
     names: npt.NDArray[np.uint8]  # u8[C + PROBES, NAME_BYTES_MAX]
-    name_length: npt.NDArray[np.uint8]
-    row_slot: npt.NDArray[np.int32]  # i32[N]
-    row_tick: I64Array
-    row_next: npt.NDArray[np.int32]  # in its tick's chain, or in the free list
-    row_older: npt.NDArray[np.int32]  # the key's row before it; see `older_kernel`
-    row_values: I64Array  # i64[N, M]
+    rows: I64Array  # i64[N, R_VALUES + M]: the columns R_…, then the tracked measures
     heads: npt.NDArray[np.int32]  # i32[D, T]: the chain of a dimension and tick
     counts: npt.NDArray[np.int32]  # i32[D, T]: its length, rows of dead keys included
     active: I64Array  # i64[D]: keys with a closed row
     scalars: I64Array  # i64[SCALARS]
+    buckets: I64Array  # i64[1024]: scratch of `make_room_kernel`
 
 
 class Crossings(NamedTuple):
@@ -107,33 +105,21 @@ def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, tic
     slots = keys + PROBES
     specs = rules.spec_column.shape[1]
     dimensions, many_rules = rules.rule_column.shape
-    free = np.arange(1, rows + 1, dtype=np.int32)
-    free[-1] = NO_ROW
     scalars = np.zeros((partitions, SCALARS), np.int64)
     scalars[:, [CLOSED, AGED_TICK, MUTED]] = NEVER
+    scalars[:, FREE_HEAD] = NO_ROW
     return Windows(
         tag=np.zeros((partitions, slots + 1), np.uint32),
-        key_hash=np.zeros((partitions, slots), np.uint64),
-        key_a=np.zeros((partitions, slots), np.uint64),
-        key_b=np.zeros((partitions, slots), np.uint64),
-        key_dimension=np.zeros((partitions, slots), np.uint8),
-        weight=np.zeros((partitions, slots), np.int64),
-        newest=np.zeros((partitions, slots), np.int32),
-        row_count=np.zeros((partitions, slots), np.int32),
-        sums=np.zeros((partitions, slots, specs + 1), np.int64),
-        fired=np.zeros((partitions, slots, many_rules), np.int64),
-        fired_early=np.zeros((partitions, slots, many_rules), np.int64),
+        keys=np.zeros((partitions, slots, K_SUMS + specs + 2 * many_rules), np.int64),
+        fired_at=K_SUMS + specs,
+        early_at=K_SUMS + specs + many_rules,
         names=np.zeros((partitions, slots, NAME_BYTES_MAX), np.uint8),
-        name_length=np.zeros((partitions, slots), np.uint8),
-        row_slot=np.full((partitions, rows), FREE, np.int32),
-        row_tick=np.full((partitions, rows), NEVER, np.int64),
-        row_next=np.tile(free, (partitions, 1)),
-        row_older=np.full((partitions, rows), NO_ROW, np.int32),
-        row_values=np.zeros((partitions, rows, len(rules.tracked)), np.int64),
+        rows=np.zeros((partitions, rows, R_VALUES + len(rules.tracked)), np.int64),
         heads=np.full((partitions, dimensions, ticks), NO_ROW, np.int32),
         counts=np.zeros((partitions, dimensions, ticks), np.int32),
         active=np.zeros((partitions, dimensions), np.int64),
         scalars=scalars,
+        buckets=np.zeros((partitions, 1024), np.int64),
     )
 
 
@@ -154,54 +140,52 @@ def allocate_crossings(capacity: int) -> Crossings:
     )
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def part_kernel(w: Any, p: Any) -> Any:
     """The windows of partition ``p`` (views)."""
     return Windows(
-        w.tag[p], w.key_hash[p], w.key_a[p], w.key_b[p], w.key_dimension[p], w.weight[p], w.newest[p], w.row_count[p],
-        w.sums[p], w.fired[p], w.fired_early[p], w.names[p], w.name_length[p], w.row_slot[p], w.row_tick[p],
-        w.row_next[p], w.row_older[p], w.row_values[p], w.heads[p], w.counts[p], w.active[p], w.scalars[p],
+        w.tag[p], w.keys[p], w.fired_at, w.early_at, w.names[p], w.rows[p], w.heads[p], w.counts[p], w.active[p],
+        w.scalars[p], w.buckets[p],
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def older_kernel(w: Any, row: Any) -> Any:
     """The row of the same key before ``row``, or NO_ROW.
 
     Links are not mended when the older row is freed: one is good only while it leads to an older tick of the same key.
     """
-    older = w.row_older[row]
-    if older >= 0 and w.row_slot[older] == w.row_slot[row] and w.row_tick[older] < w.row_tick[row]:
+    older = w.rows[row, R_OLDER]
+    if older >= 0 and w.rows[older, R_SLOT] == w.rows[row, R_SLOT] and w.rows[older, R_TICK] < w.rows[row, R_TICK]:
         return older
-    return np.int32(NO_ROW)
+    return np.int64(NO_ROW)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def find_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any) -> Any:
     """The slot of a key, or -1."""
-    home = np.int64(h & U64(len(w.key_a) - PROBES - 1))
+    home = np.int64(h & U64(len(w.keys) - PROBES - 1))
     tag = np.uint32(h >> U64(40)) | TAG_BIT
     for slot in range(home, home + PROBES):
         found = w.tag[slot]
         if found == tag:
-            if w.key_a[slot] == a and w.key_b[slot] == b and w.key_dimension[slot] == dimension:
+            if w.keys[slot, K_A] == np.int64(a) and w.keys[slot, K_B] == np.int64(b) and w.keys[slot, K_DIMENSION] == dimension:
                 return slot
         elif found == EMPTY:
             return np.int64(-1)
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def delete_key_kernel(w: Any, slot: Any) -> None:
     """Take a key without rows out of the table."""
-    closed_rows = w.sums.shape[1] - 1
-    if w.sums[slot, closed_rows] > 0:
-        w.sums[slot, closed_rows] = 0
-        w.active[w.key_dimension[slot]] -= 1
+    if w.keys[slot, K_CLOSED] > 0:
+        w.keys[slot, K_CLOSED] = 0
+        w.active[w.keys[slot, K_DIMENSION]] -= 1
     w.scalars[KEYS_USED] -= 1
-    w.row_count[slot] = 0
-    w.newest[slot] = NO_ROW
-    w.weight[slot] = 0
+    w.keys[slot, K_ROWS] = 0
+    w.keys[slot, K_NEWEST] = NO_ROW
+    w.keys[slot, K_WEIGHT] = 0
     if w.tag[slot + 1] != EMPTY:
         w.tag[slot] = TOMBSTONE
         return
@@ -212,55 +196,55 @@ def delete_key_kernel(w: Any, slot: Any) -> None:
         before -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def give_up_key_kernel(w: Any, slot: Any) -> None:
     """Drop a key with all its rows, because a bound was reached; counted."""
-    row = w.newest[slot]
+    row = w.keys[slot, K_NEWEST]
     while row >= 0:
         older = older_kernel(w, row)
-        w.row_slot[row] = DEAD
+        w.rows[row, R_SLOT] = DEAD
         row = older
     w.scalars[AGED_OUT] += 1
-    w.scalars[AGED_TICK] = max(w.scalars[AGED_TICK], w.row_tick[w.newest[slot]])
+    w.scalars[AGED_TICK] = max(w.scalars[AGED_TICK], w.rows[w.keys[slot, K_NEWEST], R_TICK])
     delete_key_kernel(w, slot)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any, name_start: Any, name_length: Any) -> Any:
     """A slot for a key that is not in the table; where all its slots are taken, the lightest gives way."""
-    home = np.int64(h & U64(len(w.key_a) - PROBES - 1))
+    home = np.int64(h & U64(len(w.keys) - PROBES - 1))
     chosen: Any = np.int64(-1)
     lightest: Any = home
     for slot in range(home, home + PROBES):
         if w.tag[slot] <= TOMBSTONE:
             chosen = slot
             break
-        if w.weight[slot] < w.weight[lightest]:
+        if w.keys[slot, K_WEIGHT] < w.keys[lightest, K_WEIGHT]:
             lightest = slot
     if chosen < 0:
         chosen = lightest
         give_up_key_kernel(w, chosen)
     w.tag[chosen] = np.uint32(h >> U64(40)) | TAG_BIT
-    w.key_hash[chosen] = h
-    w.key_a[chosen] = a
-    w.key_b[chosen] = b
-    w.key_dimension[chosen] = dimension
-    w.weight[chosen] = 0
-    w.newest[chosen] = NO_ROW
-    w.row_count[chosen] = 0
-    for s in range(w.sums.shape[1]):
-        w.sums[chosen, s] = 0
-    for r in range(w.fired.shape[1]):
-        w.fired[chosen, r] = NEVER
-        w.fired_early[chosen, r] = NEVER
-    w.name_length[chosen] = name_length
+    w.keys[chosen, K_A] = np.int64(a)
+    w.keys[chosen, K_B] = np.int64(b)
+    w.keys[chosen, K_CLOSED] = 0
+    w.keys[chosen, K_DIMENSION] = dimension
+    w.keys[chosen, K_WEIGHT] = 0
+    w.keys[chosen, K_NEWEST] = NO_ROW
+    w.keys[chosen, K_ROWS] = 0
+    for s in range(w.fired_at - K_SUMS):
+        w.keys[chosen, K_SUMS + s] = 0
+    for r in range(w.early_at - w.fired_at):
+        w.keys[chosen, w.fired_at + r] = NEVER
+        w.keys[chosen, w.early_at + r] = NEVER
+    w.keys[chosen, K_NAME] = name_length
     for k in range(name_length):
         w.names[chosen, k] = names[name_start + k]
     w.scalars[KEYS_USED] += 1
     return chosen
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sweep_kernel(w: Any) -> None:
     """Put the rows of dead keys back on the free list."""
     dimensions, ticks = w.heads.shape
@@ -269,14 +253,14 @@ def sweep_kernel(w: Any) -> None:
             row = w.heads[d, k]
             if row < 0:
                 continue
-            kept = np.int32(NO_ROW)
+            kept = np.int64(NO_ROW)
             count = 0
             while row >= 0:
-                following = w.row_next[row]
-                if w.row_slot[row] == DEAD:
+                following = w.rows[row, R_NEXT]
+                if w.rows[row, R_SLOT] == DEAD:
                     free_row_kernel(w, row)
                 else:
-                    w.row_next[row] = kept
+                    w.rows[row, R_NEXT] = kept
                     kept = row
                     count += 1
                 row = following
@@ -284,112 +268,117 @@ def sweep_kernel(w: Any) -> None:
             w.counts[d, k] = count
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def free_row_kernel(w: Any, row: Any) -> None:
     """Put one row, already out of its chain, on the free list."""
-    w.row_slot[row] = FREE
-    w.row_tick[row] = NEVER
-    w.row_next[row] = np.int32(w.scalars[FREE_HEAD])
+    w.rows[row, R_SLOT] = FREE
+    w.rows[row, R_TICK] = NEVER
+    w.rows[row, R_NEXT] = np.int64(w.scalars[FREE_HEAD])
     w.scalars[FREE_HEAD] = row
     w.scalars[ROWS_USED] -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def make_room_kernel(w: Any) -> None:
     """The log is full: free at least a quarter of it, dead rows first, then the lightest keys, heaviest last."""
-    wanted = len(w.row_slot) // 4
+    wanted = len(w.rows) // 4
     sweep_kernel(w)
-    if len(w.row_slot) - w.scalars[ROWS_USED] >= wanted:
+    if len(w.rows) - w.scalars[ROWS_USED] >= wanted:
         return
-    buckets = np.zeros(1024, np.int64)
-    for slot in range(len(w.key_a)):
+    buckets = w.buckets
+    buckets[:] = 0
+    for slot in range(len(w.keys)):
         if w.tag[slot] > TOMBSTONE:
-            buckets[min(w.weight[slot], 1023)] += w.row_count[slot]
-    missing = wanted - (len(w.row_slot) - w.scalars[ROWS_USED])
+            buckets[min(w.keys[slot, K_WEIGHT], 1023)] += w.keys[slot, K_ROWS]
+    missing = wanted - (len(w.rows) - w.scalars[ROWS_USED])
     threshold = np.int64(0)
     freed = buckets[0]
     while freed < missing and threshold < 1023:
         threshold += 1
         freed += buckets[threshold]
     given = np.int64(0)
-    for slot in range(len(w.key_a)):
+    for slot in range(len(w.keys)):
         if given >= missing:
             break
-        if w.tag[slot] > TOMBSTONE and min(w.weight[slot], 1023) <= threshold:
-            given += w.row_count[slot]
+        if w.tag[slot] > TOMBSTONE and min(w.keys[slot, K_WEIGHT], 1023) <= threshold:
+            given += w.keys[slot, K_ROWS]
             give_up_key_kernel(w, slot)
     sweep_kernel(w)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def add_row_kernel(w: Any, slot: Any, dimension: Any, tick: Any) -> Any:
     """The row of a key at a tick: the one that is there, or a new one of zeros. A free row must exist."""
-    newer = np.int32(NO_ROW)
-    row = w.newest[slot]
-    while row >= 0 and w.row_tick[row] > tick:
+    newer = np.int64(NO_ROW)
+    row = w.keys[slot, K_NEWEST]
+    while row >= 0 and w.rows[row, R_TICK] > tick:
         newer = row
         row = older_kernel(w, row)
-    if row >= 0 and w.row_tick[row] == tick:
+    if row >= 0 and w.rows[row, R_TICK] == tick:
         return row
-    fresh = np.int32(w.scalars[FREE_HEAD])
-    w.scalars[FREE_HEAD] = w.row_next[fresh]
-    w.scalars[ROWS_USED] += 1
-    w.row_slot[fresh] = slot
-    w.row_tick[fresh] = tick
-    w.row_older[fresh] = row
-    if newer >= 0:
-        w.row_older[newer] = fresh
+    fresh = w.scalars[FREE_HEAD]
+    if fresh >= 0:
+        w.scalars[FREE_HEAD] = w.rows[fresh, R_NEXT]
     else:
-        w.newest[slot] = fresh
-    for m in range(w.row_values.shape[1]):
-        w.row_values[fresh, m] = 0
+        fresh = w.scalars[FRESH]
+        w.scalars[FRESH] += 1
+    w.scalars[ROWS_USED] += 1
+    w.rows[fresh, R_SLOT] = slot
+    w.rows[fresh, R_TICK] = tick
+    w.rows[fresh, R_OLDER] = row
+    if newer >= 0:
+        w.rows[newer, R_OLDER] = fresh
+    else:
+        w.keys[slot, K_NEWEST] = fresh
+    for m in range(w.rows.shape[1] - R_VALUES):
+        w.rows[fresh, R_VALUES + m] = 0
     position = tick & (w.heads.shape[1] - 1)
-    w.row_next[fresh] = w.heads[dimension, position]
+    w.rows[fresh, R_NEXT] = w.heads[dimension, position]
     w.heads[dimension, position] = fresh
     w.counts[dimension, position] += 1
-    w.row_count[slot] += 1
+    w.keys[slot, K_ROWS] += 1
     return fresh
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, observed: Any, requests: Any) -> None:
     """Write one crossing down."""
-    out.dimension[at] = w.key_dimension[slot]
-    out.key_a[at] = w.key_a[slot]
-    out.key_b[at] = w.key_b[slot]
+    out.dimension[at] = w.keys[slot, K_DIMENSION]
+    out.key_a[at] = U64(w.keys[slot, K_A])
+    out.key_b[at] = U64(w.keys[slot, K_B])
     out.rule[at] = rule
     out.tick[at] = tick
     out.observed[at] = observed
     out.requests[at] = requests
-    out.active[at] = w.active[w.key_dimension[slot]]
-    length = np.int64(w.name_length[slot])
+    out.active[at] = w.active[w.keys[slot, K_DIMENSION]]
+    length = np.int64(w.keys[slot, K_NAME])
     out.name_length[at] = length
     for k in range(length):
         out.names[at, k] = w.names[slot, k]
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: Any, row: Any, tick: Any) -> Any:
     """Compare what has arrived of the windows that end at ``tick``; returns the new count of crossings."""
     cell = tick // rules.renew_s[0]
     for r in range(rules.rule_count[dimension]):
-        if w.fired[slot, r] == cell or w.fired_early[slot, r] == cell:
+        if w.keys[slot, w.fired_at + r] == cell or w.keys[slot, w.early_at + r] == cell:
             continue
         column = rules.rule_column[dimension, r]
         since = tick - rules.rule_window[dimension, r]
         observed = np.int64(0)
         at_row = row
-        while at_row >= 0 and w.row_tick[at_row] > since:
-            observed += w.row_values[at_row, column]
+        while at_row >= 0 and w.rows[at_row, R_TICK] > since:
+            observed += w.rows[at_row, R_VALUES + column]
             at_row = older_kernel(w, at_row)
         if observed > rules.rule_limit[dimension, r] and since >= w.scalars[MUTED]:
-            w.fired_early[slot, r] = cell
-            emit_kernel(w, out, at, slot, r, tick, observed, w.row_values[row, 0])
+            w.keys[slot, w.early_at + r] = cell
+            emit_kernel(w, out, at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
             at += 1
     return at
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def insert_kernel(
     w: Any, rules: Any, order: Any, at: Any, end: Any, tick_limit: Any, early: Any, row_hash: Any, row_dimension: Any,
     row_a: Any, row_b: Any, row_tick: Any, row_measures: Any, name_start: Any, name_length: Any, names: Any,
@@ -406,7 +395,7 @@ def insert_kernel(
         (the position of the first row not taken, the count of crossings). It stops before ``out`` overflows.
     """
     closed = w.scalars[CLOSED]
-    many_rules = w.fired.shape[1]
+    many_rules = w.early_at - w.fired_at
     room = len(out.rule)
     while at < end:
         r = order[at]
@@ -421,7 +410,7 @@ def insert_kernel(
             continue
         if rules.rule_count[dimension] == 0:
             continue
-        if w.scalars[FREE_HEAD] < 0:
+        if w.scalars[FREE_HEAD] < 0 and w.scalars[FRESH] == len(w.rows):
             make_room_kernel(w)
         h, a, b = row_hash[r], row_a[r], row_b[r]
         slot = find_key_kernel(w, h, a, b, dimension)
@@ -429,40 +418,39 @@ def insert_kernel(
             slot = claim_key_kernel(w, h, a, b, dimension, names, name_start[r], np.int64(name_length[r]))
         row = add_row_kernel(w, slot, dimension, tick)
         for m in range(len(rules.tracked)):
-            w.row_values[row, m] += row_measures[r, rules.tracked[m]]
-        w.weight[slot] += row_measures[r, 0]
+            w.rows[row, R_VALUES + m] += row_measures[r, rules.tracked[m]]
+        w.keys[slot, K_WEIGHT] += row_measures[r, 0]
         if early:
             out_at = early_kernel(w, rules, out, out_at, slot, dimension, row, tick)
     return at, out_at
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     """Let the windows that end at ``tick`` lose what lies before them; rows past the longest are freed."""
     mask = w.heads.shape[1] - 1
     span = rules.span[dimension]
-    closed_rows = w.sums.shape[1] - 1
     for s in range(rules.spec_count[dimension]):
         window = rules.spec_window[dimension, s]
         column = rules.spec_column[dimension, s]
         row = w.heads[dimension, (tick - window) & mask]
         while row >= 0:
-            slot = w.row_slot[row]
+            slot = w.rows[row, R_SLOT]
             if slot >= 0:
-                w.sums[slot, s] -= w.row_values[row, column]
-            row = w.row_next[row]
+                w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + column]
+            row = w.rows[row, R_NEXT]
     position = (tick - span) & mask
     row = w.heads[dimension, position]
     while row >= 0:
-        following = w.row_next[row]
-        slot = np.int64(w.row_slot[row])
+        following = w.rows[row, R_NEXT]
+        slot = np.int64(w.rows[row, R_SLOT])
         if slot >= 0:
-            w.weight[slot] -= w.row_values[row, 0]
-            w.row_count[slot] -= 1
-            w.sums[slot, closed_rows] -= 1
-            if w.sums[slot, closed_rows] == 0:
+            w.keys[slot, K_WEIGHT] -= w.rows[row, R_VALUES + 0]
+            w.keys[slot, K_ROWS] -= 1
+            w.keys[slot, K_CLOSED] -= 1
+            if w.keys[slot, K_CLOSED] == 0:
                 w.active[dimension] -= 1
-            if w.row_count[slot] == 0:
+            if w.keys[slot, K_ROWS] == 0:
                 delete_key_kernel(w, slot)
         free_row_kernel(w, row)
         row = following
@@ -470,43 +458,42 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     w.counts[dimension, position] = 0
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, out: Any, out_at: Any) -> Any:
     """Add the rows of a tick to their keys' sums and compare them; returns the new count of crossings.
 
     Without ``emit`` what crosses is remembered as decided, and not told.
     """
     first = out_at
-    closed_rows = w.sums.shape[1] - 1
     cell = tick // rules.renew_s[0]
     row = w.heads[dimension, tick & (w.heads.shape[1] - 1)]
     many_specs = rules.spec_count[dimension]
     many_rules = rules.rule_count[dimension]
     while row >= 0:
-        slot = np.int64(w.row_slot[row])
+        slot = np.int64(w.rows[row, R_SLOT])
         if slot >= 0:
             for s in range(many_specs):
-                w.sums[slot, s] += w.row_values[row, rules.spec_column[dimension, s]]
-            if w.sums[slot, closed_rows] == 0:
+                w.keys[slot, K_SUMS + s] += w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
+            if w.keys[slot, K_CLOSED] == 0:
                 w.active[dimension] += 1
-            w.sums[slot, closed_rows] += 1
+            w.keys[slot, K_CLOSED] += 1
             for r in range(many_rules):
                 spec = rules.rule_spec[dimension, r]
-                observed = w.sums[slot, spec] if spec >= 0 else w.row_values[row, rules.rule_column[dimension, r]]
-                if observed > rules.rule_limit[dimension, r] and w.fired[slot, r] != cell:
+                observed = w.keys[slot, K_SUMS + spec] if spec >= 0 else w.rows[row, R_VALUES + rules.rule_column[dimension, r]]
+                if observed > rules.rule_limit[dimension, r] and w.keys[slot, w.fired_at + r] != cell:
                     if tick - rules.rule_window[dimension, r] < w.scalars[MUTED]:
                         continue
-                    w.fired[slot, r] = cell
+                    w.keys[slot, w.fired_at + r] = cell
                     if emit:
-                        emit_kernel(w, out, out_at, slot, r, tick, observed, w.row_values[row, 0])
+                        emit_kernel(w, out, out_at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
                         out_at += 1
-        row = w.row_next[row]
+        row = w.rows[row, R_NEXT]
     for k in range(first, out_at):
         out.active[k] = w.active[dimension]
     return out_at
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: Any) -> Any:
     """Close ticks in order up to ``target``.
 
@@ -532,7 +519,7 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
     return out_at, np.int64(0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def all_insert_kernel(
     w: Any, rules: Any, order: Any, cursors: Any, starts: Any, tick_limit: Any, early: Any, row_hash: Any,
     row_dimension: Any, row_a: Any, row_b: Any, row_tick: Any, row_measures: Any, name_start: Any, name_length: Any,
@@ -547,7 +534,7 @@ def all_insert_kernel(
     Returns:
         (the count of crossings, whether ``out`` has room: else grow it and call again).
     """
-    many_rules = w.fired.shape[2]
+    many_rules = w.early_at - w.fired_at
     for p in range(len(cursors)):
         if cursors[p] >= starts[p + 1]:
             continue
@@ -563,7 +550,7 @@ def all_insert_kernel(
     return out_at, True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def all_close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: Any) -> Any:
     """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns."""
     for p in range(len(w.tag)):
@@ -576,10 +563,16 @@ def all_close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_a
     return out_at, np.int64(0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def all_rows_kernel(w: Any) -> Any:
     """How many rows all partitions hold."""
     total = np.int64(0)
     for p in range(len(w.tag)):
         total += w.scalars[p, ROWS_USED]
     return total
+
+
+@kernel
+def all_find_kernel(w: Any, p: Any, h: Any, a: Any, b: Any, dimension: Any) -> Any:
+    """The slot of a key in partition ``p``, or -1."""
+    return find_key_kernel(part_kernel(w, p), h, a, b, dimension)
