@@ -15,6 +15,7 @@ import msgspec
 
 from schemas.errors import ConfigError
 from schemas.fields import Dimension, Measure
+from schemas.topics import RAW
 
 Profile = Literal["web", "api"]
 Action = Literal["notify", "challenge", "throttle", "block", "disable_key", "restrict_registration"]
@@ -148,6 +149,43 @@ class Engine(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The secret that keys hashes and fingerprints. None: FLOODWALL_SEED, else one drawn at start."""
 
 
+class Kafka(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How to reach the brokers, and how the workers behave there."""
+
+    brokers: Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=256)], ...], msgspec.Meta(min_length=1)] = (
+        "127.0.0.1:9092",
+    )
+    """``host:port``, as many as are known."""
+    topics: Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=249)], ...], msgspec.Meta(min_length=1)] = RAW
+    """Raw topics that the observers read."""
+    development: bool = False
+    """Allows plaintext and no password. Without it only TLS is accepted."""
+    ca_file: str | None = None
+    """PEM file of the authority that signed the brokers' certificates; none: the system's."""
+    certificate_file: str | None = None
+    """PEM file of the client's own certificate, for mutual TLS, with its key in ``key_file``."""
+    key_file: str | None = None
+    sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] | None = None
+    username: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    """The password comes from the environment: FLOODWALL_KAFKA_PASSWORD."""
+    group_prefix: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] = "floodwall"
+    """Consumer groups are called ``…-observers`` and ``…-judges``; transactional ids begin with it too."""
+    flush_ms: Annotated[int, msgspec.Meta(ge=50, le=5000)] = 100
+    """How often an observer ships tallies. Each flush of a source partition is a transaction."""
+    session_ms: Annotated[int, msgspec.Meta(ge=2000, le=60000)] = 6000
+    """A worker that is silent for longer has lost its partitions."""
+    transaction_ms: Annotated[int, msgspec.Meta(ge=1000, le=60000)] = 10000
+    """An unfinished transaction of a dead worker is given up by the brokers after this."""
+    rows_max: Annotated[int, msgspec.Meta(ge=100, le=1_000_000)] = 20_000
+    """Rows that one flush of an observer may ship, heaviest first; the rest is counted as truncated."""
+    dead_letters_max: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 10_000
+    """Dead letters a worker may write in a minute; past that they are only counted."""
+    state_ms: Annotated[int, msgspec.Meta(ge=100, le=60000)] = 2000
+    """How often a judge writes down where it stands."""
+    health_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    """Health and metrics on 127.0.0.1; 0: any free port, which the worker's first log line names."""
+
+
 class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole configuration."""
 
@@ -158,6 +196,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     detectors: Detectors = Detectors()
     policy: Policy = Policy()
     engine: Engine = Engine()
+    kafka: Kafka = Kafka()
     version: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Raised by the operator with each change; part of every id through the detector's section."""
 

@@ -1,0 +1,78 @@
+"""The topics: their names, what they are keyed by, and how long they keep.
+
+Raw topics are created by whoever owns them as often as by us; the rest is created by ``floodwall topics create``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RAW = ("requests", "registrations", "access-log")
+"""One event per message, or an envelope of many, in any format of docs/formats.md."""
+STATE = "floodwall.state"
+MITIGATIONS = "mitigations"
+"""The enforcement topic."""
+FINDINGS = "findings"
+CONFIG = "config"
+CONFIG_STATUS = "config-status"
+FEEDBACK = "feedback"
+ENFORCEMENT_ACKS = "enforcement-acks"
+DEAD_LETTERS = "dead-letters"
+
+DAY_MS = 86_400_000
+
+
+def tallies_topic(judge_partitions: int) -> str:
+    """The topic between observers and judges; the number of judge partitions is part of its name."""
+    return f"floodwall.tallies.{judge_partitions}"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """How a topic is made."""
+
+    name: str
+    partitions: int
+    key: str
+    """What messages are keyed by, for people."""
+    settings: dict[str, str]
+    """Kafka's own topic settings."""
+    writers: tuple[str, ...]
+    """Principals by role: shippers, observer, judge, edge, operator."""
+    readers: tuple[str, ...]
+
+
+def all_topics(judge_partitions: int, raw_partitions: int, ttl_s_max: int) -> tuple[Topic, ...]:
+    """Every topic of a deployment; ``ttl_s_max`` is the longest time to live of a mitigation."""
+    seven_days = {"retention.ms": str(7 * DAY_MS)}
+    for_ever = {"retention.ms": "-1"}
+    kept = {"cleanup.policy": "compact,delete", "retention.ms": str(ttl_s_max * 1000 + DAY_MS)}
+    raw = tuple(
+        Topic(
+            name,
+            raw_partitions,
+            "the client where possible",
+            {"retention.ms": str(DAY_MS)},
+            ("shippers",),
+            ("observer", "replay"),
+        )
+        for name in RAW
+    )
+    return (
+        *raw,
+        Topic(
+            tallies_topic(judge_partitions), judge_partitions, "none: explicit partition",
+            {"retention.ms": str(DAY_MS), "max.message.bytes": str(16 << 20)}, ("observer",), ("judge",),
+        ),
+        Topic(
+            STATE, judge_partitions, "judge partition",
+            {"cleanup.policy": "compact", "max.message.bytes": str(16 << 20)}, ("judge",), ("judge",),
+        ),
+        Topic(MITIGATIONS, 1, "type:value:detector", kept, ("judge", "operator"), ("edge", "operator")),
+        Topic(FINDINGS, 1, "dimension:key", seven_days, ("judge",), ("operator",)),
+        Topic(CONFIG, 1, "section", for_ever, ("operator",), ("observer", "judge", "edge", "replay")),
+        Topic(CONFIG_STATUS, 1, "section", for_ever, ("observer", "judge"), ("operator",)),
+        Topic(FEEDBACK, 1, "mitigation id", for_ever, ("operator",), ("judge",)),
+        Topic(ENFORCEMENT_ACKS, 1, "edge id", seven_days, ("edge",), ("operator",)),
+        Topic(DEAD_LETTERS, 1, "none", seven_days, ("observer",), ("operator",)),
+    )  # fmt: skip
