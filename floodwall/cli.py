@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from floodwall import commands_config, commands_run
+from floodwall.guard import prepare_streams, run_guarded
 
 app = typer.Typer(
     name="floodwall",
@@ -27,4 +30,14 @@ app.add_typer(commands_config.app, name="config")
 
 def main() -> None:
     """Entry point of the ``floodwall`` command."""
-    app()
+    prepare_streams()
+    sys.exit(run_guarded(_run))
+
+
+def _run() -> int:
+    try:
+        app()
+    except SystemExit as ended:
+        sys.stdout.flush()
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0

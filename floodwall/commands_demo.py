@@ -79,8 +79,6 @@ class _EdgeSink(Sink):
 def run(seconds: float, seed: int, as_json: bool) -> int:
     """Play the demo; 0 when the honest clients were served again while the attack went on, else 1."""
     quiet = as_json or not sys.stdout.isatty()
-    if not as_json:
-        print("Preparing: the first run compiles for some seconds …", file=sys.stderr, flush=True)
     config = parse_config(CONFIG)
     _warm_up()
     story = _Story(InProcessEdge(config.policy.allowlist_core))

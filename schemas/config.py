@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -270,10 +271,24 @@ def parse_config(document: dict[str, Any], where: str = "config") -> Config:
                 parse_prefixes((allow.value,), f"policy.allow[{index}].value")
         _check_together(config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}: {_with_value(str(error), document)}") from None
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     return config
+
+
+def _with_value(text: str, document: dict[str, Any]) -> str:
+    """msgspec's message, which ends in the path, and what stands there, which it leaves out."""
+    message, _, path = text.partition(" - at `$")
+    found: Any = document
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        try:
+            found = found[name] if name else found[int(index)]
+        except (KeyError, IndexError, TypeError):
+            return text
+    if not path or isinstance(found, dict):
+        return text
+    return f"{message[:1].lower()}{message[1:]} at `${path}, got {found!r:.80}"
 
 
 def _check_together(config: Config) -> None:
