@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Check a configuration file, or pri
 @app.command("check")
 @guarded
 def check(
-    file: Annotated[Path, typer.Argument(help="A TOML file.")],
+    file: Annotated[Path, typer.Argument(help="A TOML file.", readable=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults included, as JSON.")] = False,
 ) -> int:
     """Say whether a configuration is right; a wrong one is refused with its path, the bound and what came."""
@@ -32,9 +32,8 @@ def check(
 @guarded
 def schema() -> int:
     """Print the JSON Schema of the configuration."""
-    import msgspec
-
     from schemas.config import Config
+    from schemas.reference import json_schema, pretty
 
-    typer.echo(msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Config)), indent=2).decode())
+    typer.echo(pretty(json_schema(Config)), nl=False)
     return 0

@@ -14,7 +14,9 @@ from schemas.errors import SourceError
 if TYPE_CHECKING:
     from schemas.config import Config
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", readable=False, help="A TOML file; docs/configuration.md has every setting.")
+]
 ProfileName = Annotated[
     str | None, typer.Option("--profile", help="web: browsers. api: programs with keys, judged by their keys.")
 ]
