@@ -187,7 +187,7 @@ def print_diagnoses(diagnoses: list[Diagnosis], *, as_json: bool) -> None:
         print(f"{found.source}: {found.records:,} records looked at, {found.events:,} events, {found.empty:,} empty")
         for title, parts in (("format", found.formats), ("unreadable", found.poison)):
             if parts:
-                print(f"  {title}: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in parts.items()))
+                print(f"  {title}: " + ", ".join(f"{name.replace('_', ' ')} ({count:,})" for name, count in parts.items()))
         for title, shares in (("fields", found.fields), ("address from", found.addresses)):
             if shares:
                 print(f"  {title}: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))

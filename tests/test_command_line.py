@@ -138,7 +138,7 @@ def test_a_half_written_archive_is_decided_as_far_as_it_goes(pack: object, tmp_p
 def test_doctor_says_what_it_sees(log: Path, tmp_path: Path) -> None:
     done = run("doctor", str(log), "--sample", "500", "--json")
     found = orjson.loads(done.stdout)[0]
-    assert (found["records"], found["formats"]) == (500, {"text line": 500})
+    assert (found["records"], found["formats"]) == (500, {"combined": 500})
     assert found["addresses"] == {"connection": 1.0}
     assert any("api_key" in text for text in found["blind"])
     assert any("--proxy-depth" in text for text in found["advice"])
