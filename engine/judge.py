@@ -32,7 +32,7 @@ from schemas.columns import I64
 from schemas.config import Config
 from schemas.fields import Dimension
 from schemas.mitigation import Finding, Mitigation, Stage
-from schemas.tally import Tally
+from schemas.tally import C_TICK, Tally
 
 HORIZON_S = 1024
 """Rows up to this far behind the last closed tick lie in the log at once; those of later ticks wait."""
@@ -56,7 +56,7 @@ class _Waiting:
         """The earliest tick that is left."""
         ends = self.tally.partition_start[1:]
         first = self.cursors[self.cursors < ends]
-        return int(self.tally.tick[self.tally.order[first]].min())
+        return int(self.tally.column(C_TICK)[self.tally.order[first]].min())
 
     def keep(self) -> _Waiting:
         """The same with rows of its own, only those that are left."""
@@ -171,8 +171,7 @@ class Judge:
         while True:
             count, done = all_insert_kernel(
                 self.windows, self.plan.arrays, tally.order, waiting.cursors, tally.partition_start, limit, self._early,
-                tally.hash, tally.dimension, tally.key_a, tally.key_b, tally.tick, tally.measures, tally.name_start,
-                tally.name_length, tally.names, self._out, 0,
+                tally.records, tally.names, self._out, 0,
             )  # fmt: skip
             if count:
                 self._decide(int(count), "early")

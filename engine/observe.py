@@ -10,15 +10,17 @@ from detectors.kernels.grouping import (
     CLOCK_NEWEST,
     CLOCK_WORDS,
     TEXT_OF_DIMENSION,
+    Table,
+    allocate_block,
     group_kernel,
     is_ordered_kernel,
     order_kernel,
 )
-from detectors.kernels.routes import ROUTE_BYTES_MAX
+from detectors.kernels.memo import allocate_memo
 from schemas.columns import I64, U64, Columns
 from schemas.config import Config
-from schemas.fields import MEASURES, Dimension
-from schemas.tally import NAME_BYTES_MAX, SILENT_MS, TICK_MAX, UNKNOWN_MS, Tally
+from schemas.fields import Dimension
+from schemas.tally import C_TICK, NAME_BYTES_MAX, RECORD_WORDS, SILENT_MS, TICK_MAX, UNKNOWN_MS, Tally
 
 _ALL_ROWS = np.zeros(0, np.int64)
 
@@ -29,15 +31,11 @@ class Rows:
     def __init__(self, events: int, dimensions: tuple[Dimension, ...], partitions: int) -> None:
         rows = events * len(dimensions)
         named = sum(1 for d in dimensions if TEXT_OF_DIMENSION[d] >= 0 or d == Dimension.ROUTE)
-        self.hash = np.empty(rows, np.uint64)
-        self.dimension = np.empty(rows, np.uint8)
-        self.key_a = np.empty(rows, np.uint64)
-        self.key_b = np.empty(rows, np.uint64)
-        self.tick = np.empty(rows, np.int64)
-        self.measures = np.empty((rows, MEASURES), np.int64)
-        self.name_start = np.empty(rows, np.int32)
-        self.name_length = np.empty(rows, np.int32)
-        self.names = np.empty(events * named * NAME_BYTES_MAX + NAME_BYTES_MAX, np.uint8)
+        self.table = Table(
+            slots=np.zeros(1 << (2 * rows - 1).bit_length(), np.uint64),
+            records=np.empty((rows, RECORD_WORDS), np.int64),
+            names=np.empty(events * named * NAME_BYTES_MAX + NAME_BYTES_MAX, np.uint8),
+        )
         self.order = np.empty(rows, np.int64)
         self.partition_start = np.zeros(partitions + 1, np.int64)
 
@@ -101,11 +99,8 @@ class Observer:
         self._from_ms = -TICK_MAX if between_ms[0] is None else between_ms[0]
         self._to_ms = TICK_MAX if between_ms[1] is None else between_ms[1]
         self._service = np.frombuffer(config.input.service.encode() + bytes(64), np.uint8).copy()
-        size = 1 << (2 * events_max * len(self.dimensions) - 1).bit_length()
-        self._index = np.full(size, -1, np.int32)
-        self._small_index = np.full(min(size, 1 << 12), -1, np.int32)
-        self._scratch = np.zeros(ROUTE_BYTES_MAX + 128, np.uint8)
-        self._measures = np.zeros(MEASURES, np.int64)
+        self._block = allocate_block()
+        self._texts, self._routes = allocate_memo(routes=False), allocate_memo(routes=True)
         self._cursor = np.zeros(self._partitions, np.int64)
 
     def make_rows(self) -> Rows:
@@ -119,21 +114,19 @@ class Observer:
 
         The tally is made of views of ``rows``: it is good until those are used again.
         """
-        n = columns.n
-        small = 2 * n * len(self._dimensions) <= len(self._small_index)
+        n, table = columns.n, rows.table
+        mask = max(64, 1 << (2 * n * len(self._dimensions) - 1).bit_length()) - 1
         count, names, late, outside, tick_min, tick_max = group_kernel(
             self._dimensions, columns.numbers, columns.ip_high, columns.ip_low, columns.text_start, columns.text_length,
             columns.buffer, n, self._is_api, self._lateness_ms, self._from_ms, self._to_ms, clock.words, self._seeds,
-            self._service, self._small_index if small else self._index, rows.hash, rows.dimension, rows.key_a, rows.key_b,
-            rows.tick, rows.measures, rows.name_start, rows.name_length, rows.names, self._scratch, self._measures,
+            self._service, np.uint64(mask), self._block, self._texts, self._routes, table,
         )  # fmt: skip
         by_tick = _ALL_ROWS
-        if not is_ordered_kernel(rows.tick, count):
-            by_tick = np.argsort(rows.tick[:count], kind="stable")
-        order_kernel(rows.hash, rows.tick, count, by_tick, self._partitions, rows.order, rows.partition_start, self._cursor)
+        if not is_ordered_kernel(table.records, count):
+            by_tick = np.argsort(table.records[:count, C_TICK], kind="stable")
+        order_kernel(table.records, count, by_tick, self._partitions, rows.order, rows.partition_start, self._cursor)
         tally = Tally(
-            source, start, end, clock.newest_ms, tick_min, tick_max, 0, rows.hash[:count], rows.dimension[:count],
-            rows.key_a[:count], rows.key_b[:count], rows.tick[:count], rows.measures[:count], rows.name_start[:count],
-            rows.name_length[:count], rows.names[:names], rows.order[:count], rows.partition_start,
+            source, start, end, clock.newest_ms, tick_min, tick_max, 0, table.records[:count], table.names[: names + 8],
+            rows.order[:count], rows.partition_start,
         )  # fmt: skip
         return tally, int(late), int(outside)
