@@ -165,7 +165,7 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
         hashes, decided["a"], decided["b"], decided["dimension"], decided["cells"], strict=True
     ):
         p = int((h >> _BITS_32) % np.uint64(partitions))
-        slot = all_find_kernel(w, p, h, np.int64(a), np.int64(b), int(dimension))
+        slot = all_find_kernel(tuple(w), p, h, np.int64(a), np.int64(b), int(dimension))
         if slot >= 0:
             w.keys[p, slot, w.fired_at :] = cells
 

@@ -2,8 +2,8 @@
 
 `group_kernel` walks the events once, in offset order and in blocks. It decides whether each is late and writes down what
 it measures; then, dimension by dimension, it adds that into one row per (tick, dimension, key), found through an
-open-addressing index. `order_kernel` then orders the rows by
-judge partition, and by tick within one, which is how a judge takes them in.
+open-addressing index. `detectors.kernels.ordering`
+then orders the rows by judge partition, and by tick within one, which is how a judge takes them in.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.hashing import hash_words_kernel
-from detectors.kernels.machine import add_measures, copy_bytes, prefetch, set_measures
-from detectors.kernels.memo import L_ASSET, L_ROUTE, route_entry_kernel, route_start_kernel, text_key_kernel
+from detectors.kernels.machine import add_measures, copy_bytes, equal_bytes, prefetch, set_measures
+from detectors.kernels.memo import L_ASSET, L_ROUTE, Memo, route_entry_kernel, route_start_kernel, text_key_kernel
 from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, path_end_kernel
 from schemas.compiled import inlined, kernel
 from schemas.fields import MEASURES, Dimension, Flag, Measure, Number, Text
@@ -30,6 +30,7 @@ from schemas.tally import (
     C_TICK,
     NAME_BYTES_MAX,
     RECORD_WORDS,
+    TICK_MAX,
     UNKNOWN_MS,
 )
 
@@ -43,7 +44,7 @@ N_TIME, N_DURATION, N_STATUS = int(Number.TIME_MS), int(Number.DURATION_MS), int
 N_FLAGS, N_ASN = int(Number.FLAGS), int(Number.ASN)
 N_BYTES, N_TOKENS_IN, N_TOKENS_OUT = int(Number.BYTES), int(Number.TOKENS_IN), int(Number.TOKENS_OUT)
 N_TOKENS_CACHED, N_MAX_TOKENS, N_COST = int(Number.TOKENS_CACHED), int(Number.MAX_TOKENS), int(Number.COST_MICRO)
-T_METHOD, T_PATH = int(Text.METHOD), int(Text.PATH)
+T_METHOD, T_PATH, T_HOST = int(Text.METHOD), int(Text.PATH), int(Text.HOST)
 M_REQUESTS, M_NON_ASSET, M_CLIENT_ERRORS = int(Measure.REQUESTS), int(Measure.NON_ASSET), int(Measure.CLIENT_ERRORS)
 M_AUTH_FAILURES, M_SERVER_ERRORS = int(Measure.AUTH_FAILURES), int(Measure.SERVER_ERRORS)
 M_OWN_DENIALS, M_CANCELLED, M_DURATION = int(Measure.OWN_DENIALS), int(Measure.CANCELLED), int(Measure.DURATION_MS)
@@ -74,6 +75,10 @@ one record of many never moves it, and after a real gap it follows at once."""
 
 AGAINST_ADDRESS, AGAINST_KEY = 0, 1
 """Columns of ``Block.evidence``: may the event be held against addresses, and against keys, accounts and routes."""
+P_ROWS, P_NAMES, P_MASK, P_LATE, P_OUTSIDE, P_TICK_MIN, P_TICK_MAX, P_OLDEST, P_NEWEST, PROGRESS = range(10)
+"""How far a tally has been made: its rows, the bytes of their names, the mask of the index (``slots[:mask + 1]`` is used), the
+events that were late or outside the range, the least and greatest tick counted and time (milliseconds) seen."""
+MASK_START = 2**12 - 1
 BLOCK = 256
 """Events whose rows are sought together: the index is asked for ahead, and each dimension has a loop of its own."""
 NAME_LENGTH = int(NAME_BYTES_MAX)
@@ -128,6 +133,14 @@ class Table(NamedTuple):
     slots: npt.NDArray[np.uint64]  # u64[power of two]: 32 bits of the hash over the row's number + 1; 0 is empty
     records: I64Array  # i64[rows, RECORD_WORDS]: as in `schemas.tally`
     names: npt.NDArray[np.uint8]
+
+
+def start_progress(progress: I64Array, mask: int = MASK_START) -> None:
+    """Begin a tally."""
+    progress[:] = 0
+    progress[P_MASK] = mask
+    progress[[P_TICK_MIN, P_OLDEST]] = TICK_MAX
+    progress[[P_TICK_MAX, P_NEWEST]] = -TICK_MAX
 
 
 def allocate_block() -> Block:
@@ -203,29 +216,43 @@ def address_keys_kernel(dimension: Any, numbers: Any, ip_high: Any, ip_low: Any,
 
 
 @inlined
-def text_keys_kernel(
-    dimension: Any, numbers: Any, text_start: Any, text_length: Any, buffer: Any, service: Any, service_length: Any,
-    memo: Any, seeds: Any, block: Any, count: Any,
+def service_keys_kernel(
+    text_start: Any, text_length: Any, buffer: Any, service_a: Any, service_b: Any, memo: Any, seeds: Any, block: Any,
+    count: Any,
 ) -> Any:  # fmt: skip
+    """Write the keys of `service` down: the host, mostly that of the event before; the configured one where none is named."""
+    a, b = service_a, service_b
+    last_start, last_length = np.int64(0), np.int64(0)
+    for k in range(count):
+        i = block.event[k]
+        start, length = np.int64(text_start[T_HOST, i]), np.int64(text_length[T_HOST, i])
+        if length != last_length or not equal_bytes(buffer, start, buffer, last_start, length):
+            a, b = service_a, service_b
+            if length > 0:
+                a, b = text_key_kernel(memo, seeds, buffer, start, length)
+            last_start, last_length = start, length
+        block.member[k] = k
+        block.key[k, 0], block.key[k, 1] = a, b
+    return count
+
+
+@inlined
+def text_keys_kernel(
+    dimension: Any, numbers: Any, text_start: Any, text_length: Any, buffer: Any, memo: Any, seeds: Any, block: Any, count: Any
+) -> Any:
     """Write the keys of a dimension that is a text down; returns how many members the block has.
 
-    A request that failed authentication is no state for the key, account or mail domain that it names. Events that name
-    no host belong to the configured service.
+    A request that failed authentication is no state for the key, account or mail domain that it names.
     """
     text = TEXT_OF_DIMENSION[dimension]
-    named = dimension == D_API_KEY or dimension == D_ACCOUNT or dimension == D_EMAIL_DOMAIN
+    refused = F_AUTH_FAILED if dimension == D_API_KEY or dimension == D_ACCOUNT or dimension == D_EMAIL_DOMAIN else 0
     members = 0
     for k in range(count):
         i = block.event[k]
-        if named and numbers[N_FLAGS, i] & F_AUTH_FAILED:
-            continue
         length = np.int64(text_length[text, i])
-        if length > 0:
-            a, b = text_key_kernel(memo, seeds, buffer, np.int64(text_start[text, i]), length)
-        elif dimension == D_SERVICE:
-            a, b = text_key_kernel(memo, seeds, service, np.int64(0), service_length)
-        else:
+        if length == 0 or numbers[N_FLAGS, i] & refused:
             continue
+        a, b = text_key_kernel(memo, seeds, buffer, np.int64(text_start[text, i]), length)
         block.member[members] = k
         block.key[members, 0], block.key[members, 1] = a, b
         members += 1
@@ -285,10 +312,10 @@ def name_kernel(
 @kernel
 def group_kernel(
     dimensions: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, n: Any,
-    is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any, mask: Any, block: Any,
-    texts: Any, routes: Any, table: Any,
+    is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any, block_parts: Any,
+    texts_parts: Any, routes_parts: Any, table_parts: Any, progress: Any,
 ) -> Any:  # fmt: skip
-    """Add the events of a batch into rows.
+    """Add the events of a batch to the rows of a tally in the making.
 
     Args:
         dimensions: i64[d], which ones to group by, ascending.
@@ -297,21 +324,19 @@ def group_kernel(
         clock: i64[CLOCK_WORDS], the source partition's, advanced.
         seeds: u64[HASH_SEED_WORDS].
         service: u8[length + 64], the service of events that name no host.
-        mask: ``table.slots[:mask + 1]`` is used: a power of two >= 2 * n * d of zeros; left so.
-        block: scratch.
-        texts, routes: memos, brought up to date.
-        table: out.
-
-    Returns:
-        (rows, bytes of names, late events, events outside, least tick, greatest tick).
+        block_parts: a `Block`, scratch; like the next ones as a plain tuple (see `detectors.kernels.windows`).
+        texts_parts, routes_parts: each a `Memo`, brought up to date.
+        table_parts: a `Table` with room for d rows per event, out.
+        progress: i64[PROGRESS]: the columns P_…, advanced.
     """
-    rows = np.int64(0)
-    names_at = np.int64(0)
-    late = 0
-    outside = 0
-    tick_min, tick_max = np.int64(2**62), np.int64(-(2**62))
+    block, table = Block(*block_parts), Table(*table_parts)
+    texts, routes = Memo(*texts_parts), Memo(*routes_parts)
+    rows, names_at, mask = progress[P_ROWS], progress[P_NAMES], U64(progress[P_MASK])
+    tick_min, tick_max = progress[P_TICK_MIN], progress[P_TICK_MAX]
+    oldest, newest = progress[P_OLDEST], progress[P_NEWEST]
     service_length = np.int64(len(service) - 64)
-    records = table.records
+    service_a, service_b = text_key_kernel(texts, seeds, service, np.int64(0), service_length)
+    rolls_up = rolls_up_kernel(dimensions)
     at = np.int64(0)
     while at < n:
         count = np.int64(0)
@@ -319,17 +344,17 @@ def group_kernel(
             i = at
             at += 1
             time_ms = numbers[N_TIME, i]
+            oldest, newest = min(oldest, time_ms), max(newest, time_ms)
             if advance_clock_kernel(clock, time_ms, lateness_ms):
-                late += 1
+                progress[P_LATE] += 1
                 continue
             if not from_ms <= time_ms < to_ms:
-                outside += 1
+                progress[P_OUTSIDE] += 1
                 continue
             k = count
             count += 1
             t = time_ms // 1000
-            tick_min = min(tick_min, t)
-            tick_max = max(tick_max, t)
+            tick_min, tick_max = min(tick_min, t), max(tick_max, t)
             entry = route_entry_kernel(
                 routes, seeds, buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]),
                 np.int64(text_start[T_PATH, i]), np.int64(text_length[T_PATH, i]),
@@ -339,58 +364,148 @@ def group_kernel(
             block.route[k] = entry
             block.route_key[k, 0], block.route_key[k, 1] = routes.key[entry, 0], routes.key[entry, 1]
             measure_kernel(numbers, i, routes.length[entry, L_ASSET], is_api, block, k)
+        mask = make_room_kernel(table, mask, rows, rows + 2 * len(dimensions) * count)
         for d in range(len(dimensions)):
             dimension = dimensions[d]
-            if dimension == D_IP or dimension == D_NET:
+            by_address = dimension == D_IP or dimension == D_NET
+            if by_address:
+                if rolls_up and dimension == D_NET:
+                    continue
                 members = address_keys_kernel(dimension, numbers, ip_high, ip_low, block, count)
             elif dimension == D_ASN or dimension == D_ROUTE:
                 members = other_keys_kernel(dimension, numbers, text_length, block, count)
+            elif dimension == D_SERVICE:
+                members = service_keys_kernel(text_start, text_length, buffer, service_a, service_b, texts, seeds, block, count)
             else:
-                members = text_keys_kernel(
-                    dimension, numbers, text_start, text_length, buffer, service, service_length, texts, seeds, block, count
-                )
+                members = text_keys_kernel(dimension, numbers, text_start, text_length, buffer, texts, seeds, block, count)
+            h, last_a, last_b = hash_words_kernel(seeds, ZERO, ZERO, U64(dimension)), ZERO, ZERO
             for m in range(members):
-                h = hash_words_kernel(seeds, block.key[m, 0], block.key[m, 1], U64(dimension))
+                a, b = block.key[m, 0], block.key[m, 1]
+                if a != last_a or b != last_b:
+                    h = hash_words_kernel(seeds, a, b, U64(dimension))
+                    last_a, last_b = a, b
                 block.key[m, 2] = h
                 prefetch(table.slots, np.int64((h ^ (U64(block.tick[block.member[m]]) * TICK_MIX)) & mask), 0)
-            against = AGAINST_ADDRESS if dimension == D_IP or dimension == D_NET or dimension == D_ASN else AGAINST_KEY
+            against = AGAINST_ADDRESS if by_address or dimension == D_ASN else AGAINST_KEY
+            last_row, last_a, last_b, last_tick = np.int64(-1), ZERO, ZERO, np.int64(-1)
             for m in range(members):
                 k = block.member[m]
                 t = block.tick[k]
                 a, b, h = block.key[m, 0], block.key[m, 1], block.key[m, 2]
-                mixed = h ^ (U64(t) * TICK_MIX)
-                slot = mixed & mask
-                found = np.int64(-1)
-                while table.slots[slot] != ZERO:
-                    if table.slots[slot] >> U64(32) == mixed >> U64(32):
-                        row = np.int64(table.slots[slot] & LOW) - 1
-                        same = records[row, C_KEY_A] == np.int64(a) and records[row, C_KEY_B] == np.int64(b)
-                        if same and records[row, C_TICK] == t and records[row, C_DIMENSION] == dimension:
-                            found = row
-                            break
-                    slot = (slot + U64(1)) & mask
-                if found >= 0:
-                    add_measures(
-                        records, found * RECORD_WORDS + C_MEASURES, block.measures, k * MEASURES, block.evidence[k, against]
-                    )
-                else:
-                    found = rows
-                    rows += 1
-                    table.slots[slot] = (mixed & ~LOW) | U64(rows)
-                    length = name_kernel(
-                        table, names_at, dimension, block.event[k], k, text_start, text_length, buffer, service,
-                        service_length, routes, block,
-                    )  # fmt: skip
-                    records[found, C_HASH], records[found, C_KEY_A] = np.int64(h), np.int64(a)
-                    records[found, C_KEY_B], records[found, C_TICK] = np.int64(b), t
-                    records[found, C_DIMENSION], records[found, C_NAME] = dimension, names_at
-                    records[found, C_NAME_LENGTH] = length
-                    set_measures(
-                        records, found * RECORD_WORDS + C_MEASURES, block.measures, k * MEASURES, block.evidence[k, against]
-                    )
-                    names_at += length
+                evidence = block.evidence[k, against]
+                if a != last_a or b != last_b or t != last_tick:  # else it is the row of the event before
+                    last_row, slot = find_row_kernel(table, mask, h, a, b, t, dimension)
+                    last_a, last_b, last_tick = a, b, t
+                    if last_row < 0:
+                        length = name_kernel(
+                            table, names_at, dimension, block.event[k], k, text_start, text_length, buffer, service,
+                            service_length, routes, block,
+                        )  # fmt: skip
+                        put_row_kernel(table, slot, rows, h, a, b, t, dimension, names_at, length)
+                        set_measures(table.records, rows * RECORD_WORDS + C_MEASURES, block.measures, k * MEASURES, evidence)
+                        last_row = rows
+                        rows += 1
+                        names_at += length
+                        continue
+                add_measures(table.records, last_row * RECORD_WORDS + C_MEASURES, block.measures, k * MEASURES, evidence)
+    progress[P_ROWS], progress[P_NAMES], progress[P_MASK] = rows, names_at, np.int64(mask)
+    progress[P_TICK_MIN], progress[P_TICK_MAX] = tick_min, tick_max
+    progress[P_OLDEST], progress[P_NEWEST] = oldest, newest
+
+
+@kernel
+def finish_rows_kernel(dimensions: Any, seeds: Any, table_parts: Any, progress: Any) -> None:
+    """Complete the rows of a tally: those of networks are made of their addresses' rows. The index is empty afterwards."""
+    table = Table(*table_parts)
+    rows, mask = progress[P_ROWS], U64(progress[P_MASK])
+    if rolls_up_kernel(dimensions):
+        mask = make_room_kernel(table, mask, rows, 2 * rows)
+        rows = roll_up_kernel(table, mask, seeds, rows)
     clear_index_kernel(table, mask, rows)
-    return rows, names_at, late, outside, tick_min, tick_max
+    progress[P_ROWS], progress[P_MASK] = rows, np.int64(mask)
+
+
+@inlined
+def rolls_up_kernel(dimensions: Any) -> Any:
+    """Are there both addresses and networks, so that these can be summed up from those?"""
+    for d in range(1, len(dimensions)):
+        if dimensions[d - 1] == D_IP and dimensions[d] == D_NET:
+            return True
+    return False
+
+
+@inlined
+def make_room_kernel(table: Any, mask: Any, rows: Any, wanted: Any) -> Any:
+    """Make the index large enough for ``wanted`` rows at half its load; returns its mask."""
+    if U64(2 * wanted) <= mask + U64(1):
+        return mask
+    clear_index_kernel(table, mask, rows)
+    while U64(2 * wanted) > mask + U64(1):
+        mask = mask * U64(2) + U64(1)
+    for r in range(rows):
+        mixed = U64(table.records[r, C_HASH]) ^ (U64(table.records[r, C_TICK]) * TICK_MIX)
+        slot = mixed & mask
+        while table.slots[slot] != ZERO:
+            slot = (slot + U64(1)) & mask
+        table.slots[slot] = (mixed & ~LOW) | U64(r + 1)
+    return mask
+
+
+@inlined
+def find_row_kernel(table: Any, mask: Any, h: Any, a: Any, b: Any, tick: Any, dimension: Any) -> Any:
+    """(the row of a key at a tick, its slot); the row is -1 and the slot free where there is none."""
+    mixed = h ^ (U64(tick) * TICK_MIX)
+    slot = mixed & mask
+    while True:
+        entry = table.slots[slot]
+        if entry == ZERO:
+            return np.int64(-1), slot
+        if entry >> U64(32) == mixed >> U64(32):
+            row = np.int64(entry & LOW) - 1
+            record = table.records
+            same = record[row, C_KEY_A] == np.int64(a) and record[row, C_KEY_B] == np.int64(b)
+            if same and record[row, C_TICK] == tick and record[row, C_DIMENSION] == dimension:
+                return row, slot
+        slot = (slot + U64(1)) & mask
+
+
+@inlined
+def put_row_kernel(
+    table: Any, slot: Any, row: Any, h: Any, a: Any, b: Any, tick: Any, dimension: Any, name_start: Any, name_length: Any
+) -> None:
+    """Write a new row down, except for its measures, and where it is found."""
+    table.slots[slot] = ((h ^ (U64(tick) * TICK_MIX)) & ~LOW) | U64(row + 1)
+    records = table.records
+    records[row, C_HASH], records[row, C_KEY_A], records[row, C_KEY_B] = np.int64(h), np.int64(a), np.int64(b)
+    records[row, C_TICK], records[row, C_DIMENSION] = tick, dimension
+    records[row, C_NAME], records[row, C_NAME_LENGTH] = name_start, name_length
+
+
+@inlined
+def roll_up_kernel(table: Any, mask: Any, seeds: Any, rows: Any) -> Any:
+    """Add the rows of networks: the sums of their addresses' rows. Returns how many rows there are then."""
+    records = table.records
+    addresses = rows
+    for r in range(addresses):
+        if records[r, C_DIMENSION] != D_IP:
+            continue
+        t = records[r, C_TICK]
+        a, b = U64(records[r, C_KEY_A]), U64(records[r, C_KEY_B])
+        if a == ZERO and (b >> U64(32)) == U64(0xFFFF):
+            b &= U64(0xFFFFFFFFFFFFFF00)
+        else:
+            a &= U64(0xFFFFFFFFFFFF0000)
+        h = hash_words_kernel(seeds, a, b, U64(D_NET))
+        row, slot = find_row_kernel(table, mask, h, a, b, t, D_NET)
+        source = r * RECORD_WORDS + C_MEASURES
+        evidence = records[r, C_MEASURES + M_EVIDENCE]
+        if row < 0:
+            put_row_kernel(table, slot, rows, h, a, b, t, D_NET, np.int64(0), np.int64(0))
+            set_measures(records, rows * RECORD_WORDS + C_MEASURES, records, source, evidence)
+            rows += 1
+        else:
+            add_measures(records, row * RECORD_WORDS + C_MEASURES, records, source, evidence)
+    return rows
 
 
 @inlined
@@ -404,40 +519,3 @@ def clear_index_kernel(table: Any, mask: Any, rows: Any) -> None:
         while table.slots[slot] != ZERO:
             table.slots[slot] = ZERO
             slot = (slot + U64(1)) & mask
-
-
-@kernel
-def order_kernel(records: Any, rows: Any, by_tick: Any, partitions: Any, order: Any, starts: Any, cursor: Any) -> None:
-    """Order rows by judge partition, keeping the order of ``by_tick`` within one (stable counting sort).
-
-    Args:
-        records: i64[rows or more, RECORD_WORDS].
-        by_tick: i64[kept]: indices of the rows that are kept, by tick; empty: all rows, which are in tick order already.
-        order: i64[kept] out.
-        starts: i64[partitions + 1] out.
-        cursor: i64[partitions], scratch.
-    """
-    for p in range(partitions + 1):
-        starts[p] = 0
-    many = U64(partitions)
-    count = len(by_tick) if len(by_tick) > 0 else rows
-    for k in range(count):
-        r = by_tick[k] if len(by_tick) > 0 else k
-        starts[np.int64((U64(records[r, C_HASH]) >> U64(32)) % many) + 1] += 1
-    for p in range(partitions):
-        starts[p + 1] += starts[p]
-        cursor[p] = starts[p]
-    for k in range(count):
-        r = by_tick[k] if len(by_tick) > 0 else k
-        q = np.int64((U64(records[r, C_HASH]) >> U64(32)) % many)
-        order[cursor[q]] = r
-        cursor[q] += 1
-
-
-@kernel
-def is_ordered_kernel(records: Any, rows: Any) -> Any:
-    """True when ticks never go down from row to row."""
-    for r in range(1, rows):
-        if records[r, C_TICK] < records[r - 1, C_TICK]:
-            return False
-    return True
