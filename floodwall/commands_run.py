@@ -146,7 +146,10 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="Of the traffic.")] = 1,
     as_json: Json = False,
 ) -> int:
-    """A small LLM API, attacked before your eyes and rescued. No Kafka, no root, only loopback."""
+    """A small LLM API, attacked before your eyes and rescued. No Kafka, no root, only loopback.
+
+    Example:  floodwall demo --seconds 36
+    """
     from floodwall.commands_demo import run
 
     tell_of_compiling()

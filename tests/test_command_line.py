@@ -286,5 +286,9 @@ def test_interrupted_and_resumed_from_its_state(log: Path, tmp_path: Path) -> No
 def test_help_comes_at_once() -> None:
     code = "import sys; import floodwall.cli; sys.exit(any(m in sys.modules for m in ('numba', 'numpy', 'msgspec')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    for words in ([], ["replay"], ["watch"], ["doctor"], ["config"], ["demo"]):
+    for words in ([], ["config"]):
         assert b"Usage: floodwall" in run(*words, "--help").stdout
+    for words in (["replay"], ["watch"], ["doctor"], ["demo"], ["config", "check"], ["config", "schema"]):
+        said = run(*words, "--help").stdout.decode()
+        assert "Usage: floodwall" in said
+        assert f"Example:  floodwall {' '.join(words)}" in said
