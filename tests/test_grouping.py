@@ -103,6 +103,12 @@ def test_in_the_api_profile_success_with_a_key_says_nothing_about_the_address() 
     assert evidence("api", status=404) >= {"ip", "net", "api_key"}
 
 
+def test_nor_about_what_only_says_where_a_client_comes_from_and_what_it_runs() -> None:
+    changes = {"country": "DE", "asn": 64500, "user_agent": "curl/8", "fingerprint": "t13d"}
+    assert evidence("api", **changes) == {"service", "api_key", "account", "route"}
+    assert evidence("web", **changes) == {"service", "api_key", "account", "route", "ip", "net", *changes}
+
+
 @pytest.mark.parametrize("profile", ["web", "api"])
 def test_what_we_denied_ourselves_is_evidence_against_nobody(profile: str) -> None:
     for changes in ({"status": 429}, {"status": 503}, {"denied": True}, {"path": "/logo.png"}):
