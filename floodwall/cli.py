@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from floodwall import commands_config, commands_run
+from floodwall import commands_broker, commands_config, commands_run
 
 app = typer.Typer(
     name="floodwall",
@@ -23,6 +23,7 @@ app.command("replay")(commands_run.replay)
 app.command("watch")(commands_run.watch)
 app.command("doctor")(commands_run.doctor)
 app.add_typer(commands_config.app, name="config")
+app.add_typer(commands_broker.app, name="broker")
 
 
 def main() -> None:
