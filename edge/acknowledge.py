@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from edge.topic import Settings, Tell
+from broker.connection import Connection
+from edge.topic import Tell
 from schemas.acknowledgement import Acknowledgement, encode_acknowledgement
-from schemas.topics import ENFORCEMENT_ACKS
 
 QUEUE_MAX = 200_000
 """Acknowledgements that wait for the brokers; 60 MB, and a whole table of the default ``policy.active_max``."""
@@ -17,20 +17,16 @@ STOP_S_MAX = 2.0
 class Acknowledger:
     """Sends what an edge did to the topic of acknowledgements, keyed by the edge."""
 
-    def __init__(self, settings: Settings, edge: str, tell: Tell) -> None:
+    def __init__(self, connection: Connection, topic: str, edge: str, tell: Tell) -> None:
+        self._topic = topic
         self._edge = edge
         self._tell = tell
         self.sent = 0
         self.lost = 0
         self._producer = Producer(
-            {
-                **settings,
-                "linger.ms": 20,
-                "message.timeout.ms": DELIVERY_MS_MAX,
-                "queue.buffering.max.messages": QUEUE_MAX,
-                "log_level": 0,
-                "error_cb": lambda error: None,  # the consumer of the same brokers tells of them
-            }
+            connection.settings(
+                linger_ms=20, message_timeout_ms=DELIVERY_MS_MAX, queue_buffering_max_messages=QUEUE_MAX, acks="all"
+            )
         )
 
     def send(self, acknowledgements: list[Acknowledgement]) -> None:
@@ -38,7 +34,7 @@ class Acknowledger:
         for one in acknowledgements:
             try:
                 self._producer.produce(
-                    ENFORCEMENT_ACKS, encode_acknowledgement(one), key=self._edge.encode(), on_delivery=self._delivered
+                    self._topic, encode_acknowledgement(one), key=self._edge.encode(), on_delivery=self._delivered
                 )
             except (BufferError, KafkaException) as error:
                 self._lose(str(error))
@@ -58,5 +54,5 @@ class Acknowledger:
 
     def _lose(self, why: str, count: int = 1) -> None:
         if self.lost == 0:  # once: the count is told at the end
-            self._tell("acknowledgements_lost", {"topic": ENFORCEMENT_ACKS, "why": why[:200]})
+            self._tell("acknowledgements_lost", {"topic": self._topic, "why": why[:200]})
         self.lost += count

@@ -133,6 +133,8 @@ class Enforcer:
             if standing is None or self._known(change.subject, standing):
                 continue
             record = standing.record
+            if change.before is not None and (change.before.record.id, change.before.action) == (record.id, record.action):
+                continue  # the final of an early record that was acknowledged
             said.append(
                 Acknowledgement(
                     edge=self._name, id=record.id, target=record.target, action=record.action, outcome="applied",

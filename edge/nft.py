@@ -31,8 +31,8 @@ def refuse_behind_proxy(proxy_depth: int, told: bool) -> None:
     """
     if proxy_depth > 0 and not told:
         raise EdgeError(
-            f"expected a host that clients connect to, got input.proxy_depth = {proxy_depth}: behind a proxy or CDN nftables sees"
-            " only its addresses; run this edge on the outermost proxy itself and say --behind-proxy there, or use another edge"
+            f"expected a host that clients connect to, got input.proxy_depth = {proxy_depth}: behind a proxy or CDN nftables"
+            " sees only its addresses; run this edge on the outermost proxy itself and say --behind-proxy there"
         )
 
 
@@ -147,7 +147,7 @@ class NftTable:
         except FileNotFoundError as error:
             raise EdgeError(f"expected the program {error.filename}, found none on the path: {_INSTALL}") from None
         except subprocess.TimeoutExpired:
-            raise EdgeError(f"expected nft to answer within {NFT_S_MAX} s, it did not: is another nft holding the ruleset?") from None
+            raise EdgeError(f"expected nft to be done within {NFT_S_MAX} s, it was not: does another hold the rules?") from None
         except OSError as error:
             raise EdgeError(f"expected to run {self._command[0]}, got: {error.strerror or error}") from None
         if done.returncode != 0:

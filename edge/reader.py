@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -248,9 +248,10 @@ class Reader:
         self._refusals.clear()
         return found
 
-    def records(self) -> Iterable[Record]:
-        """The latest record of every key, whatever it says."""
-        return (kept.record for of_subject in self._kept.values() for kept in of_subject.values())
+    def standing(self, subject: Subject, now_ms: int) -> list[Record]:
+        """Every record of a subject that is in force or would be, were it not for a stronger one."""
+        found = [kept.record for kept in self._kept.get(subject, {}).values()]
+        return [record for record in found if record.expires_at * 1000 > now_ms and self._is_meant(record)]
 
     def _winner(self, subject: Subject, now_ms: int) -> Standing | None:
         best: Record | None = None

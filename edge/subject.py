@@ -59,8 +59,10 @@ def parse_prefix(text: str) -> Subject:
         ValueError: it is none, or has bits behind the prefix.
     """
     address, slash, digits = text.partition("/")
-    if "." in address and len(address) <= _IPV4_TEXT_MAX:
+    if "." in address and len(address) <= _IPV4_TEXT_MAX and ":" not in address:
         bits, low = 32, _MAPPED + int.from_bytes(_packed(socket.AF_INET, address), "big")
+        if not slash:  # the most frequent by far; inet_pton takes one spelling of IPv4 only
+            return Subject("ip4", address, 32, low, low)
     else:
         bits, low = 128, int.from_bytes(_packed(socket.AF_INET6, address), "big")
     length = bits

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from broker.connection import Connection
 from edge.reader import Reader, Record
 from engine.clock import Clock
-from schemas.errors import BrokerError
 
 START_S_MAX = 15.0
 """A broker that says nothing for so long at the start is not there."""
@@ -17,13 +17,15 @@ CONTACT_S = 2.0
 """How often the broker is asked for the topic's end, which also tells whether it is still there."""
 CONTACT_S_MAX = 1.0
 """How long it may take to answer that."""
+QUEUE_KIBIBYTES_MAX = 65_536
+"""Records that have arrived and wait; 64 MB are about 100,000 of them."""
+RECONNECT_MS_MAX = 1000
+"""A broker that comes back is found within this time; librdkafka's own choice is ten seconds."""
 BATCH_MAX = 20_000
 """Records handed over at once; what is in force is looked at between batches."""
 
 Tell = Callable[[str, dict[str, object]], None]
 """Told an event's constant name and its fields."""
-Settings = dict[str, str | int | float | bool]
-"""Of librdkafka."""
 
 
 class TakesRecords(Protocol):
@@ -36,37 +38,34 @@ class EnforcementTopic:
     """Feeds a reader from Kafka; keeps going when the brokers are away, and says since when what it has is stale.
 
     Args:
-        settings: how to reach the brokers (`broker.settings`).
+        connection: the way to the brokers.
         topic: its name.
         clock: tells the time.
         tell: told when the brokers go and come back.
     """
 
-    def __init__(self, settings: Settings, topic: str, clock: Clock, tell: Tell) -> None:
+    def __init__(self, connection: Connection, topic: str, clock: Clock, tell: Tell) -> None:
+        self._connection = connection
         self._topic = topic
-        self._where = str(settings["bootstrap.servers"])
         self._clock = clock
         self._tell = tell
-        self._complaint = ""
         self._partitions: list[int] = []
         self._asked_at_ms = 0
         self.stale_since_ms: int | None = None
         """When the brokers were last heard of, if they are away; None: they are there."""
         # The group is never joined and nothing is committed, but librdkafka wants a name.
         self._consumer = Consumer(
-            {
-                **settings,
-                "group.id": "floodwall-edge",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                "fetch.queue.backoff.ms": 5,
-                "queued.max.messages.kbytes": 65_536,
-                "log_level": 0,
-                "error_cb": self._hear,
-            }
+            connection.settings(
+                group_id="floodwall-edge",
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                enable_partition_eof=True,
+                isolation_level="read_committed",
+                auto_offset_reset="error",
+                fetch_queue_backoff_ms=5,
+                queued_max_messages_kbytes=QUEUE_KIBIBYTES_MAX,
+                reconnect_backoff_max_ms=RECONNECT_MS_MAX,
+            )
         )
 
     def open(self, reader: Reader) -> None:
@@ -75,6 +74,7 @@ class EnforcementTopic:
         Raises:
             BrokerError: no broker, no topic, or no right to read it.
         """
+        self._connection.check()
         try:
             found = self._consumer.list_topics(self._topic, timeout=START_S_MAX).topics[self._topic]
             if found.error is not None:
@@ -82,8 +82,7 @@ class EnforcementTopic:
             self._partitions = sorted(found.partitions)
             self._begin(reader, START_S_MAX)
         except KafkaException as error:
-            self._consumer.poll(0)  # hear what librdkafka complained of: it says more than a timeout
-            raise BrokerError(self._explain(_error_of(error))) from None
+            raise self._connection.explain(error, self._topic) from None
         self._asked_at_ms = self._clock.now_ms()
 
     def feed(self, reader: Reader, wait_s: float, taken: TakesRecords | None = None) -> int:
@@ -127,13 +126,8 @@ class EnforcementTopic:
             self._tell("topic_started_over", {"topic": self._topic, "why": error.str()[:200]})
             try:
                 self._begin(reader, CONTACT_S_MAX)
-            except KafkaException:  # away again: the next fetch says the same, and it is tried again then
-                self._lose()
-        else:
-            self._hear(error)
-
-    def _hear(self, error: KafkaError) -> None:
-        self._complaint = f"{error.name()}: {error.str()}"[:300]
+            except KafkaException as away:  # the next fetch says the same, and it is tried again then
+                self._lose(away)
 
     def _keep_contact(self) -> None:
         now_ms = self._clock.now_ms()
@@ -142,30 +136,15 @@ class EnforcementTopic:
         try:
             self._consumer.get_watermark_offsets(TopicPartition(self._topic, self._partitions[0]), timeout=CONTACT_S_MAX)
         except KafkaException as error:
-            self._complaint = self._complaint or _error_of(error).str()
-            self._lose()
+            self._lose(error)
         else:
             if self.stale_since_ms is not None:
                 self._tell("topic_back", {"topic": self._topic, "away_s": (now_ms - self.stale_since_ms) // 1000})
-            self.stale_since_ms, self._complaint = None, ""
+            self.stale_since_ms = None
         self._asked_at_ms = self._clock.now_ms()
 
-    def _lose(self) -> None:
+    def _lose(self, error: KafkaException) -> None:
         if self.stale_since_ms is None:
             self.stale_since_ms = self._asked_at_ms
-            fields = {"topic": self._topic, "since_ms": self.stale_since_ms, "why": self._complaint}
-            self._tell("topic_stale", {**fields, "then": "what is in force stays, and ends on time"})
-
-    def _explain(self, error: KafkaError) -> str:
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return f"expected the topic {self._topic} at {self._where}, found none: floodwall topics create"
-        if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
-            return f"expected the right to read {self._topic} at {self._where}, got none: grant READ and DESCRIBE on it"
-        return f"expected a Kafka broker at {self._where}, got: {self._complaint or error.str()}"
-
-
-def _error_of(error: KafkaException) -> KafkaError:
-    """What librdkafka said inside of an exception."""
-    found = error.args[0]
-    assert isinstance(found, KafkaError)
-    return found
+            why = {"why": str(error)[:300], "then": "what is in force stays, and ends on time"}
+            self._tell("topic_stale", {"topic": self._topic, "since_ms": self.stale_since_ms, **why})
