@@ -66,9 +66,7 @@ def follow_topic(
         source.close()
 
 
-def records_of(
-    connection: Connection, topic: str, core: Prefixes, clock: Clock, identifier: str
-) -> list[dict[str, object]]:
+def records_of(connection: Connection, topic: str, core: Prefixes, clock: Clock, identifier: str) -> list[dict[str, object]]:
     """Every record that the topic still has of one mitigation, whole, the oldest first.
 
     Raises:
