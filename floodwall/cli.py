@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from floodwall import commands_broker, commands_config, commands_edge, commands_mitigations, commands_run
+from floodwall import (
+    commands_broker,
+    commands_config,
+    commands_edge,
+    commands_mitigations,
+    commands_run,
+    commands_topics,
+)
 
 app = typer.Typer(
     name="floodwall",
@@ -24,6 +31,7 @@ app.command("watch")(commands_run.watch)
 app.command("doctor")(commands_run.doctor)
 app.add_typer(commands_config.app, name="config")
 app.add_typer(commands_broker.app, name="broker")
+app.add_typer(commands_topics.app, name="topics")
 app.add_typer(commands_mitigations.app, name="mitigations")
 app.add_typer(commands_edge.app, name="edge")
 

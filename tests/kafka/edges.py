@@ -24,6 +24,7 @@ from schemas.mitigation import Mitigation
 from schemas.topics import ENFORCEMENT_ACKS, MITIGATIONS
 from tests.mitigations import on_topic, record
 
+FLOODWALL = (str(Path(sys.executable).parent / "floodwall"),)
 PATIENCE_S = 20.0
 """How long a test waits for what should come at once, on a machine that does other things too."""
 
@@ -101,9 +102,7 @@ def wait_until(is_so: Callable[[], bool], what: str) -> float:
 
 def floodwall(*words: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        (sys.executable, "-m", "floodwall", *words), capture_output=True, text=True, check=False, timeout=60
-    )  # fmt: skip
+    return subprocess.run((*FLOODWALL, *words), capture_output=True, text=True, check=False, timeout=60)
 
 
 @contextlib.contextmanager
