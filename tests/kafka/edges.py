@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from broker.connection import Connection
@@ -19,7 +20,7 @@ from broker.topics import create_topics
 from edge.topic import EnforcementTopic, Tell
 from engine.clock import SystemClock
 from schemas.acknowledgement import Acknowledgement
-from schemas.config import Config, parse_config
+from schemas.config import Config, load_config
 from schemas.mitigation import Mitigation
 from schemas.topics import ENFORCEMENT_ACKS, MITIGATIONS
 from tests.mitigations import on_topic, record
@@ -74,13 +75,17 @@ class Deployment:
 
 def deploy(folder: Path, bootstrap: str, prefix: str, **sections: dict[str, object]) -> Deployment:
     """A configuration, its file, and its topics on the broker."""
-    kafka = {"brokers": [bootstrap], "development": True, "topic_prefix": prefix}
-    lines = ["[kafka]", f'brokers = ["{bootstrap}"]', "development = true", f'topic_prefix = "{prefix}"']
+    sections = {
+        "kafka": {"brokers": [bootstrap], "development": True, "topic_prefix": prefix, "topics": [f"{prefix}requests"]},
+        "engine": {"judge_partitions": 1},
+        **sections,
+    }
+    lines = []
     for name, section in sections.items():
-        lines += [f"[{name}]", *(f"{key} = {value!r}" for key, value in section.items())]
+        lines += [f"[{name}]", *(f"{key} = {orjson.dumps(value).decode()}" for key, value in section.items())]
     file = folder / "floodwall.toml"
     file.write_text("\n".join(lines) + "\n")
-    config = parse_config({"kafka": kafka, **sections})
+    config = load_config(file)
     create_topics(config, Connection(config.kafka), raw_partitions=1, replication=1)
     return Deployment(config, file)
 
