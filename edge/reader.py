@@ -104,6 +104,8 @@ class _Kept(msgspec.Struct, frozen=True, gc=False):
     record: Record
     remember_until: int
     """Seconds. Longer than the record lives when an earlier one lived longer: that one must not come back."""
+    counts: bool
+    """It is meant to be enforced, and this edge can: only its expiry may still speak against it."""
 
 
 Supports = Callable[[Subject, str], bool]
@@ -214,10 +216,11 @@ class Reader:
             remember_until = max(remember_until, old.remember_until)
         if of_subject is None:
             of_subject = self._kept[subject] = {}
-        of_subject[record.detector] = _Kept(record, remember_until)
+        can = self._can(subject, record)
+        of_subject[record.detector] = _Kept(record, remember_until, can and self._is_meant(record))
         self._dirty.add(subject)
         self._remind(record.expires_at, subject)
-        if not self._can(subject, record):
+        if not can:
             self._refuse(record, old.record if old is not None else None, "unsupported")
         return record
 
@@ -250,14 +253,17 @@ class Reader:
 
     def standing(self, subject: Subject, now_ms: int) -> list[Record]:
         """Every record of a subject that is in force or would be, were it not for a stronger one."""
-        found = [kept.record for kept in self._kept.get(subject, {}).values()]
-        return [record for record in found if record.expires_at * 1000 > now_ms and self._is_meant(record)]
+        kept = self._kept.get(subject, {}).values()
+        return [one.record for one in kept if one.counts and one.record.expires_at * 1000 > now_ms]
 
     def _winner(self, subject: Subject, now_ms: int) -> Standing | None:
+        of_subject = self._kept.get(subject)
+        if of_subject is None:
+            return None
         best: Record | None = None
-        for kept in self._kept.get(subject, {}).values():
+        for kept in of_subject.values():
             record = kept.record
-            if record.expires_at * 1000 <= now_ms or not self._is_meant(record) or not self._can(subject, record):
+            if not kept.counts or record.expires_at * 1000 <= now_ms:
                 continue
             if record.detector == OPERATOR:
                 best = record

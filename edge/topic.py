@@ -51,6 +51,8 @@ class EnforcementTopic:
         self._tell = tell
         self._partitions: list[int] = []
         self._asked_at_ms = 0
+        """When the brokers were last heard of."""
+        self._must_start_over = False
         self.stale_since_ms: int | None = None
         """When the brokers were last heard of, if they are away; None: they are there."""
         # The group is never joined and nothing is committed, but librdkafka wants a name.
@@ -87,23 +89,32 @@ class EnforcementTopic:
 
     def feed(self, reader: Reader, wait_s: float, taken: TakesRecords | None = None) -> int:
         """Hand over what has arrived, waiting up to ``wait_s`` for the first; how many records."""
+        if self._must_start_over:
+            self._start_over(reader)
         first = self._consumer.poll(wait_s)
         if first is None:
-            self._keep_contact()
+            self._ask()
             return 0
         count = 0
         for message in [first, *self._consumer.consume(BATCH_MAX, timeout=0)]:
             error = message.error()
-            if error is not None:
-                self._handle(error, message, reader)
-                continue
-            value = message.value()
-            record = reader.take(message.key(), value)
-            count += 1
-            if taken is not None:
-                taken(record, value)
-            reader.reached(message.partition() or 0, (message.offset() or 0) + 1)
-        self._keep_contact()
+            if error is None:
+                value = message.value()
+                record = reader.take(message.key(), value)
+                count += 1
+                if taken is not None:
+                    taken(record, value)
+                reader.reached(message.partition() or 0, (message.offset() or 0) + 1)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                reader.reached(message.partition() or 0, message.offset() or 0)
+            elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                self._tell("topic_started_over", {"topic": self._topic, "why": error.str()[:200]})
+                self._start_over(reader)
+                return count  # the rest of the batch is read again
+            else:
+                continue  # librdkafka tries again by itself; whether the brokers are away, `_ask` finds out
+            self._asked_at_ms = self._clock.now_ms()
+        self._ask()
         return count
 
     def close(self) -> None:
@@ -119,19 +130,19 @@ class EnforcementTopic:
         reader.begin(ends)
         self._consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in self._partitions])
 
-    def _handle(self, error: KafkaError, message: Message, reader: Reader) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:
-            reader.reached(message.partition() or 0, message.offset() or 0)
-        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            self._tell("topic_started_over", {"topic": self._topic, "why": error.str()[:200]})
-            try:
-                self._begin(reader, CONTACT_S_MAX)
-            except KafkaException as away:  # the next fetch says the same, and it is tried again then
-                self._lose(away)
+    def _start_over(self, reader: Reader) -> None:
+        """What is in force stays so until the topic has been read again."""
+        try:
+            self._begin(reader, CONTACT_S_MAX)
+            self._must_start_over = False
+        except KafkaException as error:  # away again: tried again at the next call, librdkafka has stopped reading
+            self._must_start_over = True
+            self._lose(error)
 
-    def _keep_contact(self) -> None:
+    def _ask(self) -> None:
+        """Whether the brokers are there, if nothing has come from them for a while."""
         now_ms = self._clock.now_ms()
-        if now_ms - self._asked_at_ms < CONTACT_S * 1000:
+        if now_ms - self._asked_at_ms < CONTACT_S * 1000 and self.stale_since_ms is None:
             return
         try:
             self._consumer.get_watermark_offsets(TopicPartition(self._topic, self._partitions[0]), timeout=CONTACT_S_MAX)
@@ -141,7 +152,7 @@ class EnforcementTopic:
             if self.stale_since_ms is not None:
                 self._tell("topic_back", {"topic": self._topic, "away_s": (now_ms - self.stale_since_ms) // 1000})
             self.stale_since_ms = None
-        self._asked_at_ms = self._clock.now_ms()
+            self._asked_at_ms = self._clock.now_ms()
 
     def _lose(self, error: KafkaException) -> None:
         if self.stale_since_ms is None:

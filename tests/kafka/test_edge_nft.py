@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from edge.enforce import Enforcer
 from edge.nft import NftTable
 from edge.nft_rules import Throttle
+from edge.reader import Reader
 from engine.clock import SystemClock
 from schemas.config import DEFAULT_ALLOWLIST_CORE
 from tests.kafka.edges import FLOODWALL, Deployment, deploy, floodwall, running, said, wait_until
+from tests.mitigations import CORE as CORE_PREFIXES
 from tests.namespaces import Pair, pair_of_namespaces
 
 ALLOWLISTED = "192.0.2.1"
@@ -107,6 +110,23 @@ def test_after_kill_9_and_a_restart_the_kernels_table_is_the_topics(deployment: 
         assert edge.table.elements() == expected | {("throttle_ip4_32", "203.0.113.8")}
         found = deployment.acknowledgements(103)
     assert sorted((one.id, one.outcome) for one in found[101:]) == [("y", "applied"), ("z", "unsupported")]
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_mitigations_on_the_topic_stand_in_the_kernel(deployment: Deployment, edge: Edge) -> None:
+    records = [said(f"198.{18 + last // 65536}.{last // 256 % 256}.{last % 256}", seconds=600) for last in range(100_000)]
+    deployment.say(*records)
+    reader = Reader(CORE_PREFIXES, edge.table.supports)
+    source = deployment.source()
+    edge.table.open()
+    began = time.monotonic()
+    try:
+        enforcer = Enforcer(EDGE, source, reader, edge.table, None, SystemClock(), lambda event, fields: None)
+        enforcer.run(lambda: len(reader.table) == len(records))
+    finally:
+        source.close()
+    print(f"100,000 mitigations from the topic into the kernel in {time.monotonic() - began:.2f} s")
+    assert edge.table.elements() == {("block_ip4_32", one.target.value) for one in records}
 
 
 def test_stopped_it_leaves_bans_to_run_out_or_removes_the_table_when_told(
