@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from broker.connection import Connection
 from edge.reader import Reader, Record
@@ -13,6 +13,8 @@ from engine.clock import Clock
 
 START_S_MAX = 15.0
 """A broker that says nothing for so long at the start is not there."""
+RETRY_S = 0.2
+_NO_LEADER = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
 CONTACT_S = 2.0
 """How often the broker is asked for the topic's end, which also tells whether it is still there."""
 CONTACT_S_MAX = 1.0
@@ -82,7 +84,7 @@ class EnforcementTopic:
             if found.error is not None:
                 raise KafkaException(found.error)
             self._partitions = sorted(found.partitions)
-            self._begin(reader, START_S_MAX)
+            self._begin_patiently(reader)
         except KafkaException as error:
             raise self._connection.explain(error, self._topic) from None
         self._asked_at_ms = self._clock.now_ms()
@@ -120,6 +122,18 @@ class EnforcementTopic:
     def close(self) -> None:
         """Leave the brokers."""
         self._consumer.close()
+
+    def _begin_patiently(self, reader: Reader) -> None:
+        """A topic that has just been made has no leader for a moment; that is no reason to give up."""
+        until_ms = self._clock.now_ms() + START_S_MAX * 1000
+        while True:
+            try:
+                self._begin(reader, START_S_MAX)
+                return
+            except KafkaException as error:
+                if not _is_passing(error) or self._clock.now_ms() >= until_ms:
+                    raise
+                self._clock.wait(RETRY_S)
 
     def _begin(self, reader: Reader, timeout_s: float) -> None:
         """Note where each partition ends now, and read from the beginning."""
@@ -159,3 +173,9 @@ class EnforcementTopic:
             self.stale_since_ms = self._asked_at_ms
             why = {"why": str(error)[:300], "then": "what is in force stays, and ends on time"}
             self._tell("topic_stale", {"topic": self._topic, "since_ms": self.stale_since_ms, **why})
+
+
+def _is_passing(error: KafkaException) -> bool:
+    """Whether brokers say so only until they have agreed on a leader."""
+    found = error.args[0]
+    return isinstance(found, KafkaError) and found.code() in _NO_LEADER
