@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from edge.acknowledge import Acknowledger
 from edge.reader import Change, Reader, Refusal, Standing
 from edge.subject import Subject
-from edge.topic import EnforcementTopic, Tell
+from edge.topic import Tell
 from engine.clock import Clock
 from schemas.acknowledgement import Acknowledgement, Outcome
 from schemas.errors import EdgeError
@@ -40,6 +39,26 @@ class Point(Protocol):
         ...
 
 
+class Source(Protocol):
+    """Where records come from."""
+
+    def open(self, reader: Reader) -> None:
+        """Begin at the beginning."""
+        ...
+
+    def feed(self, reader: Reader, wait_s: float) -> int:
+        """Hand over what has arrived; how many records."""
+        ...
+
+
+class Acknowledges(Protocol):
+    """Where acknowledgements go."""
+
+    def send(self, acknowledgements: list[Acknowledgement]) -> None:
+        """Without waiting."""
+        ...
+
+
 class Enforcer:
     """Keeps an enforcement point in step with the enforcement topic.
 
@@ -52,10 +71,10 @@ class Enforcer:
     def __init__(
         self,
         name: str,
-        topic: EnforcementTopic,
+        topic: Source,
         reader: Reader,
         point: Point,
-        acknowledger: Acknowledger | None,
+        acknowledger: Acknowledges | None,
         clock: Clock,
         tell: Tell,
         known: Callable[[Subject, Standing], bool] = lambda subject, standing: False,

@@ -20,7 +20,10 @@ from schemas.errors import EdgeError
 
 NFT_S_MAX = 60
 """A million elements take 4 s; an nft that takes longer than this hangs."""
-_INSTALL = "install nftables (Debian, Ubuntu: apt-get install nftables; Fedora: dnf install nftables)"
+_HOW = {
+    "nft": "install nftables (Debian, Ubuntu: apt-get install nftables; Fedora: dnf install nftables)",
+    "ip": "install iproute2 (Debian, Ubuntu: apt-get install iproute2; Fedora: dnf install iproute)",
+}
 
 
 def refuse_behind_proxy(proxy_depth: int, told: bool) -> None:
@@ -144,8 +147,9 @@ class NftTable:
             done = subprocess.run(
                 (*self._command, *arguments), input=batch.encode(), capture_output=True, check=False, timeout=NFT_S_MAX
             )
-        except FileNotFoundError as error:
-            raise EdgeError(f"expected the program {error.filename}, found none on the path: {_INSTALL}") from None
+        except FileNotFoundError:
+            program = self._command[0]
+            raise EdgeError(f"expected the program {program}, found none on the path: {_HOW[program]}") from None
         except subprocess.TimeoutExpired:
             raise EdgeError(f"expected nft to be done within {NFT_S_MAX} s, it was not: does another hold the rules?") from None
         except OSError as error:
@@ -161,6 +165,6 @@ class NftTable:
         if self._netns is not None and "Cannot open network namespace" in complaint:
             return f"expected the network namespace {self._netns}, found none: ip netns add {self._netns}"
         if self._netns is not None and "nft" in complaint and "exec of" in complaint:
-            return f"expected the program nft, found none on the path: {_INSTALL}"
+            return f"expected the program nft, found none on the path: {_HOW['nft']}"
         first = next((line.strip() for line in complaint.splitlines() if "Error" in line), complaint.strip()[:200])
-        return f"expected nft to take a batch for table inet {self._table}, got: {first or 'no message'}"
+        return f"expected nft to take a batch for table inet {self._table}, got: {first[:300] or 'no message'}"

@@ -190,6 +190,8 @@ def test_without_nft_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EdgeError, match="expected the program nft, found none on the path: install nftables"):
         NftTable("floodwall", CORE, Throttle()).open()
+    with pytest.raises(EdgeError, match="expected the program ip, found none on the path: install iproute2"):
+        NftTable("floodwall", CORE, Throttle(), netns="x").open()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.reader import KEYS_MAX, RECORD_BYTES_MAX, Reader
@@ -164,6 +164,7 @@ def test_fields_that_are_not_known_are_ignored() -> None:
     assert in_force(reader, NOW) == {"203.0.113.7": "throttle"}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_whatever_stop_it(value: bytes) -> None:
     reader = ready_reader()
@@ -225,6 +226,7 @@ def by_the_rules(records: list[Mitigation], now: int) -> dict[str, str]:
     return found
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
