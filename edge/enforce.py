@@ -95,7 +95,7 @@ class Enforcer:
         """Follow the topic until told to stop.
 
         Raises:
-            BrokerError: the topic cannot be read at the start; later the brokers may come and go.
+            BrokerError: the topic cannot be read at the start, or may not be read any longer; brokers may come and go.
             EdgeError: the enforcement point refuses even a whole new table.
         """
         self._topic.open(self._reader)

@@ -90,7 +90,11 @@ class EnforcementTopic:
         self._asked_at_ms = self._clock.now_ms()
 
     def feed(self, reader: Reader, wait_s: float, taken: TakesRecords | None = None) -> int:
-        """Hand over what has arrived, waiting up to ``wait_s`` for the first; how many records."""
+        """Hand over what has arrived, waiting up to ``wait_s`` for the first; how many records.
+
+        Raises:
+            BrokerError: the right to read is missing, or has been taken away.
+        """
         if self._must_start_over:
             self._start_over(reader)
         first = self._consumer.poll(wait_s)
@@ -113,8 +117,13 @@ class EnforcementTopic:
                 self._tell("topic_started_over", {"topic": self._topic, "why": error.str()[:200]})
                 self._start_over(reader)
                 return count  # the rest of the batch is read again
+            elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                # An edge that may not read must not look alive. What is in force ends on time.
+                raise self._connection.explain(error, self._topic)
             else:
-                continue  # librdkafka tries again by itself; whether the brokers are away, `_ask` finds out
+                # librdkafka tries again by itself, and looks for the group's coordinator although nobody joins: a right to
+                # the group that is missing does no harm. Whether the brokers are away, `_ask` finds out.
+                continue
             self._asked_at_ms = self._clock.now_ms()
         self._ask()
         return count

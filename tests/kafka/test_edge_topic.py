@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from broker.connection import Connection
 from broker.local import LocalBroker
+from broker.rights import needed_rights
+from broker.settings import PASSWORD
+from broker.topics import wanted_topics
+from edge.acknowledge import Acknowledger
 from edge.reader import Reader
 from edge.topic import EnforcementTopic
 from engine.clock import SystemClock
+from schemas.acknowledgement import Acknowledgement
 from schemas.config import parse_config
 from schemas.errors import BrokerError
+from schemas.topics import ENFORCEMENT_ACKS
+from tests.kafka.certificates import Certificates
 from tests.kafka.edges import Deployment, deploy, running, said, wait_until
 from tests.mitigations import CORE, everything, on_topic
 
+SECRET = "correct-horse"
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "edges.md"
 
 
@@ -128,6 +147,74 @@ def test_without_the_broker_it_keeps_what_it_has_says_so_once_and_goes_on_when_i
     follower.until({"203.0.113.1": "block", "203.0.113.3": "block"})
     wait_until(lambda: follower.step() is None and follower.told == ["topic_stale", "topic_back"], "word of the return")
     assert follower.topic.stale_since_ms is None
+
+
+ALLOWED = {"read": AclOperation.READ, "write": AclOperation.WRITE, "describe": AclOperation.DESCRIBE}
+
+
+def as_edge(
+    deployment: Deployment, local_broker: LocalBroker, certificates: Certificates, user: str, rights: list[tuple[str, str]]
+) -> Connection:
+    """A connection to the secured listener as a user with just these rights (topic, operation)."""
+    admin = deployment.connection().admin()
+    scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, scram, SECRET.encode())])[user].result(timeout=10)
+    access = [
+        AclBinding(
+            ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{user}", "*", ALLOWED[operation],
+            AclPermissionType.ALLOW,
+        )
+        for topic, operation in rights
+    ]  # fmt: skip
+    for future in admin.create_acls(access).values() if access else ():
+        future.result(timeout=10)
+    section = {
+        "brokers": [local_broker.secured_bootstrap], "ca_file": str(certificates.ca), "sasl_mechanism": "SCRAM-SHA-512",
+        "username": user, "topic_prefix": deployment.config.kafka.topic_prefix,
+    }  # fmt: skip
+    return Connection(parse_config({"kafka": section}).kafka, {PASSWORD: SECRET})
+
+
+def test_the_rights_that_topics_describe_prints_for_an_edge_are_enough(
+    deployment: Deployment, local_broker: LocalBroker, certificates: Certificates
+) -> None:
+    needed = needed_rights(deployment.config, wanted_topics(deployment.config, 1))
+    rights = [(one.name, operation) for one in needed if one.principal == "edge" for operation in one.operations]
+    connection = as_edge(deployment, local_broker, certificates, "edge", rights)
+    deployment.say(said("203.0.113.1"))
+    told: list[str] = []
+    source = EnforcementTopic(connection, deployment.topic, SystemClock(), lambda event, fields: told.append(event))
+    acknowledger = Acknowledger(
+        connection, deployment.config.kafka.topic_prefix + ENFORCEMENT_ACKS, "e", lambda event, fields: told.append(event)
+    )
+    reader = Reader(CORE, everything)
+    source.open(reader)
+    wait_until(lambda: source.feed(reader, 0.05) >= 0 and reader.ready, "the end of the topic")
+    source.close()
+    acknowledger.send(
+        [Acknowledgement(edge="e", id="a", target=said().target, action="block", outcome="applied", applied_at_ms=1)]
+    )
+    acknowledger.close()
+    assert (acknowledger.sent, acknowledger.lost, told) == (1, 0, [])
+
+
+@pytest.mark.parametrize("operation", ["none", "describe"])
+def test_a_missing_right_is_one_line_and_the_end(
+    deployment: Deployment, local_broker: LocalBroker, certificates: Certificates, operation: str
+) -> None:
+    rights = [(deployment.topic, operation)] if operation != "none" else []
+    connection = as_edge(deployment, local_broker, certificates, f"edge-with-{operation}", rights)
+    source = EnforcementTopic(connection, deployment.topic, SystemClock(), lambda event, fields: None)
+    reader = Reader(CORE, everything)
+
+    def read() -> None:
+        source.open(reader)
+        wait_until(lambda: source.feed(reader, 0.05) >= 0 and reader.ready, "a refusal")
+
+    deployment.say(said("203.0.113.1"))
+    with pytest.raises(BrokerError, match=rf"its right to the topic {re.escape(deployment.topic)}"):
+        read()
+    source.close()
 
 
 def test_a_topic_that_is_not_there_is_one_line_that_says_what_makes_it(broker: str) -> None:
