@@ -8,7 +8,7 @@ import orjson
 
 from broker.connection import Connection
 from edge.reader import Reader, Record
-from edge.topic import EnforcementTopic
+from edge.topic import EnforcementTopic, Tell
 from engine.clock import Clock
 from schemas.errors import BrokerError
 from schemas.prefixes import Prefixes
@@ -43,15 +43,17 @@ def read_topic(
 
 def follow_topic(
     connection: Connection, topic: str, core: Prefixes, clock: Clock, heard: Callable[[Record, bytes], None],
-    stop: Callable[[], bool], *, from_start: bool,
+    stop: Callable[[], bool], tell: Tell, *, from_start: bool,
 ) -> None:  # fmt: skip
     """Call ``heard`` for each record that comes from now on, or from the topic's beginning on, until told to stop.
 
+    ``tell`` is told when the brokers go and come back.
+
     Raises:
-        BrokerError: the topic cannot be read at the start.
+        BrokerError: the topic cannot be read at the start, or may not be read any longer.
     """
     reader = Reader(core, lambda subject, action: True)
-    source = EnforcementTopic(connection, topic, clock, lambda event, fields: None)
+    source = EnforcementTopic(connection, topic, clock, tell)
 
     def taken(record: Record | None, value: bytes | None) -> None:
         if record is not None and value is not None and (from_start or reader.ready):

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from floodwall.guard import EXIT_INTERRUPTED, guarded
-
-if TYPE_CHECKING:
-    from edge.topic import Tell
 
 app = typer.Typer(no_args_is_help=True, help="Enforce what is on the enforcement topic.")
 
@@ -56,6 +53,7 @@ def nft(
     from edge.reader import Reader
     from edge.topic import EnforcementTopic
     from engine.clock import SystemClock
+    from floodwall.notices import teller
     from schemas.config import load_config, parse_prefixes
     from schemas.prefixes import Prefixes
     from schemas.topics import ENFORCEMENT_ACKS, MITIGATIONS
@@ -70,7 +68,7 @@ def nft(
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda came, _: stopping.append(came))
-    clock, tell = SystemClock(), _teller(as_json)
+    clock, tell = SystemClock(), teller("edge", as_json=as_json)
     connection, prefix = Connection(chosen.kafka), chosen.kafka.topic_prefix
     name = edge_id or socket.gethostname()
     topic = EnforcementTopic(connection, prefix + MITIGATIONS, clock, tell)
@@ -93,20 +91,3 @@ def nft(
 def _print_batch(batch: str) -> None:
     sys.stdout.write(batch)
     sys.stdout.flush()
-
-
-def _teller(as_json: bool) -> Tell:
-    """Prints what happens: for people on standard error, as JSON on standard output."""
-    import orjson
-
-    from floodwall.tables import printable
-
-    def tell(event: str, fields: dict[str, object]) -> None:
-        if as_json:
-            sys.stdout.buffer.write(orjson.dumps({"event": event, **fields}) + b"\n")
-            sys.stdout.buffer.flush()
-            return
-        words = " ".join(f"{name}={printable(str(value))}" for name, value in fields.items())
-        print(f"floodwall edge: {event} {words}", file=sys.stderr, flush=True)
-
-    return tell

@@ -66,6 +66,7 @@ def follow(
 
     from edge.snapshot import follow_topic
     from engine.clock import SystemClock
+    from floodwall.notices import teller
 
     _, connection, topic, core = _open(config)
     stopping: list[int] = []
@@ -79,7 +80,8 @@ def follow(
         else:
             print(_line(record), flush=True)
 
-    follow_topic(connection, topic, core, SystemClock(), heard, lambda: bool(stopping), from_start=from_start)
+    tell = teller("mitigations", as_json=False)
+    follow_topic(connection, topic, core, SystemClock(), heard, lambda: bool(stopping), tell, from_start=from_start)
     return EXIT_INTERRUPTED if signal.SIGINT in stopping else 0
 
 
