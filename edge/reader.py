@@ -20,7 +20,7 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -49,18 +49,23 @@ _STAGES = {"early": 0, "final": 1}
 _DUE_SLACK = 1024
 
 
+Name = Annotated[str, msgspec.Meta(max_length=128)]
+Sentence = Annotated[str, msgspec.Meta(max_length=4096)]
+"""Bounds of what is kept of a record, so that ``keys_max`` bounds bytes and not only keys."""
+
+
 # The structs here hold no cycles. Hidden from the garbage collector, a hundred thousand of them cost it nothing.
 class Record(msgspec.Struct, frozen=True, gc=False):
     """What a reader needs of a mitigation; every other field is skipped while decoding."""
 
-    id: str
+    id: Name
     tick: int
     stage: Stage
     state: State
-    action: str
+    action: Name
     target: Target
-    detector: str
-    reason: str
+    detector: Name
+    reason: Sentence
     issued_at: int
     expires_at: int
     dry_run: bool = False
@@ -125,6 +130,7 @@ class Reader:
         self._core = core
         self._supports = supports
         self._drills = drills
+        # Both by whether they are an operator's.
         self._keys_max = {False: keys_max, True: OPERATOR_KEYS_MAX}
         self._keys = {False: 0, True: 0}
         self._decoder = msgspec.json.Decoder(Record)
