@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ _FAMILY = {"ip4": "ip", "ip6": "ip6"}
 _TYPE = {"ip4": "ipv4_addr", "ip6": "ipv6_addr"}
 _VERDICT = {ALLOW: "accept", "block": "counter name blocked drop", "throttle": "counter name throttled drop"}
 
+_SETS = {
+    (action, kind, length): f"{action}_{kind}_{length}" for action in ACTIONS for kind in LENGTHS for length in LENGTHS[kind]
+}
 Element = tuple[str, str]
 """(set, address)"""
 
@@ -59,7 +63,7 @@ def supports(subject: Subject, action: str) -> bool:
 
 def element_of(subject: Subject, action: str) -> Element:
     """Where in the table a subject stands for an action."""
-    return f"{action}_{subject.kind}_{subject.length}", subject.value
+    return _SETS[action, subject.kind, subject.length], subject.value
 
 
 def table_text(table: str, core: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network], throttle: Throttle) -> str:
@@ -77,20 +81,17 @@ def table_text(table: str, core: Iterable[ipaddress.IPv4Network | ipaddress.IPv6
         lines.append(f"set core_{kind} {{ type {_TYPE[kind]}; flags interval; auto-merge;{elements} }}")
         rules.append(f"{_FAMILY[kind]} saddr @core_{kind} accept")
     limit = f" limit rate over {throttle.packets_per_second}/second burst {throttle.burst_packets} packets;"
-    for action in ACTIONS:
-        for kind, lengths in LENGTHS.items():
-            for length in lengths:
-                name = f"{action}_{kind}_{length}"
-                statement = limit if action == "throttle" else ""
-                lines.append(f"set {name} {{ type {_TYPE[kind]}; size {SET_SIZE_MAX}; flags timeout;{statement} }}")
-                rules.append(f"{_FAMILY[kind]} saddr{_mask(kind, length)} @{name} {_VERDICT[action]}")
+    for (action, kind, length), name in _SETS.items():
+        statement = limit if action == "throttle" else ""
+        lines.append(f"set {name} {{ type {_TYPE[kind]}; size {SET_SIZE_MAX}; flags timeout;{statement} }}")
+        rules.append(f"{_FAMILY[kind]} saddr{_mask(kind, length)} @{name} {_VERDICT[action]}")
     lines += ["chain edge {", "type filter hook prerouting priority raw; policy accept;", *rules, "}", "}"]
     return "\n".join(lines) + "\n"
 
 
 def replace_text(table: str, structure: str, standing: Mapping[Subject, Standing], now_ms: int) -> str:
     """One transaction that puts the whole table in the place of whatever was there."""
-    added: dict[str, list[str]] = {}
+    added: defaultdict[str, list[str]] = defaultdict(list)
     for subject, one in standing.items():
         _add(added, subject, one, now_ms)
     return f"add table inet {table}\ndelete table inet {table}\n{structure}{_adds(table, added)}"
@@ -98,12 +99,12 @@ def replace_text(table: str, structure: str, standing: Mapping[Subject, Standing
 
 def change_text(table: str, changes: Iterable[Change], now_ms: int) -> str:
     """One transaction for many changes. What leaves is added first: deleting what its timer has removed would fail it all."""
-    gone: dict[str, list[str]] = {}
-    added: dict[str, list[str]] = {}
+    gone: defaultdict[str, list[str]] = defaultdict(list)
+    added: defaultdict[str, list[str]] = defaultdict(list)
     for change in changes:
         if change.before is not None:
             name, address = element_of(change.subject, change.before.action)
-            gone.setdefault(name, []).append(address)
+            gone[name].append(address)
         if change.after is not None:
             _add(added, change.subject, change.after, now_ms)
     lines = []
@@ -129,11 +130,11 @@ def _mask(kind: str, length: int) -> str:
     return "" if whole.prefixlen == whole.max_prefixlen else f" & {whole.netmask}"
 
 
-def _add(added: dict[str, list[str]], subject: Subject, standing: Standing, now_ms: int) -> None:
+def _add(added: defaultdict[str, list[str]], subject: Subject, standing: Standing, now_ms: int) -> None:
     name, address = element_of(subject, standing.action)
     left_ms = min(standing.expires_at_ms - now_ms, TIMEOUT_MS_MAX)
     if left_ms > 0:  # nft takes a timeout of nothing for one that never ends
-        added.setdefault(name, []).append(f"{address} timeout {left_ms}ms")
+        added[name].append(f"{address} timeout {left_ms}ms")
 
 
 def _adds(table: str, added: Mapping[str, list[str]]) -> str:
