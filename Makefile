@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 STAMP := $(VENV)/.installed
-SOURCES := floodwall schemas detectors engine streams replay edge drills tests $(wildcard benchmarks)
+SOURCES := floodwall broker schemas detectors engine streams replay edge drills tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types imports pytest format schemas bench lock clean

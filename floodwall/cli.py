@@ -6,7 +6,14 @@ import sys
 
 import typer
 
-from floodwall import commands_config, commands_run
+from floodwall import (
+    commands_broker,
+    commands_config,
+    commands_edge,
+    commands_mitigations,
+    commands_run,
+    commands_topics,
+)
 from floodwall.guard import prepare_streams, run_guarded
 
 app = typer.Typer(
@@ -26,6 +33,10 @@ app.command("replay")(commands_run.replay)
 app.command("watch")(commands_run.watch)
 app.command("doctor")(commands_run.doctor)
 app.add_typer(commands_config.app, name="config")
+app.add_typer(commands_broker.app, name="broker")
+app.add_typer(commands_topics.app, name="topics")
+app.add_typer(commands_mitigations.app, name="mitigations")
+app.add_typer(commands_edge.app, name="edge")
 
 
 def main() -> None:

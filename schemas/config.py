@@ -177,8 +177,13 @@ class Kafka(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``host:port``, as many as are known."""
     topics: Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=249)], ...], msgspec.Meta(min_length=1)] = RAW
     """Raw topics that the observers read."""
+    topic_prefix: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    """Before the name of every topic of Floodwall's own, so that several deployments can share a cluster. The raw topics are
+    named in ``topics`` as they are."""
     development: bool = False
-    """Allows plaintext and no password. Without it only TLS is accepted."""
+    """For a machine of your own: allows plaintext, and no proof of who we are. Without it both are refused."""
+    tls: bool | None = None
+    """None: TLS; in development only if ``ca_file`` or ``certificate_file`` is given. False needs ``development``."""
     ca_file: str | None = None
     """PEM file of the authority that signed the brokers' certificates; none: the system's."""
     certificate_file: str | None = None

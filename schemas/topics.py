@@ -5,7 +5,8 @@ Raw topics are created by whoever owns them as often as by us; the rest is creat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 RAW = ("requests", "registrations", "access-log")
 """One event per message, or an envelope of many, in any format of docs/formats.md."""
@@ -22,9 +23,13 @@ DEAD_LETTERS = "dead-letters"
 DAY_MS = 86_400_000
 
 
-def tallies_topic(judge_partitions: int) -> str:
+TALLIES = "floodwall.tallies."
+"""The beginning of the topic between observers and judges."""
+
+
+def tallies_topic(judge_partitions: int, prefix: str = "") -> str:
     """The topic between observers and judges; the number of judge partitions is part of its name."""
-    return f"floodwall.tallies.{judge_partitions}"
+    return f"{prefix}{TALLIES}{judge_partitions}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +45,26 @@ class Topic:
     writers: tuple[str, ...]
     """Principals by role: shippers, observer, judge, edge, operator."""
     readers: tuple[str, ...]
+    raw: bool = False
+    """Made by whoever ships into it as often as by us, with as many partitions as they like."""
 
 
-def all_topics(judge_partitions: int, raw_partitions: int, ttl_s_max: int) -> tuple[Topic, ...]:
-    """Every topic of a deployment; ``ttl_s_max`` is the longest time to live of a mitigation."""
+def all_topics(
+    judge_partitions: int, raw_partitions: int, ttl_s_max: int, *, raw: Sequence[str] = RAW, prefix: str = ""
+) -> tuple[Topic, ...]:
+    """Every topic of a deployment.
+
+    Args:
+        judge_partitions: of the tallies and the judges' state.
+        raw_partitions: of raw topics that are not there yet.
+        ttl_s_max: the longest time to live of a mitigation.
+        raw: the raw topics' names, as they are.
+        prefix: of all other names (``kafka.topic_prefix``).
+    """
     seven_days = {"retention.ms": str(7 * DAY_MS)}
     for_ever = {"retention.ms": "-1"}
     kept = {"cleanup.policy": "compact,delete", "retention.ms": str(ttl_s_max * 1000 + DAY_MS)}
-    raw = tuple(
+    incoming = tuple(
         Topic(
             name,
             raw_partitions,
@@ -55,11 +72,11 @@ def all_topics(judge_partitions: int, raw_partitions: int, ttl_s_max: int) -> tu
             {"retention.ms": str(DAY_MS)},
             ("shippers",),
             ("observer", "replay"),
+            raw=True,
         )
-        for name in RAW
+        for name in raw
     )
-    return (
-        *raw,
+    own = (
         Topic(
             tallies_topic(judge_partitions), judge_partitions, "none: explicit partition",
             {"retention.ms": str(DAY_MS), "max.message.bytes": str(16 << 20)}, ("observer",), ("judge",),
@@ -76,3 +93,4 @@ def all_topics(judge_partitions: int, raw_partitions: int, ttl_s_max: int) -> tu
         Topic(ENFORCEMENT_ACKS, 1, "edge id", seven_days, ("edge",), ("operator",)),
         Topic(DEAD_LETTERS, 1, "none", seven_days, ("observer",), ("operator",)),
     )  # fmt: skip
+    return (*incoming, *(replace(topic, name=prefix + topic.name) for topic in own))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("floodwall", "schemas", "detectors", "engine", "streams", "replay", "edge", "drills")
+PACKAGES = ("floodwall", "broker", "schemas", "detectors", "engine", "streams", "replay", "edge", "drills")
 
 # The clock, chance and waiting are arguments everywhere else, so that a replay decides as the live run did.
 BANNED_CALLS = (

@@ -1,0 +1,204 @@
+"""Whatever keeps us out is one line that names what was expected, what came and what to do, within seconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from broker.connection import Connection
+from broker.local import LocalBroker
+from broker.settings import PASSWORD
+from schemas.config import Kafka, parse_config
+from schemas.errors import BrokerError
+from tests.kafka.certificates import Certificates
+
+FLOODWALL = [str(Path(sys.executable).parent / "floodwall")]
+SECRET = "correct-horse"
+
+
+@pytest.fixture(scope="session")
+def user(local_broker: LocalBroker) -> str:
+    """May read nothing and write nothing until a test says so."""
+    admin = AdminClient({"bootstrap.servers": local_broker.bootstrap, "log_level": 0})
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    change = UserScramCredentialUpsertion("observer", info, SECRET.encode())
+    admin.alter_user_scram_credentials([change])["observer"].result(timeout=10)
+    return "observer"
+
+
+@pytest.fixture
+def secured(local_broker: LocalBroker, certificates: Certificates, user: str) -> Callable[..., Kafka]:
+    """The kafka section for the secured listener; settings given are changed."""
+
+    def make(**settings: Any) -> Kafka:
+        section = {
+            "brokers": [local_broker.secured_bootstrap], "ca_file": str(certificates.ca),
+            "sasl_mechanism": "SCRAM-SHA-512", "username": user,
+        }  # fmt: skip
+        return parse_config({"kafka": {name: value for name, value in {**section, **settings}.items() if value}}).kafka
+
+    return make
+
+
+def refused(kafka: Kafka, password: str = SECRET) -> str:
+    with pytest.raises(BrokerError) as caught:
+        Connection(kafka, {PASSWORD: password}).check(timeout_s=8)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert password not in text
+    return text
+
+
+def test_with_the_right_password_and_authority_we_are_let_in(secured: Callable[..., Kafka]) -> None:
+    assert Connection(secured(), {PASSWORD: SECRET}).check().brokers
+
+
+def test_a_wrong_password(secured: Callable[..., Kafka]) -> None:
+    text = refused(secured(), "wrong")
+    assert "to take the password of observer (SCRAM-SHA-512), they refused it" in text
+    assert PASSWORD in text
+
+
+def test_a_mechanism_that_the_broker_does_not_take(secured: Callable[..., Kafka]) -> None:
+    assert "kafka.sasl_mechanism" in refused(secured(sasl_mechanism="SCRAM-SHA-256"))
+
+
+def test_an_authority_that_did_not_sign(secured: Callable[..., Kafka], certificates: Certificates) -> None:
+    text = refused(secured(ca_file=str(certificates.other_ca)))
+    assert f"to be signed by {certificates.other_ca}" in text
+
+
+def test_a_host_that_the_certificate_is_not_for(secured: Callable[..., Kafka], local_broker: LocalBroker) -> None:
+    port = local_broker.secured_bootstrap.rsplit(":", 1)[1]
+    assert "to be for localhost, it is not" in refused(secured(brokers=[f"localhost:{port}"]))
+
+
+@pytest.fixture
+def expired(certificates: Certificates) -> Iterator[str]:
+    """A server whose certificate is no longer in force."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.expired, certificates.key)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    try:
+                        context.wrap_socket(connection, server_side=True).close()
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(timeout=5)
+
+
+def test_an_expired_certificate(secured: Callable[..., Kafka], expired: str) -> None:
+    text = refused(secured(brokers=[expired]))
+    assert f"expected a certificate in force on {expired}" in text
+    assert "expired" in text
+
+
+def test_tls_asked_of_a_plaintext_broker(secured: Callable[..., Kafka], broker: str) -> None:
+    text = refused(secured(brokers=[broker]))
+    assert f"expected {broker} to speak TLS" in text
+    assert "kafka.development = true" in text
+
+
+def test_plaintext_asked_of_a_tls_broker(local_broker: LocalBroker) -> None:
+    address = local_broker.secured_bootstrap
+    kafka = parse_config({"kafka": {"brokers": [address], "development": True}}).kafka
+    assert f"expected plaintext on {address}, it speaks TLS" in refused(kafka)
+
+
+def test_a_missing_right_and_then_the_right(
+    secured: Callable[..., Kafka], local_broker: LocalBroker, user: str, unique: Callable[[str], str]
+) -> None:
+    topic = unique("secret")
+    admin = AdminClient({"bootstrap.servers": local_broker.bootstrap, "log_level": 0})
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(timeout=10)
+    connection = Connection(secured(), {PASSWORD: SECRET})
+    with pytest.raises(KafkaException) as caught:
+        connection.admin().create_topics([NewTopic(unique("forbidden"), 1)])[unique("forbidden")].result(timeout=10)
+    text = str(connection.explain(caught.value))
+    assert "expected observer to have its right to the" in text
+    assert "floodwall topics describe" in text
+    said = []
+    producer = Producer(connection.settings())
+    producer.produce(topic, b"x", on_delivery=lambda error, _: said.append(error))
+    producer.flush(10)
+    text = str(connection.explain(said[0], topic))
+    assert f"expected observer to have its right to the topic {topic}" in text
+    allowed = AclBinding(
+        ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{user}", "*", AclOperation.WRITE, AclPermissionType.ALLOW
+    )
+    admin.create_acls([allowed])[allowed].result(timeout=10)
+    for _ in range(20):  # brokers obey a new right a moment after it was granted, and a client remembers a refusal
+        producer = Producer(connection.settings())
+        producer.produce(topic, b"x", on_delivery=lambda error, _: said.append(error))
+        producer.flush(10)
+        if said[-1] is None:
+            break
+    assert said[-1] is None
+
+
+@pytest.mark.parametrize(
+    ("brokers", "said"),
+    [
+        ("127.0.0.1:1", "expected a broker on 127.0.0.1:1, nothing listens there; start one"),
+        ("does-not-exist.invalid:9092", "expected the name does-not-exist.invalid of a broker to resolve"),
+        ("127.0.0.1:port", "expected host:port in kafka.brokers"),
+    ],
+)
+def test_no_broker_there(brokers: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "kafka.toml"
+    path.write_text(f'[kafka]\nbrokers = ["{brokers}"]\ndevelopment = true\n')
+    words = [*FLOODWALL, "topics", "describe", "--config", str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 6
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_nothing_but_the_one_line_is_printed_and_no_secret(
+    local_broker: LocalBroker, certificates: Certificates, user: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "kafka.toml"
+    path.write_text(
+        f'[kafka]\nbrokers = ["{local_broker.secured_bootstrap}"]\nca_file = "{certificates.ca}"\n'
+        f'sasl_mechanism = "SCRAM-SHA-512"\nusername = "{user}"\n'
+    )
+    words = [*FLOODWALL, "topics", "describe", "--config", str(path)]
+    environment = {**os.environ, PASSWORD: "not-the-one"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30, env=environment)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "not-the-one" not in done.stderr
