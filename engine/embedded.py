@@ -20,7 +20,7 @@ from engine.judge import Judge
 from engine.observe import Observer, Rows, SourceClock
 from engine.seeds import Seeds, make_seeds
 from engine.snapshot import load_judge, pack, save_judge, unpack
-from schemas.columns import U8
+from schemas.columns import I64, U8
 from schemas.config import Config
 from schemas.decode import ADDRESS_SOURCE_NAMES, FIELD_NAMES, Decoder
 from schemas.errors import StateError
@@ -83,7 +83,7 @@ class _Worker:
 
 
 class Embedded:
-    """Feed it bytes, take decisions.
+    """Feed it bytes or messages, take decisions.
 
     Args:
         config: everything that can be set.
@@ -149,10 +149,36 @@ class Embedded:
             tally, late, outside = self._observer.observe(
                 decoder.columns, source.clock, rows, name, base + at, base + following
             )
-            self._count(name, chunk, base, late, outside)
+            self._count(late, outside)
+            for index in range(decoder.poison):
+                start = base + int(decoder.poison_start[index])
+                self._account.add_poison(self._poison(name, chunk, index, start, None))
             self._submit(tally, rows)
             at = following
         source.position = base + length
+
+    def feed_records(self, name: str, buffer: U8, starts: I64, ends: I64, times_ms: I64, offsets: I64) -> None:
+        """Take in messages of one partition, in the order of their offsets.
+
+        Message i is ``buffer[starts[i]:ends[i]]`` at the offset ``offsets[i]``, one behind the other in the buffer, and no
+        event of it may be ahead of its own time ``times_ms[i]`` (0: none) by more than ``time.ahead_s``. Positions of such a
+        source are offsets. One that is left out belongs to the segment of the next message: it was compacted away, or a
+        transaction's marker, and is no gap. The room behind the last message is used as in `feed`.
+        """
+        source, decoder, first = self._sources[name], self._decoder, 0
+        while first < len(starts):
+            following = decoder.decode_records(
+                buffer, starts, ends, times_ms, first, events_max=self.config.engine.chunk_events
+            )
+            rows = self._free.get()
+            position = int(offsets[following - 1]) + 1
+            tally, late, outside = self._observer.observe(decoder.columns, source.clock, rows, name, source.position, position)
+            self._count(late, outside)
+            for index in range(decoder.poison):
+                message = int(np.searchsorted(starts, decoder.poison_start[index], "right")) - 1
+                self._account.add_poison(self._poison(name, buffer, index, 0, int(offsets[message])))
+            self._submit(tally, rows)
+            first, source.position = following, position
 
     def refuse(self, name: str, start: int, length: int, reason: Poison, at: int = 0, excerpt: bytes = b"") -> None:
         """Count a stretch of bytes that never became a line: too long, binary, or the tail of a half-written archive."""
@@ -289,7 +315,7 @@ class Embedded:
         if self._worker is not None:
             self._worker.drain()
 
-    def _count(self, name: str, chunk: U8, base: int, late: int, outside: int) -> None:
+    def _count(self, late: int, outside: int) -> None:
         account, decoder = self._account, self._decoder
         n = decoder.columns.n
         account.records += decoder.records
@@ -306,11 +332,16 @@ class Embedded:
             account.oldest_ms = min(account.oldest_ms, oldest) if account.events > n else oldest
             _add(account.addresses, ADDRESS_SOURCE_NAMES, decoder.address_source)
             _add(account.fields, FIELD_NAMES, decoder.field_seen)
-        for index in range(decoder.poison):
-            start, length = int(decoder.poison_start[index]), int(decoder.poison_length[index])
-            excerpt = chunk[start : start + min(length, EXCERPT_BYTES)].tobytes()
-            reason = Poison(int(decoder.poison_reason[index]))
-            account.add_poison(_sample(name, base + start, length, reason, int(decoder.poison_at[index]), excerpt))
+
+    def _poison(self, name: str, buffer: U8, index: int, start: int, offset: int | None) -> PoisonSample:
+        """Poison number ``index`` of the last call of the decoder."""
+        decoder = self._decoder
+        at, length = int(decoder.poison_start[index]), int(decoder.poison_length[index])
+        excerpt = buffer[at : at + min(length, EXCERPT_BYTES)].tobytes()
+        reason = Poison(int(decoder.poison_reason[index]))
+        sample = _sample(name, start, length, reason, int(decoder.poison_at[index]), excerpt)
+        sample.offset = offset
+        return sample
 
 
 def _sample(name: str, start: int, length: int, reason: Poison, at: int, excerpt: bytes) -> PoisonSample:

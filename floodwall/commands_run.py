@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +32,10 @@ Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge 
 @guarded
 def replay(
     sources: Annotated[
-        list[str], typer.Argument(help="Log files, folders, .gz, .zst; - is standard input.", metavar="SOURCE...")
+        list[str],
+        typer.Argument(
+            help="Log files, folders, .gz, .zst, kafka://host:port/topic; - is standard input.", metavar="SOURCE..."
+        ),
     ],
     config: ConfigFile = None,
     profile: ProfileName = None,
@@ -41,8 +43,10 @@ def replay(
     out: Out = None,
     findings: Findings = None,
     state: StateFile = None,
-    since: Annotated[datetime | None, typer.Option("--from", help="Only events from this time on (UTC).")] = None,
-    until: Annotated[datetime | None, typer.Option("--to", help="Only events before this time (UTC).")] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Only events from this time on: 2026-11-18T11:07:00 (UTC), or -2h.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Only events before this time.")] = None,
     early: Annotated[bool, typer.Option("--early", help="Write early records too, as a live run does.")] = False,
     threads: Threads = 1,
     as_json: Json = False,
@@ -53,14 +57,21 @@ def replay(
     """
     from engine.clock import SystemClock
     from floodwall import show
+    from replay.moments import parse_moment
     from replay.run import replay as run
     from replay.sink import Sink
 
     chosen = _config(config, profile, proxy_depth)
+    clock = SystemClock()
+    now_ms = clock.now_ms()
+    between_ms = (
+        None if since is None else parse_moment(since, now_ms),
+        None if until is None else parse_moment(until, now_ms),
+    )
     sink = Sink(out, findings)
     with show.progress_of(sources) as advance:
         outcome = run(
-            chosen, sources, sink, SystemClock(), between_ms=(_ms(since), _ms(until)), state=state, early=early,
+            chosen, sources, sink, clock, between_ms=between_ms, state=state, early=early,
             threads=threads, progress=advance,
         )  # fmt: skip
     sink.close()
@@ -153,9 +164,3 @@ def _config(file: Path | None, profile: str | None, proxy_depth: int | None) -> 
     if proxy_depth is not None:
         document["input"]["proxy_depth"] = proxy_depth
     return parse_config(document, "options")
-
-
-def _ms(moment: datetime | None) -> int | None:
-    from datetime import UTC
-
-    return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp() * 1000)

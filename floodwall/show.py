@@ -160,7 +160,8 @@ def print_account(account: Account, *, as_json: bool) -> None:
         print(f"unreadable, {reason.replace('_', ' ')}: {count:,}")
         for sample in account.poison_samples:
             if sample.reason == reason:
-                print(f"  {sample.source} at byte {sample.start + sample.at}: {sample.excerpt[:100]}")
+                place = "" if sample.offset is None else f" offset {sample.offset},"
+                print(f"  {sample.source} at{place} byte {sample.start + sample.at}: {sample.excerpt[:100]}")
                 break
 
 
