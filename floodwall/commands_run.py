@@ -119,7 +119,7 @@ def watch(
 
 @guarded
 def doctor(
-    sources: Annotated[list[str], typer.Argument(help="Log files or folders.", metavar="SOURCE...")],
+    sources: Annotated[list[str], typer.Argument(help="Log files, folders, kafka://host:port/topic.", metavar="SOURCE...")],
     config: ConfigFile = None,
     profile: ProfileName = None,
     proxy_depth: ProxyDepth = None,
@@ -128,15 +128,26 @@ def doctor(
 ) -> int:
     """Say per file what format it has, which fields were found, where the address comes from, and what cannot be detected.
 
+    Of a topic also: whether brokers, credentials, topics, lag and clocks are as they should be.
+
     Example:  floodwall doctor /var/log/nginx/access.log
     """
     from engine.clock import SystemClock
     from floodwall import show
     from replay.doctor import examine
-    from replay.sources import expand
+    from replay.sources import KAFKA_SCHEME, expand
 
-    chosen = _config(config, profile, proxy_depth)
-    show.print_diagnoses([examine(chosen, name, SystemClock(), sample=sample) for name in expand(sources)], as_json=as_json)
+    chosen, clock = _config(config, profile, proxy_depth), SystemClock()
+    diagnoses = [
+        examine(chosen, name, clock, sample=sample)
+        for name in expand([name for name in sources if not name.startswith(KAFKA_SCHEME)])
+    ]
+    clusters = []
+    for url in (name for name in sources if name.startswith(KAFKA_SCHEME)):
+        from replay.doctor_kafka import examine_kafka
+
+        clusters.append(examine_kafka(chosen, url, clock, sample=sample))
+    show.print_diagnoses(diagnoses, clusters, as_json=as_json)
     return 0
 
 

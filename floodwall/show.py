@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.account import Account
     from engine.embedded import Decisions
     from replay.doctor import Diagnosis
+    from replay.doctor_kafka import KafkaDiagnosis
     from replay.run import Outcome
 
 ROWS_SHOWN = 40
@@ -165,12 +166,16 @@ def print_account(account: Account, *, as_json: bool) -> None:
                 break
 
 
-def print_diagnoses(diagnoses: list[Diagnosis], *, as_json: bool) -> None:
+def print_diagnoses(diagnoses: list[Diagnosis], clusters: list[KafkaDiagnosis], *, as_json: bool) -> None:
     """One paragraph per source."""
     if as_json:
-        _print_json([asdict(found) for found in diagnoses])
+        _print_json([*(asdict(found) for found in diagnoses), *(asdict(found) for found in clusters)])
         return
-    for found in diagnoses:
+    for cluster in clusters:
+        print(f"{_safe(cluster.source)}:")
+        for check in cluster.checks:
+            print(f"  {check.verdict}: {_safe(check.name)}: {_safe(check.text)}")
+    for found in [*diagnoses, *(topic for cluster in clusters for topic in cluster.topics)]:
         print(f"{found.source}: {found.records:,} records looked at, {found.events:,} events, {found.empty:,} empty")
         for title, parts in (("format", found.formats), ("unreadable", found.poison)):
             if parts:
