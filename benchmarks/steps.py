@@ -13,6 +13,7 @@ from schemas.decode import Decoder
 _STEPS: tuple[tuple[Any, str, str], ...] = (
     (Decoder, "decode_lines", "decode"),
     (engine.observe, "group_kernel", "group"),
+    (engine.observe, "finish_rows_kernel", "finish"),
     (engine.observe, "order_kernel", "order"),
     (engine.judge, "all_insert_kernel", "insert"),
     (engine.judge, "all_close_kernel", "close"),

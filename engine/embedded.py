@@ -17,16 +17,19 @@ import numpy as np
 from detectors.rate import plan_rate
 from engine.account import EXCERPT_BYTES, Account, PoisonSample
 from engine.judge import Judge
-from engine.observe import Observer, Rows, SourceClock
+from engine.observe import Observed, Observer, Rows, SourceClock
 from engine.seeds import Seeds, make_seeds
 from engine.snapshot import load_judge, pack, save_judge, unpack
 from schemas.columns import I64, U8
 from schemas.config import Config
 from schemas.decode import ADDRESS_SOURCE_NAMES, FIELD_NAMES, Decoder
 from schemas.errors import StateError
-from schemas.fields import Number, Poison
+from schemas.fields import Poison
 from schemas.mitigation import Finding, Mitigation
 from schemas.tally import Tally, empty_tally
+
+DECODE_EVENTS = 2048
+"""Decoded and grouped at a time: as many columns as stay in the second cache (about 130 bytes an event)."""
 
 
 @dataclass(slots=True)
@@ -105,14 +108,18 @@ class Embedded:
         self.config = config
         self.seeds = make_seeds(config) if seeds is None else seeds
         self._decoder = Decoder(
-            config.input, key_seed=self.seeds.key, ahead_ms=config.time.ahead_s * 1000, events_max=config.engine.chunk_events
+            config.input, key_seed=self.seeds.key, ahead_ms=config.time.ahead_s * 1000, events_max=DECODE_EVENTS
         )
-        self._observer = Observer(config, plan_rate(config).dimensions, self.seeds.hash, self._decoder.capacity, between_ms)
+        # The last record of a chunk may hold as many events as a decoder can take.
+        events_max = config.engine.chunk_events + self._decoder.capacity
+        self._observer = Observer(config, plan_rate(config).dimensions, self.seeds.hash, events_max, between_ms)
         self._judge = Judge(config, self.seeds, self._publish, early=early)
         self._lock = threading.Lock()
         self._decided = Decisions()
         self._sources: dict[str, _Source] = {}
         self._account = Account()
+        self._address_source = np.zeros(len(ADDRESS_SOURCE_NAMES), np.int64)
+        self._field_seen = np.zeros(len(FIELD_NAMES), np.int64)
         self._worker = _Worker(1) if threads > 1 else None
         self._free: queue.SimpleQueue[Rows] = queue.SimpleQueue()
         for _ in range(1 if self._worker is None else 3):
@@ -139,22 +146,21 @@ class Embedded:
 
         The chunk should hold 2 * length + 8192 bytes: text that has to be rewritten goes behind ``length``.
         """
-        source, decoder = self._sources[name], self._decoder
+        source, decoder, most = self._sources[name], self._decoder, self.config.engine.chunk_events
         at = 0
         while at < length:
-            following = decoder.decode_lines(
-                chunk, length, at, bound_ms=source.bound_ms, events_max=self.config.engine.chunk_events
-            )
-            rows = self._free.get()
-            tally, late, outside = self._observer.observe(
-                decoder.columns, source.clock, rows, name, base + at, base + following
-            )
-            self._count(late, outside)
-            for index in range(decoder.poison):
-                start = base + int(decoder.poison_start[index])
-                self._account.add_poison(self._poison(name, chunk, index, start, None))
-            self._submit(tally, rows)
-            at = following
+            rows, start = self._free.get(), at
+            while at < length and rows.events < most:
+                at = decoder.decode_lines(
+                    chunk, length, at, bound_ms=source.bound_ms, events_max=min(DECODE_EVENTS, most - rows.events)
+                )
+                self._observer.add(decoder.columns, source.clock, rows)
+                self._count_records()
+                for index in range(decoder.poison):
+                    self._count_poison(name, chunk, index, base + int(decoder.poison_start[index]), None)
+            observed = self._observer.finish(source.clock, rows, name, base + start, base + at)
+            self._count_events(observed)
+            self._submit(observed.tally, rows)
         source.position = base + length
 
     def feed_records(self, name: str, buffer: U8, starts: I64, ends: I64, times_ms: I64, offsets: I64) -> None:
@@ -165,20 +171,24 @@ class Embedded:
         source are offsets. One that is left out belongs to the segment of the next message: it was compacted away, or a
         transaction's marker, and is no gap. The room behind the last message is used as in `feed`.
         """
-        source, decoder, first = self._sources[name], self._decoder, 0
-        while first < len(starts):
-            following = decoder.decode_records(
-                buffer, starts, ends, times_ms, first, events_max=self.config.engine.chunk_events
-            )
+        source, decoder, most = self._sources[name], self._decoder, self.config.engine.chunk_events
+        at = 0
+        while at < len(starts):
             rows = self._free.get()
-            position = int(offsets[following - 1]) + 1
-            tally, late, outside = self._observer.observe(decoder.columns, source.clock, rows, name, source.position, position)
-            self._count(late, outside)
-            for index in range(decoder.poison):
-                message = int(np.searchsorted(starts, decoder.poison_start[index], "right")) - 1
-                self._account.add_poison(self._poison(name, buffer, index, 0, int(offsets[message])))
-            self._submit(tally, rows)
-            first, source.position = following, position
+            while at < len(starts) and rows.events < most:
+                at = decoder.decode_records(
+                    buffer, starts, ends, times_ms, at, events_max=min(DECODE_EVENTS, most - rows.events)
+                )
+                self._observer.add(decoder.columns, source.clock, rows)
+                self._count_records()
+                for index in range(decoder.poison):
+                    message = int(np.searchsorted(starts, decoder.poison_start[index], "right")) - 1
+                    self._count_poison(name, buffer, index, 0, int(offsets[message]))
+            position = int(offsets[at - 1]) + 1
+            observed = self._observer.finish(source.clock, rows, name, source.position, position)
+            self._count_events(observed)
+            self._submit(observed.tally, rows)
+            source.position = position
 
     def refuse(self, name: str, start: int, length: int, reason: Poison, at: int = 0, excerpt: bytes = b"") -> None:
         """Count a stretch of bytes that never became a line: too long, binary, or the tail of a half-written archive."""
@@ -232,6 +242,11 @@ class Embedded:
         """The accounting so far."""
         self._drain()
         account, judge = self._account, self._judge
+        for totals, names, counts in (
+            (account.addresses, ADDRESS_SOURCE_NAMES, self._address_source), (account.fields, FIELD_NAMES, self._field_seen)
+        ):  # fmt: skip
+            _add(totals, names, counts)
+            counts[:] = 0
         account.stragglers = judge.stragglers
         account.aged_out = judge.aged_out
         account.truncated = judge.truncated
@@ -315,33 +330,34 @@ class Embedded:
         if self._worker is not None:
             self._worker.drain()
 
-    def _count(self, late: int, outside: int) -> None:
+    def _count_records(self) -> None:
         account, decoder = self._account, self._decoder
-        n = decoder.columns.n
         account.records += decoder.records
-        account.events += n
-        account.late += late
-        account.outside += outside
-        account.counted += n - late - outside
         account.empty += decoder.empty
         account.time_replaced += decoder.time_replaced
-        if n:
-            times = decoder.columns.number(Number.TIME_MS)
-            newest, oldest = int(times.max()), int(times.min())
-            account.newest_ms = max(account.newest_ms, newest) if account.events > n else newest
-            account.oldest_ms = min(account.oldest_ms, oldest) if account.events > n else oldest
-            _add(account.addresses, ADDRESS_SOURCE_NAMES, decoder.address_source)
-            _add(account.fields, FIELD_NAMES, decoder.field_seen)
+        self._address_source += decoder.address_source
+        self._field_seen += decoder.field_seen
 
-    def _poison(self, name: str, buffer: U8, index: int, start: int, offset: int | None) -> PoisonSample:
-        """Poison number ``index`` of the last call of the decoder."""
+    def _count_poison(self, name: str, buffer: U8, index: int, start: int, offset: int | None) -> None:
+        """Poison number ``index`` of the last call of the decoder; ``start`` and ``offset`` are where the record lies."""
         decoder = self._decoder
         at, length = int(decoder.poison_start[index]), int(decoder.poison_length[index])
         excerpt = buffer[at : at + min(length, EXCERPT_BYTES)].tobytes()
         reason = Poison(int(decoder.poison_reason[index]))
         sample = _sample(name, start, length, reason, int(decoder.poison_at[index]), excerpt)
         sample.offset = offset
-        return sample
+        self._account.add_poison(sample)
+
+    def _count_events(self, observed: Observed) -> None:
+        account = self._account
+        if observed.events:
+            first = account.events == 0
+            account.newest_ms = observed.newest_ms if first else max(account.newest_ms, observed.newest_ms)
+            account.oldest_ms = observed.oldest_ms if first else min(account.oldest_ms, observed.oldest_ms)
+        account.events += observed.events
+        account.late += observed.late
+        account.outside += observed.outside
+        account.counted += observed.events - observed.late - observed.outside
 
 
 def _sample(name: str, start: int, length: int, reason: Poison, at: int, excerpt: bytes) -> PoisonSample:

@@ -15,12 +15,12 @@ from detectors.kernels.windows import (
     CLOSED,
     MUTED,
     NEVER,
+    ROWS_USED,
     STRAGGLERS,
     Crossings,
     Windows,
     all_close_kernel,
     all_insert_kernel,
-    all_rows_kernel,
     allocate_crossings,
     allocate_windows,
 )
@@ -32,7 +32,7 @@ from schemas.columns import I64
 from schemas.config import Config
 from schemas.fields import Dimension
 from schemas.mitigation import Finding, Mitigation, Stage
-from schemas.tally import Tally
+from schemas.tally import C_TICK, Tally
 
 HORIZON_S = 1024
 """Rows up to this far behind the last closed tick lie in the log at once; those of later ticks wait."""
@@ -56,7 +56,7 @@ class _Waiting:
         """The earliest tick that is left."""
         ends = self.tally.partition_start[1:]
         first = self.cursors[self.cursors < ends]
-        return int(self.tally.tick[self.tally.order[first]].min())
+        return int(self.tally.column(C_TICK)[self.tally.order[first]].min())
 
     def keep(self) -> _Waiting:
         """The same with rows of its own, only those that are left."""
@@ -101,6 +101,11 @@ class Judge:
     def closed(self) -> int:
         """The last closed tick; `NEVER` before the first."""
         return int(self.windows.scalars[0, CLOSED])
+
+    @property
+    def rows(self) -> int:
+        """Rows in the log."""
+        return int(self.windows.scalars[:, ROWS_USED].sum())
 
     @property
     def stragglers(self) -> int:
@@ -151,7 +156,7 @@ class Judge:
             self._close(min(target, limit) if queue else target, emit=True)
             if self.closed >= target and not queue:
                 break
-            if queue and all_rows_kernel(self.windows) == 0:  # nothing until then: a gap of any length costs one step
+            if queue and self.rows == 0:  # nothing until then: a gap of any length costs one step
                 ahead = min(min(waiting.least_tick() for waiting in queue) - 1, target)
                 if ahead > self.closed:
                     self.windows.scalars[:, CLOSED] = ahead
@@ -170,9 +175,8 @@ class Judge:
         tally = waiting.tally
         while True:
             count, done = all_insert_kernel(
-                self.windows, self.plan.arrays, tally.order, waiting.cursors, tally.partition_start, limit, self._early,
-                tally.hash, tally.dimension, tally.key_a, tally.key_b, tally.tick, tally.measures, tally.name_start,
-                tally.name_length, tally.names, self._out, 0,
+                tuple(self.windows), tuple(self.plan.arrays), tally.order, waiting.cursors, tally.partition_start, limit,
+                self._early, tally.records, tally.names, tuple(self._out), 0,
             )  # fmt: skip
             if count:
                 self._decide(int(count), "early")
@@ -182,7 +186,9 @@ class Judge:
     def _close(self, target: int, *, emit: bool) -> None:
         count = 0
         while True:
-            count, needed = all_close_kernel(self.windows, self.plan.arrays, target, emit, self._out, count)
+            count, needed = all_close_kernel(
+                tuple(self.windows), tuple(self.plan.arrays), target, emit, tuple(self._out), count
+            )
             if needed == 0:
                 break
             self._grow(int(count), int(needed))  # partitions that were closed stay so, the others go on
@@ -255,7 +261,7 @@ class Judge:
             if self.closed >= closed:
                 self._insert(waiting, closed + HORIZON_S)
                 break
-            if all_rows_kernel(self.windows) == 0:
+            if self.rows == 0:
                 ahead = min(waiting.least_tick() - 1, closed) if waiting.left else closed
                 self.windows.scalars[:, CLOSED] = max(self.closed, ahead)
         self._early = early

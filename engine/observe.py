@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from detectors.kernels.grouping import (
@@ -9,18 +11,49 @@ from detectors.kernels.grouping import (
     CLOCK_CONFIRMED,
     CLOCK_NEWEST,
     CLOCK_WORDS,
+    MASK_START,
+    P_LATE,
+    P_MASK,
+    P_NAMES,
+    P_NEWEST,
+    P_OLDEST,
+    P_OUTSIDE,
+    P_ROWS,
+    P_TICK_MAX,
+    P_TICK_MIN,
+    PROGRESS,
     TEXT_OF_DIMENSION,
+    Table,
+    allocate_block,
+    finish_rows_kernel,
     group_kernel,
-    is_ordered_kernel,
-    order_kernel,
+    start_progress,
 )
-from detectors.kernels.routes import ROUTE_BYTES_MAX
+from detectors.kernels.memo import allocate_memo
+from detectors.kernels.ordering import order_kernel
 from schemas.columns import I64, U64, Columns
 from schemas.config import Config
-from schemas.fields import MEASURES, Dimension
-from schemas.tally import NAME_BYTES_MAX, SILENT_MS, TICK_MAX, UNKNOWN_MS, Tally
+from schemas.fields import Dimension
+from schemas.tally import C_TICK, NAME_BYTES_MAX, RECORD_WORDS, SILENT_MS, TICK_MAX, UNKNOWN_MS, Tally
 
-_ALL_ROWS = np.zeros(0, np.int64)
+_COUNTED = np.zeros(0, np.int64)
+_TICKS_COUNTED = 512
+"""Rows over so many ticks are ordered by counting; over more, which only replays of sparse logs see, by sorting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A tally, and what became of the events that were offered for it."""
+
+    tally: Tally
+    events: int
+    late: int
+    outside: int
+    """Not within the range of time that was asked for."""
+    oldest_ms: int
+    """Of all events, late ones included; `TICK_MAX` without events …"""
+    newest_ms: int
+    """… and ``-TICK_MAX``."""
 
 
 class Rows:
@@ -29,17 +62,21 @@ class Rows:
     def __init__(self, events: int, dimensions: tuple[Dimension, ...], partitions: int) -> None:
         rows = events * len(dimensions)
         named = sum(1 for d in dimensions if TEXT_OF_DIMENSION[d] >= 0 or d == Dimension.ROUTE)
-        self.hash = np.empty(rows, np.uint64)
-        self.dimension = np.empty(rows, np.uint8)
-        self.key_a = np.empty(rows, np.uint64)
-        self.key_b = np.empty(rows, np.uint64)
-        self.tick = np.empty(rows, np.int64)
-        self.measures = np.empty((rows, MEASURES), np.int64)
-        self.name_start = np.empty(rows, np.int32)
-        self.name_length = np.empty(rows, np.int32)
-        self.names = np.empty(events * named * NAME_BYTES_MAX + NAME_BYTES_MAX, np.uint8)
+        self.table = Table(
+            slots=np.zeros(1 << (4 * rows + 1024 * len(dimensions)).bit_length(), np.uint64),
+            records=np.empty((rows, RECORD_WORDS), np.int64),
+            names=np.empty(events * named * NAME_BYTES_MAX + NAME_BYTES_MAX, np.uint8),
+        )
         self.order = np.empty(rows, np.int64)
         self.partition_start = np.zeros(partitions + 1, np.int64)
+        self.progress = np.zeros(PROGRESS, np.int64)
+        self.events_max = events
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin another tally, which will be about as large as the last one."""
+        self.events = 0
+        start_progress(self.progress, max(int(self.progress[P_MASK]) // 2, MASK_START))
 
 
 class SourceClock:
@@ -101,39 +138,47 @@ class Observer:
         self._from_ms = -TICK_MAX if between_ms[0] is None else between_ms[0]
         self._to_ms = TICK_MAX if between_ms[1] is None else between_ms[1]
         self._service = np.frombuffer(config.input.service.encode() + bytes(64), np.uint8).copy()
-        size = 1 << (2 * events_max * len(self.dimensions) - 1).bit_length()
-        self._index = np.full(size, -1, np.int32)
-        self._small_index = np.full(min(size, 1 << 12), -1, np.int32)
-        self._scratch = np.zeros(ROUTE_BYTES_MAX + 128, np.uint8)
-        self._measures = np.zeros(MEASURES, np.int64)
-        self._cursor = np.zeros(self._partitions, np.int64)
+        self._block = allocate_block()
+        self._texts, self._routes = allocate_memo(routes=False), allocate_memo(routes=True)
+        self._bins = np.zeros(self._partitions * _TICKS_COUNTED + 1, np.int64)
 
     def make_rows(self) -> Rows:
         """Room for the largest tally."""
         return Rows(self._events_max, self.dimensions, self._partitions)
 
-    def observe(
-        self, columns: Columns, clock: SourceClock, rows: Rows, source: str, start: int, end: int
-    ) -> tuple[Tally, int, int]:
-        """Group one batch of one source partition, in offset order; (the tally, its late events, those outside the range).
-
-        The tally is made of views of ``rows``: it is good until those are used again.
-        """
-        n = columns.n
-        small = 2 * n * len(self._dimensions) <= len(self._small_index)
-        count, names, late, outside, tick_min, tick_max = group_kernel(
+    def add(self, columns: Columns, clock: SourceClock, rows: Rows) -> None:
+        """Group one batch of one source partition, in offset order, into the tally in the making."""
+        if rows.events + columns.n > rows.events_max:
+            raise ValueError(f"expected at most {rows.events_max} events in a tally, got {rows.events + columns.n}")
+        rows.events += columns.n
+        group_kernel(
             self._dimensions, columns.numbers, columns.ip_high, columns.ip_low, columns.text_start, columns.text_length,
-            columns.buffer, n, self._is_api, self._lateness_ms, self._from_ms, self._to_ms, clock.words, self._seeds,
-            self._service, self._small_index if small else self._index, rows.hash, rows.dimension, rows.key_a, rows.key_b,
-            rows.tick, rows.measures, rows.name_start, rows.name_length, rows.names, self._scratch, self._measures,
+            columns.buffer, columns.n, self._is_api, self._lateness_ms, self._from_ms, self._to_ms, clock.words, self._seeds,
+            self._service, tuple(self._block), tuple(self._texts), tuple(self._routes), tuple(rows.table), rows.progress,
         )  # fmt: skip
-        by_tick = _ALL_ROWS
-        if not is_ordered_kernel(rows.tick, count):
-            by_tick = np.argsort(rows.tick[:count], kind="stable")
-        order_kernel(rows.hash, rows.tick, count, by_tick, self._partitions, rows.order, rows.partition_start, self._cursor)
+
+    def finish(self, clock: SourceClock, rows: Rows, source: str, start: int, end: int) -> Observed:
+        """The tally of what was added since the last one. It is made of views of ``rows``: good until those are used again."""
+        table, progress = rows.table, rows.progress
+        finish_rows_kernel(self._dimensions, self._seeds, tuple(table), progress)
+        count, tick_min, tick_max = int(progress[P_ROWS]), int(progress[P_TICK_MIN]), int(progress[P_TICK_MAX])
+        ticks, by_tick = max(tick_max - tick_min + 1, 1), _COUNTED
+        if ticks > _TICKS_COUNTED:
+            ticks, by_tick = 1, np.argsort(table.records[:count, C_TICK], kind="stable")
+        order_kernel(
+            table.records, count, by_tick, tick_min, ticks, self._partitions, rows.order, rows.partition_start, self._bins
+        )
         tally = Tally(
-            source, start, end, clock.newest_ms, tick_min, tick_max, 0, rows.hash[:count], rows.dimension[:count],
-            rows.key_a[:count], rows.key_b[:count], rows.tick[:count], rows.measures[:count], rows.name_start[:count],
-            rows.name_length[:count], rows.names[:names], rows.order[:count], rows.partition_start,
+            source, start, end, clock.newest_ms, tick_min, tick_max, 0, table.records[:count],
+            table.names[: progress[P_NAMES] + 8], rows.order[:count], rows.partition_start,
         )  # fmt: skip
-        return tally, int(late), int(outside)
+        observed = Observed(
+            tally,
+            rows.events,
+            int(progress[P_LATE]),
+            int(progress[P_OUTSIDE]),
+            int(progress[P_OLDEST]),
+            int(progress[P_NEWEST]),
+        )
+        rows.clear()
+        return observed

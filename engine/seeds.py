@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from detectors.kernels.hashing import HASH_SEED_WORDS
 from schemas.columns import U64
 from schemas.config import Config
 
@@ -23,13 +24,15 @@ class Seeds:
     configured: bool
     """Whether an operator set it; one that was drawn is kept in saved states, one that was set is not."""
 
-    def _derive(self, purpose: str) -> bytes:
-        return hashlib.blake2b(purpose.encode(), key=hashlib.sha256(self.secret.encode()).digest(), digest_size=16).digest()
+    def _derive(self, purpose: str, size: int = 16) -> bytes:
+        key = hashlib.sha256(self.secret.encode()).digest()
+        return hashlib.blake2b(purpose.encode(), key=key, digest_size=size).digest()
 
     @property
     def hash(self) -> U64:
-        """u64[2]: for tables and partitions."""
-        return np.frombuffer(self._derive("hash"), "<u8").astype(np.uint64)
+        """u64[HASH_SEED_WORDS]: for tables and partitions."""
+        words = self._derive("hash") + self._derive("multipliers", 8 * (HASH_SEED_WORDS - 2))
+        return np.frombuffer(words, "<u8").astype(np.uint64)
 
     @property
     def key(self) -> tuple[int, int]:

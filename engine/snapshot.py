@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from detectors.kernels.hashing import hash_words_kernel
+from detectors.kernels.hashing import hash_keys
 from detectors.kernels.windows import (
     AGED_OUT,
     AGED_TICK,
@@ -34,7 +34,19 @@ from engine.judge import Judge
 from schemas.columns import I64, U64
 from schemas.errors import StateError
 from schemas.fields import MEASURES
-from schemas.tally import Tally
+from schemas.tally import (
+    C_DIMENSION,
+    C_HASH,
+    C_KEY_A,
+    C_KEY_B,
+    C_MEASURES,
+    C_NAME,
+    C_NAME_LENGTH,
+    C_TICK,
+    NAME_BYTES_MAX,
+    RECORD_WORDS,
+    Tally,
+)
 
 MAGIC = b"FLOODWALL-STATE\n"
 SCHEMA = 1
@@ -86,6 +98,7 @@ def _restore_arrays(value: Any) -> Any:
 def save_judge(judge: Judge) -> dict[str, Any]:
     """All rows, what was decided about their keys, and the plain data of its parts."""
     w = judge.windows
+    slots = w.keys.shape[1]
     used = np.arange(w.rows.shape[1]) < w.scalars[:, FRESH][:, None]
     partition, row = np.nonzero(used & (w.rows[:, :, R_SLOT] >= 0))
     slot = w.rows[partition, row, R_SLOT]
@@ -94,15 +107,17 @@ def save_judge(judge: Judge) -> dict[str, Any]:
         measures[:, measure] = w.rows[partition, row, R_VALUES + column]
     a, b, dimension, lengths = (w.keys[partition, slot, column] for column in (K_A, K_B, K_DIMENSION, K_NAME))
     tick = w.rows[partition, row, R_TICK]
-    parts = [_part(a.view(np.uint64), b.view(np.uint64), dimension, tick, measures, lengths, w.names[partition, slot])]
+    names = w.names[:, : slots * NAME_BYTES_MAX].reshape(len(w.tag), slots, NAME_BYTES_MAX)[partition, slot]
+    parts = [_part(a.view(np.uint64), b.view(np.uint64), dimension, tick, measures, lengths, names)]
     for waiting in judge.waiting:
         kept = waiting.keep().tally
-        names = np.zeros((kept.rows, w.names.shape[2]), np.uint8)
-        lengths = kept.name_length.astype(np.int64)
+        names = np.zeros((kept.rows, NAME_BYTES_MAX), np.uint8)
+        lengths = kept.column(C_NAME_LENGTH)
         at = np.repeat(np.arange(kept.rows), lengths)
         within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        names[at, within] = kept.names[np.repeat(kept.name_start, lengths) + within]
-        parts.append(_part(kept.key_a, kept.key_b, kept.dimension, kept.tick, kept.measures, lengths, names))
+        names[at, within] = kept.names[np.repeat(kept.column(C_NAME), lengths) + within]
+        a, b, dimension, tick = (kept.column(index) for index in (C_KEY_A, C_KEY_B, C_DIMENSION, C_TICK))
+        parts.append(_part(a.astype(np.uint64), b.astype(np.uint64), dimension, tick, kept.measures, lengths, names))
     known, key = np.nonzero(w.tag[:, :-1] > TOMBSTONE)
     return {
         **judge.save(),
@@ -145,28 +160,29 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     if not same:
         return
     decided = state["decided"]
-    for a, b, dimension, cells in zip(
-        decided["a"], decided["b"], decided["dimension"], decided["cells"], strict=True
+    hashes = hash_keys(seeds, decided["a"], decided["b"], decided["dimension"])
+    for h, a, b, dimension, cells in zip(
+        hashes, decided["a"], decided["b"], decided["dimension"], decided["cells"], strict=True
     ):
-        h = hash_words_kernel(seeds[0], seeds[1], a, b, np.uint64(dimension))
-        p = int((np.uint64(h) >> _BITS_32) % np.uint64(partitions))
-        slot = all_find_kernel(w, p, np.uint64(h), a, b, int(dimension))
+        p = int((h >> _BITS_32) % np.uint64(partitions))
+        slot = all_find_kernel(tuple(w), p, h, np.int64(a), np.int64(b), int(dimension))
         if slot >= 0:
             w.keys[p, slot, w.fired_at :] = cells
 
 
 def _tally(rows: dict[str, npt.NDArray[Any]], seeds: U64, partitions: int) -> Tally:
     by_tick = np.argsort(rows["tick"], kind="stable")
-    a, b, dimension = rows["a"][by_tick], rows["b"][by_tick], rows["dimension"][by_tick]
-    tick, lengths = rows["tick"][by_tick], rows["name_length"][by_tick].astype(np.int32)
-    hashes = np.array(
-        [hash_words_kernel(seeds[0], seeds[1], a[k], b[k], np.uint64(dimension[k])) for k in range(len(a))], np.uint64
-    )
-    partition = ((hashes >> _BITS_32) % np.uint64(partitions)).astype(np.int64)
+    records = np.zeros((len(by_tick), RECORD_WORDS), np.int64)
+    a, b, dimension, tick = rows["a"][by_tick], rows["b"][by_tick], rows["dimension"][by_tick], rows["tick"][by_tick]
+    hashes = hash_keys(seeds, a, b, dimension)
     width = rows["names"].shape[1]
-    starts = (np.arange(len(a)) * width).astype(np.int32)
+    records[:, C_HASH], records[:, C_KEY_A], records[:, C_KEY_B] = hashes.view(np.int64), a.view(np.int64), b.view(np.int64)
+    records[:, C_TICK], records[:, C_DIMENSION] = tick, dimension
+    records[:, C_NAME], records[:, C_NAME_LENGTH] = np.arange(len(a)) * width, rows["name_length"][by_tick]
+    records[:, C_MEASURES:] = rows["measures"][by_tick]
+    partition = ((hashes >> _BITS_32) % np.uint64(partitions)).astype(np.int64)
     return Tally(
-        "", 0, 0, 0, int(tick.min(initial=0)), int(tick.max(initial=0)), 0, hashes, dimension, a, b, tick,
-        rows["measures"][by_tick], starts, lengths, rows["names"][by_tick].ravel(), np.argsort(partition, kind="stable"),
+        "", 0, 0, 0, int(tick.min(initial=0)), int(tick.max(initial=0)), 0, records, rows["names"][by_tick].ravel(),
+        np.argsort(partition, kind="stable"),
         np.concatenate([[0], np.cumsum(np.bincount(partition, minlength=partitions))]).astype(np.int64),
     )  # fmt: skip

@@ -127,9 +127,7 @@ class Decoder:
         buffer = self._with_room(chunk, length)
         return self._decode(True, buffer, at, length, _NOTHING, _NOTHING, _NOTHING, bound_ms, events_max)
 
-    def decode_records(
-        self, buffer: U8, starts: I64, ends: I64, record_times_ms: I64, first: int, *, events_max: int
-    ) -> int:
+    def decode_records(self, buffer: U8, starts: I64, ends: I64, record_times_ms: I64, first: int, *, events_max: int) -> int:
         """Decode messages ``buffer[starts[i]:ends[i]]`` from i = ``first`` on; returns the index of the next one.
 
         A message may hold several lines or a JSON array; all their events carry its index within the call. The room behind

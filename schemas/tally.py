@@ -25,6 +25,11 @@ TICK_MAX = 2**62
 NAME_BYTES_MAX = 96
 """Names of keys are cut to this many bytes: they are for people, identity is the 128-bit key."""
 
+C_HASH, C_KEY_A, C_KEY_B, C_TICK, C_DIMENSION, C_NAME, C_NAME_LENGTH, C_MEASURES = 0, 1, 2, 3, 4, 5, 6, 8
+"""Columns of a row's record; the measures stand from C_MEASURES on."""
+RECORD_WORDS = C_MEASURES + MEASURES
+"""A record is 24 words: three cache lines, and all of a row lies in them."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -43,17 +48,11 @@ class Tally:
     tick_max: int
     truncated: int
     """Rows that the bound on a flush left out."""
-    hash: npt.NDArray[np.uint64]
-    """The keyed hash of (dimension, key); not on the wire, the judge computes it again."""
-    dimension: npt.NDArray[np.uint8]
-    key_a: npt.NDArray[np.uint64]
-    key_b: npt.NDArray[np.uint64]
-    tick: npt.NDArray[np.int64]
-    measures: npt.NDArray[np.int64]
-    """i64[rows, MEASURES]"""
-    name_start: npt.NDArray[np.int32]
-    name_length: npt.NDArray[np.int32]
+    records: npt.NDArray[np.int64]
+    """i64[rows or more, RECORD_WORDS]: the columns C_…. The hash of (dimension, key) is not on the wire, the judge computes
+    it again."""
     names: npt.NDArray[np.uint8]
+    """u8[bytes of all names + 8]: they are copied eight bytes at a time."""
     order: npt.NDArray[np.int64]
     """Indices of the rows by judge partition, and by tick within one."""
     partition_start: npt.NDArray[np.int64]
@@ -64,33 +63,42 @@ class Tally:
         """How many rows the tally holds."""
         return len(self.order)
 
+    def column(self, index: int) -> npt.NDArray[np.int64]:
+        """i64[rows or more]: one of the columns C_… of the records (a view)."""
+        return self.records[:, index]
+
+    @property
+    def measures(self) -> npt.NDArray[np.int64]:
+        """i64[rows or more, MEASURES] (a view)."""
+        return self.records[:, C_MEASURES:]
+
     def take(self, chosen: npt.NDArray[np.int64]) -> Tally:
         """A tally of its own with only the rows ``chosen``, in that order and in one partition."""
-        lengths = self.name_length[chosen]
-        starts = np.zeros(len(chosen), np.int32)
+        records = self.records[chosen]
+        lengths = records[:, C_NAME_LENGTH]
+        starts = np.zeros(len(chosen), np.int64)
         np.cumsum(lengths[:-1], out=starts[1:])
-        total = int(lengths.sum())
         # Byte k of the new names comes from where its row's name began, by as much as k is into that name.
-        from_byte = np.repeat(self.name_start[chosen] - starts, lengths) + np.arange(total)
-        tick = self.tick[chosen]
+        from_byte = np.repeat(records[:, C_NAME] - starts, lengths) + np.arange(int(lengths.sum()))
+        records[:, C_NAME] = starts
+        tick = records[:, C_TICK]
         return Tally(
             self.source, self.start, self.end, self.newest_ms, int(tick.min(initial=TICK_MAX)),
-            int(tick.max(initial=-TICK_MAX)), self.truncated, self.hash[chosen], self.dimension[chosen],
-            self.key_a[chosen], self.key_b[chosen], tick, self.measures[chosen], starts, lengths, self.names[from_byte],
+            int(tick.max(initial=-TICK_MAX)), self.truncated, records, _with_room(self.names[from_byte]),
             np.arange(len(chosen)), np.array([0, len(chosen)], np.int64),
         )  # fmt: skip
 
 
+def _with_room(names: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.concatenate([names, np.zeros(8, np.uint8)])
+
+
 def empty_tally(source: str, start: int, end: int, newest_ms: int, partitions: int) -> Tally:
     """A tally without rows: it moves a source partition's offset and its newest time."""
-    none = np.zeros(0, np.int64)
     return Tally(
-        source, start, end, newest_ms, TICK_MAX, -TICK_MAX, 0, none.astype(np.uint64), none.astype(np.uint8),
-        none.astype(np.uint64), none.astype(np.uint64), none, np.zeros((0, MEASURES), np.int64), none.astype(np.int32),
-        none.astype(np.int32), none.astype(np.uint8), none, np.zeros(partitions + 1, np.int64),
+        source, start, end, newest_ms, TICK_MAX, -TICK_MAX, 0, np.zeros((0, RECORD_WORDS), np.int64), np.zeros(0, np.uint8),
+        np.zeros(0, np.int64), np.zeros(partitions + 1, np.int64),
     )  # fmt: skip
-
-
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True):
@@ -124,20 +132,17 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
     """The part of a tally that one judge partition gets, as bytes: little-endian columns in their narrowest type, columns
     of zeros left out, a CRC-32 in front."""
     low, high = int(tally.partition_start[partition]), int(tally.partition_start[partition + 1])
-    part = tally.order[low:high]
+    part = tally.records[tally.order[low:high]]
     columns: list[tuple[int, str]] = []
     blocks: list[bytes] = []
     for index in range(MEASURES):
-        column = tally.measures[part, index]
+        column = part[:, C_MEASURES + index]
         if column.any():
             narrow = _narrow(column)
             columns.append((index, narrow.dtype.str))
             blocks.append(narrow.tobytes())
-    lengths = tally.name_length[part]
-    names = b"".join(
-        tally.names[start : start + length].tobytes()
-        for start, length in zip(tally.name_start[part].tolist(), lengths.tolist(), strict=True)
-    )
+    spans = zip(part[:, C_NAME].tolist(), part[:, C_NAME_LENGTH].tolist(), strict=True)
+    names = b"".join(tally.names[start : start + length].tobytes() for start, length in spans)
     head = _Head(
         TALLY_SCHEMA, tally.source, tally.start, tally.end, tally.newest_ms, tally.tick_min, tally.tick_max,
         tally.truncated, high - low, tuple(columns), len(names),
@@ -147,11 +152,11 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
         [
             len(head_bytes).to_bytes(4, "little"),
             head_bytes,
-            tally.dimension[part].tobytes(),
-            tally.key_a[part].astype("<u8").tobytes(),
-            tally.key_b[part].astype("<u8").tobytes(),
-            (tally.tick[part] - tally.tick_min).astype("<i4").tobytes(),
-            lengths.astype("<u1").tobytes(),
+            part[:, C_DIMENSION].astype("<u1").tobytes(),
+            part[:, C_KEY_A].astype("<i8").tobytes(),
+            part[:, C_KEY_B].astype("<i8").tobytes(),
+            (part[:, C_TICK] - tally.tick_min).astype("<i4").tobytes(),
+            part[:, C_NAME_LENGTH].astype("<u1").tobytes(),
             *blocks,
             names,
         ]
@@ -185,22 +190,20 @@ def decode_tally(data: bytes) -> Tally:
         return block
 
     try:
-        dimension = take("<u1").astype(np.uint8)
-        key_a, key_b = take("<u8").astype(np.uint64), take("<u8").astype(np.uint64)
-        tick = take("<i4").astype(np.int64) + head.tick_min
-        lengths = take("<u1").astype(np.int32)
-        measures = np.zeros((rows, MEASURES), np.int64)
+        records = np.zeros((rows, RECORD_WORDS), np.int64)
+        records[:, C_DIMENSION] = take("<u1")
+        records[:, C_KEY_A], records[:, C_KEY_B] = take("<i8"), take("<i8")
+        records[:, C_TICK] = take("<i4").astype(np.int64) + head.tick_min
+        records[:, C_NAME_LENGTH] = take("<u1")
         for index, code in head.columns:
             if code not in _TYPES and code not in ("|u1",):
                 raise StateError(f"expected a column type of {_TYPES}, got {code!r}")
-            measures[:, index] = take(code).astype(np.int64)
-        names = np.frombuffer(data, np.uint8, count=head.names_bytes, offset=at)
+            records[:, C_MEASURES + index] = take(code)
+        names = _with_room(np.frombuffer(data, np.uint8, count=head.names_bytes, offset=at))
     except ValueError as error:
         raise StateError(f"expected a whole tally of {rows} rows, got {len(data)} bytes: {error}") from None
-    starts = np.zeros(rows, np.int32)
-    np.cumsum(lengths[:-1], out=starts[1:])
+    np.cumsum(records[:-1, C_NAME_LENGTH], out=records[1:, C_NAME])
     return Tally(
-        head.source, head.start, head.end, head.newest_ms, head.tick_min, head.tick_max, head.truncated,
-        np.zeros(rows, np.uint64), dimension, key_a, key_b, tick, measures, starts, lengths, names,
+        head.source, head.start, head.end, head.newest_ms, head.tick_min, head.tick_max, head.truncated, records, names,
         np.arange(rows), np.array([0, rows], np.int64),
     )  # fmt: skip

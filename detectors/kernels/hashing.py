@@ -1,10 +1,15 @@
-"""SipHash-1-3 in numba: the one hash of every table, sketch and partition, keyed with the secret seed.
+"""The keyed hashes: of texts into 128-bit keys, and of keys into tables, partitions and sketches.
 
-Keys that meet in a table are chosen by whoever sends the traffic, so the hash has to be a keyed one whose collisions
-cannot be computed without the seed. SipHash-1-3 costs 6 to 9 ns for two words on the machine of docs/benchmarks.md;
-multiplicative hashes are faster and have collisions that hold for every seed.
+Keys that meet in a table are chosen by whoever sends the traffic, so both hashes are keyed with the secret seed.
 
-Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012; the 128-bit output as in the reference code.
+- A text becomes a 128-bit key by SipHash-1-3. That key is the text's identity from then on.
+- A key (two words and a dimension) becomes the 64-bit hash of every table by a multiplication with secret 128-bit factors,
+  of which the upper half counts. For any two keys that were chosen without knowing the seed, the chance that their
+  hashes are equal is 2^-64 over the seeds, and none leaves the process. It costs a third of SipHash. The mixing after it
+  loses nothing (it is a bijection) and spreads keys that follow each other.
+
+Sources: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012, the 128-bit output as in the reference code;
+Dietzfelbinger, "Universal hashing and k-wise independent random variables via integer arithmetic without primes", 1996.
 """
 
 from __future__ import annotations
@@ -12,11 +17,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from schemas.compiled import inlined
-from schemas.decoding.machine import byte_at, word_at
+from detectors.kernels.machine import multiply_add_high
+from schemas.compiled import inlined, kernel
+from schemas.decoding.machine import word_at
 
 U64 = np.uint64
+U64Array = npt.NDArray[np.uint64]
+HASH_SEED_WORDS = 10
+"""Two for SipHash, then four 128-bit factors, low words first."""
 
 _C0 = U64(0x736F6D6570736575)
 _C1 = U64(0x646F72616E646F6D)
@@ -31,6 +41,8 @@ _S17, _S47 = U64(17), U64(47)
 _S21, _S43 = U64(21), U64(43)
 _S32 = U64(32)
 _S56 = U64(56)
+_S3, _S29, _ONE = U64(3), U64(29), U64(1)
+_MIX = U64(0xD6E8FEB86659FD93)
 
 
 @inlined
@@ -49,31 +61,17 @@ def _round(v0: Any, v1: Any, v2: Any, v3: Any) -> Any:
 
 
 @inlined
-def hash_words_kernel(seed_0: Any, seed_1: Any, a: Any, b: Any, c: Any) -> Any:
-    """u64 of three u64 words under the seed (two u64 words)."""
-    v0 = seed_0 ^ _C0
-    v1 = seed_1 ^ _C1
-    v2 = seed_0 ^ _C2
-    v3 = seed_1 ^ _C3
-    v3 ^= a
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-    v0 ^= a
-    v3 ^= b
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-    v0 ^= b
-    v3 ^= c
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-    v0 ^= c
-    v2 ^= _FF
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-    return v0 ^ v1 ^ v2 ^ v3
+def hash_words_kernel(seeds: Any, a: Any, b: Any, dimension: Any) -> Any:
+    """u64 of a key (two u64 words) of a dimension (u64), under the seed's multipliers ``seeds[2:10]``."""
+    h = multiply_add_high(seeds, a, b, dimension)
+    h = (h ^ (h >> _S32)) * _MIX
+    return h ^ (h >> _S29)
 
 
 @inlined
-def hash_bytes_kernel(seed_0: Any, seed_1: Any, data: Any, start: Any, length: Any) -> Any:
-    """(u64, u64) of ``data[start:start + length]`` (u8[]): SipHash-1-3 with its 128-bit output."""
+def hash_bytes_kernel(seeds: Any, data: Any, start: Any, length: Any) -> Any:
+    """(u64, u64) of ``data[start:start + length]`` (u8[]): SipHash-1-3 with its 128-bit output, keyed by ``seeds[:2]``."""
+    seed_0, seed_1 = seeds[0], seeds[1]
     v0 = seed_0 ^ _C0
     v1 = seed_1 ^ _C1 ^ _EE
     v2 = seed_0 ^ _C2
@@ -86,12 +84,8 @@ def hash_bytes_kernel(seed_0: Any, seed_1: Any, data: Any, start: Any, length: A
         v0, v1, v2, v3 = _round(v0, v1, v2, v3)
         v0 ^= word
         at += 8
-    word = U64(length) << _S56
-    shift = U64(0)
-    while at < start + length:
-        word |= U64(byte_at(data, at)) << shift
-        shift += U64(8)
-        at += 1
+    left = U64(start + length - at)
+    word = (U64(length) << _S56) | (word_at(data, at) & ((_ONE << (left << _S3)) - _ONE))
     v3 ^= word
     v0, v1, v2, v3 = _round(v0, v1, v2, v3)
     v0 ^= word
@@ -105,3 +99,16 @@ def hash_bytes_kernel(seed_0: Any, seed_1: Any, data: Any, start: Any, length: A
     v0, v1, v2, v3 = _round(v0, v1, v2, v3)
     v0, v1, v2, v3 = _round(v0, v1, v2, v3)
     return first, v0 ^ v1 ^ v2 ^ v3
+
+
+@kernel
+def _hash_keys_kernel(seeds: Any, a: Any, b: Any, dimension: Any, out: Any) -> None:
+    for k in range(len(out)):
+        out[k] = hash_words_kernel(seeds, a[k], b[k], U64(dimension[k]))
+
+
+def hash_keys(seeds: U64Array, a: U64Array, b: U64Array, dimension: npt.NDArray[np.uint8]) -> U64Array:
+    """u64[n]: the hashes of n keys, as `hash_words_kernel` computes them."""
+    out = np.empty(len(a), np.uint64)
+    _hash_keys_kernel(seeds, np.ascontiguousarray(a), np.ascontiguousarray(b), np.ascontiguousarray(dimension), out)
+    return out

@@ -68,20 +68,24 @@ def is_asset_kernel(buffer: Any, start: Any, end: Any) -> Any:
 
 
 @kernel
-def fold_route_kernel(buffer: Any, method_start: Any, method_length: Any, path_start: Any, end: Any, out: Any) -> Any:
+def fold_route_kernel(
+    buffer: Any, method_start: Any, method_length: Any, path_start: Any, end: Any, out: Any, out_start: Any
+) -> Any:
     """Write ``METHOD /path/{id}`` of the path ``buffer[path_start:end]`` (without query) to ``out``; returns its length.
 
-    ``out`` is u8[>= ROUTE_BYTES_MAX + 64]. A segment is an id when it is all digits, has at least eight characters that are
-    all hexadecimal or hyphens with a digit among them (hashes, UUIDs), or is long with a digit in it.
+    ``out`` (u8[]) needs ROUTE_BYTES_MAX + 64 bytes from ``out_start``. A segment is an id when it is all digits, has at
+    least eight characters that are all hexadecimal or hyphens with a digit among them (hashes, UUIDs), or is long with a
+    digit in it.
     """
-    at = np.int64(0)
+    at = out_start
+    out_end = out_start + ROUTE_BYTES_MAX
     for k in range(min(method_length, 16)):
         out[at] = byte_at(buffer, method_start + k)
         at += 1
     out[at] = 32
     at += 1
     position = path_start
-    while position < end and at < ROUTE_BYTES_MAX:
+    while position < end and at < out_end:
         begin = at
         segment = position
         counts = np.int64(0)
@@ -91,7 +95,7 @@ def fold_route_kernel(buffer: Any, method_start: Any, method_length: Any, path_s
             if kind < 0:
                 break
             counts += kind
-            if at < ROUTE_BYTES_MAX:
+            if at < out_end:
                 out[at] = c
                 at += 1
             position += 1
@@ -106,8 +110,8 @@ def fold_route_kernel(buffer: Any, method_start: Any, method_length: Any, path_s
                 at = begin + 4
         if position >= end or byte_at(buffer, position) != 47:
             break
-        if at < ROUTE_BYTES_MAX:
+        if at < out_end:
             out[at] = 47
             at += 1
         position += 1
-    return at
+    return at - out_start

@@ -16,21 +16,35 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from detectors.kernels.machine import copy_bytes, prefetch
 from schemas.compiled import inlined, kernel
 from schemas.fields import Dimension
-from schemas.tally import NAME_BYTES_MAX
+from schemas.tally import (
+    C_DIMENSION,
+    C_HASH,
+    C_KEY_A,
+    C_KEY_B,
+    C_MEASURES,
+    C_NAME,
+    C_NAME_LENGTH,
+    C_TICK,
+    NAME_BYTES_MAX,
+)
 
 U64 = np.uint64
 I64Array = npt.NDArray[np.int64]
 
 PROBES = 32
 """Slots that a key may lie in: two cache lines of tags. At 50 % load the chance that all are taken is below 1e-9."""
+FAR, NEAR = 12, 6
+"""So many rows ahead a tally's row is fetched, and its key's place: a load from memory costs as much as several rows."""
 EMPTY, TOMBSTONE = np.uint32(0), np.uint32(1)
 TAG_BIT = np.uint32(1 << 31)
 NO_ROW = -1
 FREE, DEAD = -1, -2
 """Values of ``row_slot``: on the free list, and in a tick's chain while its key is gone."""
 NEVER = -(2**62)
+HEAD, LENGTH = 0, 1
 
 K_A, K_B, K_DIMENSION, K_WEIGHT, K_NEWEST, K_ROWS, K_CLOSED, K_NAME, K_SUMS = range(9)
 """Of a key: its words, dimension, requests in the log, newest row, rows, closed rows, bytes of its name; then its sums."""
@@ -69,10 +83,9 @@ class Windows(NamedTuple):
     keys: I64Array  # i64[C + PROBES, K_SUMS + S + 2 * R]: the columns K_…, sums over closed ticks, then the cells in which …
     fired_at: int  # … rules fired last: their first column,
     early_at: int  # and that of the early ones
-    names: npt.NDArray[np.uint8]  # u8[C + PROBES, NAME_BYTES_MAX]
+    names: npt.NDArray[np.uint8]  # u8[(C + PROBES) * NAME_BYTES_MAX + 8]
     rows: I64Array  # i64[N, R_VALUES + M]: the columns R_…, then the tracked measures
-    heads: npt.NDArray[np.int32]  # i32[D, T]: the chain of a dimension and tick
-    counts: npt.NDArray[np.int32]  # i32[D, T]: its length, rows of dead keys included
+    chains: npt.NDArray[np.int32]  # i32[T, D, 2]: of a tick and dimension the first row, and the length with dead rows
     active: I64Array  # i64[D]: keys with a closed row
     scalars: I64Array  # i64[SCALARS]
     buckets: I64Array  # i64[1024]: scratch of `make_room_kernel`
@@ -113,10 +126,9 @@ def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, tic
         keys=np.zeros((partitions, slots, K_SUMS + specs + 2 * many_rules), np.int64),
         fired_at=K_SUMS + specs,
         early_at=K_SUMS + specs + many_rules,
-        names=np.zeros((partitions, slots, NAME_BYTES_MAX), np.uint8),
+        names=np.zeros((partitions, slots * NAME_BYTES_MAX + 8), np.uint8),
         rows=np.zeros((partitions, rows, R_VALUES + len(rules.tracked)), np.int64),
-        heads=np.full((partitions, dimensions, ticks), NO_ROW, np.int32),
-        counts=np.zeros((partitions, dimensions, ticks), np.int32),
+        chains=np.tile(np.array([NO_ROW, 0], np.int32), (partitions, ticks, dimensions, 1)),
         active=np.zeros((partitions, dimensions), np.int64),
         scalars=scalars,
         buckets=np.zeros((partitions, 1024), np.int64),
@@ -144,7 +156,7 @@ def allocate_crossings(capacity: int) -> Crossings:
 def part_kernel(w: Any, p: Any) -> Any:
     """The windows of partition ``p`` (views)."""
     return Windows(
-        w.tag[p], w.keys[p], w.fired_at, w.early_at, w.names[p], w.rows[p], w.heads[p], w.counts[p], w.active[p],
+        w.tag[p], w.keys[p], w.fired_at, w.early_at, w.names[p], w.rows[p], w.chains[p], w.active[p],
         w.scalars[p], w.buckets[p],
     )  # fmt: skip
 
@@ -169,7 +181,7 @@ def find_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any) -> Any:
     for slot in range(home, home + PROBES):
         found = w.tag[slot]
         if found == tag:
-            if w.keys[slot, K_A] == np.int64(a) and w.keys[slot, K_B] == np.int64(b) and w.keys[slot, K_DIMENSION] == dimension:
+            if w.keys[slot, K_A] == a and w.keys[slot, K_B] == b and w.keys[slot, K_DIMENSION] == dimension:
                 return slot
         elif found == EMPTY:
             return np.int64(-1)
@@ -225,8 +237,8 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
         chosen = lightest
         give_up_key_kernel(w, chosen)
     w.tag[chosen] = np.uint32(h >> U64(40)) | TAG_BIT
-    w.keys[chosen, K_A] = np.int64(a)
-    w.keys[chosen, K_B] = np.int64(b)
+    w.keys[chosen, K_A] = a
+    w.keys[chosen, K_B] = b
     w.keys[chosen, K_CLOSED] = 0
     w.keys[chosen, K_DIMENSION] = dimension
     w.keys[chosen, K_WEIGHT] = 0
@@ -238,8 +250,7 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
         w.keys[chosen, w.fired_at + r] = NEVER
         w.keys[chosen, w.early_at + r] = NEVER
     w.keys[chosen, K_NAME] = name_length
-    for k in range(name_length):
-        w.names[chosen, k] = names[name_start + k]
+    copy_bytes(w.names, chosen * NAME_BYTES_MAX, names, name_start, name_length)
     w.scalars[KEYS_USED] += 1
     return chosen
 
@@ -247,10 +258,10 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
 @kernel
 def sweep_kernel(w: Any) -> None:
     """Put the rows of dead keys back on the free list."""
-    dimensions, ticks = w.heads.shape
-    for d in range(dimensions):
-        for k in range(ticks):
-            row = w.heads[d, k]
+    ticks, dimensions, _ = w.chains.shape
+    for k in range(ticks):
+        for d in range(dimensions):
+            row = np.int64(w.chains[k, d, HEAD])
             if row < 0:
                 continue
             kept = np.int64(NO_ROW)
@@ -264,8 +275,8 @@ def sweep_kernel(w: Any) -> None:
                     kept = row
                     count += 1
                 row = following
-            w.heads[d, k] = kept
-            w.counts[d, k] = count
+            w.chains[k, d, HEAD] = kept
+            w.chains[k, d, LENGTH] = count
 
 
 @inlined
@@ -332,10 +343,10 @@ def add_row_kernel(w: Any, slot: Any, dimension: Any, tick: Any) -> Any:
         w.keys[slot, K_NEWEST] = fresh
     for m in range(w.rows.shape[1] - R_VALUES):
         w.rows[fresh, R_VALUES + m] = 0
-    position = tick & (w.heads.shape[1] - 1)
-    w.rows[fresh, R_NEXT] = w.heads[dimension, position]
-    w.heads[dimension, position] = fresh
-    w.counts[dimension, position] += 1
+    position = tick & (len(w.chains) - 1)
+    w.rows[fresh, R_NEXT] = w.chains[position, dimension, HEAD]
+    w.chains[position, dimension, HEAD] = fresh
+    w.chains[position, dimension, LENGTH] += 1
     w.keys[slot, K_ROWS] += 1
     return fresh
 
@@ -354,7 +365,7 @@ def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, obse
     length = np.int64(w.keys[slot, K_NAME])
     out.name_length[at] = length
     for k in range(length):
-        out.names[at, k] = w.names[slot, k]
+        out.names[at, k] = w.names[slot * NAME_BYTES_MAX + k]
 
 
 @inlined
@@ -380,9 +391,8 @@ def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: An
 
 @inlined
 def insert_kernel(
-    w: Any, rules: Any, order: Any, at: Any, end: Any, tick_limit: Any, early: Any, row_hash: Any, row_dimension: Any,
-    row_a: Any, row_b: Any, row_tick: Any, row_measures: Any, name_start: Any, name_length: Any, names: Any,
-    out: Any, out_at: Any,
+    w: Any, rules: Any, order: Any, at: Any, end: Any, tick_limit: Any, early: Any, records: Any, names: Any, out: Any,
+    out_at: Any,
 ) -> Any:  # fmt: skip
     """Take rows of a tally into the log.
 
@@ -397,29 +407,38 @@ def insert_kernel(
     closed = w.scalars[CLOSED]
     many_rules = w.early_at - w.fired_at
     room = len(out.rule)
+    home_mask = U64(len(w.keys) - PROBES - 1)
     while at < end:
+        if at + FAR < end:  # rows are fetched first, and where their keys lie once the rows are there
+            prefetch(records, order[at + FAR], 0)
+            prefetch(records, order[at + FAR], 64)
+        if at + NEAR < end:
+            home = np.int64(U64(records[order[at + NEAR], C_HASH]) & home_mask)
+            prefetch(w.tag, home, 0)
+            prefetch(w.keys, home, 0)
+            prefetch(w.keys, home, 64)
         r = order[at]
-        tick = row_tick[r]
+        tick = records[r, C_TICK]
         if tick > tick_limit or (early and out_at + many_rules > room):
             break
         at += 1
-        dimension = np.int64(row_dimension[r])
+        dimension = records[r, C_DIMENSION]
         if tick <= closed:
             if dimension == D_SERVICE:
-                w.scalars[STRAGGLERS] += row_measures[r, 0]
+                w.scalars[STRAGGLERS] += records[r, C_MEASURES]
             continue
         if rules.rule_count[dimension] == 0:
             continue
         if w.scalars[FREE_HEAD] < 0 and w.scalars[FRESH] == len(w.rows):
             make_room_kernel(w)
-        h, a, b = row_hash[r], row_a[r], row_b[r]
+        h, a, b = U64(records[r, C_HASH]), records[r, C_KEY_A], records[r, C_KEY_B]
         slot = find_key_kernel(w, h, a, b, dimension)
         if slot < 0:
-            slot = claim_key_kernel(w, h, a, b, dimension, names, name_start[r], np.int64(name_length[r]))
+            slot = claim_key_kernel(w, h, a, b, dimension, names, records[r, C_NAME], records[r, C_NAME_LENGTH])
         row = add_row_kernel(w, slot, dimension, tick)
         for m in range(len(rules.tracked)):
-            w.rows[row, R_VALUES + m] += row_measures[r, rules.tracked[m]]
-        w.keys[slot, K_WEIGHT] += row_measures[r, 0]
+            w.rows[row, R_VALUES + m] += records[r, C_MEASURES + rules.tracked[m]]
+        w.keys[slot, K_WEIGHT] += records[r, C_MEASURES]
         if early:
             out_at = early_kernel(w, rules, out, out_at, slot, dimension, row, tick)
     return at, out_at
@@ -428,23 +447,31 @@ def insert_kernel(
 @inlined
 def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     """Let the windows that end at ``tick`` lose what lies before them; rows past the longest are freed."""
-    mask = w.heads.shape[1] - 1
+    mask = len(w.chains) - 1
     span = rules.span[dimension]
-    for s in range(rules.spec_count[dimension]):
+    many_specs = rules.spec_count[dimension]
+    for s in range(many_specs):
         window = rules.spec_window[dimension, s]
+        if window == span:
+            continue  # below, where the row is freed
         column = rules.spec_column[dimension, s]
-        row = w.heads[dimension, (tick - window) & mask]
+        row = np.int64(w.chains[(tick - window) & mask, dimension, HEAD])
         while row >= 0:
             slot = w.rows[row, R_SLOT]
             if slot >= 0:
                 w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + column]
             row = w.rows[row, R_NEXT]
     position = (tick - span) & mask
-    row = w.heads[dimension, position]
+    row = np.int64(w.chains[position, dimension, HEAD])
+    if row < 0:
+        return
     while row >= 0:
         following = w.rows[row, R_NEXT]
-        slot = np.int64(w.rows[row, R_SLOT])
+        slot = w.rows[row, R_SLOT]
         if slot >= 0:
+            for s in range(many_specs):
+                if rules.spec_window[dimension, s] == span:
+                    w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
             w.keys[slot, K_WEIGHT] -= w.rows[row, R_VALUES + 0]
             w.keys[slot, K_ROWS] -= 1
             w.keys[slot, K_CLOSED] -= 1
@@ -454,8 +481,8 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
                 delete_key_kernel(w, slot)
         free_row_kernel(w, row)
         row = following
-    w.heads[dimension, position] = NO_ROW
-    w.counts[dimension, position] = 0
+    w.chains[position, dimension, HEAD] = NO_ROW
+    w.chains[position, dimension, LENGTH] = 0
 
 
 @inlined
@@ -464,13 +491,19 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
 
     Without ``emit`` what crosses is remembered as decided, and not told.
     """
+    row = np.int64(w.chains[tick & (len(w.chains) - 1), dimension, HEAD])
+    if row < 0:
+        return out_at
     first = out_at
     cell = tick // rules.renew_s[0]
-    row = w.heads[dimension, tick & (w.heads.shape[1] - 1)]
     many_specs = rules.spec_count[dimension]
     many_rules = rules.rule_count[dimension]
     while row >= 0:
-        slot = np.int64(w.rows[row, R_SLOT])
+        slot = w.rows[row, R_SLOT]
+        following = w.rows[row, R_NEXT]
+        if following >= 0:
+            prefetch(w.keys, w.rows[following, R_SLOT], 0)
+            prefetch(w.keys, w.rows[following, R_SLOT], 64)
         if slot >= 0:
             for s in range(many_specs):
                 w.keys[slot, K_SUMS + s] += w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
@@ -487,7 +520,7 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
                     if emit:
                         emit_kernel(w, out, out_at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
                         out_at += 1
-        row = w.rows[row, R_NEXT]
+        row = following
     for k in range(first, out_at):
         out.active[k] = w.active[dimension]
     return out_at
@@ -500,7 +533,7 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
     Returns:
         (how many crossings ``out`` holds, how many the next tick needs room for: 0 when the target was reached).
     """
-    dimensions, ticks = w.heads.shape
+    ticks, dimensions, _ = w.chains.shape
     while w.scalars[CLOSED] < target:
         tick = w.scalars[CLOSED] + 1
         if w.scalars[ROWS_USED] == 0:
@@ -508,7 +541,7 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
             break
         needed = np.int64(0)
         for d in range(dimensions):
-            needed += np.int64(w.counts[d, tick & (ticks - 1)]) * rules.rule_count[d]
+            needed += np.int64(w.chains[tick & (ticks - 1), d, LENGTH]) * rules.rule_count[d]
         if emit and out_at + needed > len(out.rule):
             return out_at, needed
         for d in range(dimensions):
@@ -519,29 +552,33 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
     return out_at, np.int64(0)
 
 
+# The kernels below are called from Python, with plain tuples in place of the named ones: numba looks up the type of a named
+# tuple in Python at every call, which cost 30 µs.
+
+
 @kernel
 def all_insert_kernel(
-    w: Any, rules: Any, order: Any, cursors: Any, starts: Any, tick_limit: Any, early: Any, row_hash: Any,
-    row_dimension: Any, row_a: Any, row_b: Any, row_tick: Any, row_measures: Any, name_start: Any, name_length: Any,
-    names: Any, out: Any, out_at: Any,
+    windows: Any, plan: Any, order: Any, cursors: Any, starts: Any, tick_limit: Any, early: Any, records: Any, names: Any,
+    crossings: Any, out_at: Any,
 ) -> Any:  # fmt: skip
     """Take a tally into every partition; see `insert_kernel`.
 
     Args:
+        windows, plan, crossings: `Windows`, `Rules` and `Crossings` as plain tuples.
         cursors: i64[J]: the next row of each partition, advanced.
         starts: i64[J + 1]: partition p has ``order[starts[p]:starts[p + 1]]``.
 
     Returns:
         (the count of crossings, whether ``out`` has room: else grow it and call again).
     """
+    w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
     many_rules = w.early_at - w.fired_at
     for p in range(len(cursors)):
         if cursors[p] >= starts[p + 1]:
             continue
         before = out_at
         cursors[p], out_at = insert_kernel(
-            part_kernel(w, p), rules, order, cursors[p], starts[p + 1], tick_limit, early, row_hash, row_dimension, row_a,
-            row_b, row_tick, row_measures, name_start, name_length, names, out, out_at,
+            part_kernel(w, p), rules, order, cursors[p], starts[p + 1], tick_limit, early, records, names, out, out_at
         )  # fmt: skip
         for k in range(before, out_at):
             out.partition[k] = p
@@ -551,8 +588,9 @@ def all_insert_kernel(
 
 
 @kernel
-def all_close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: Any) -> Any:
+def all_close_kernel(windows: Any, plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any) -> Any:
     """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns."""
+    w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
     for p in range(len(w.tag)):
         before = out_at
         out_at, needed = close_kernel(part_kernel(w, p), rules, target, emit, out, out_at)
@@ -564,15 +602,6 @@ def all_close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_a
 
 
 @kernel
-def all_rows_kernel(w: Any) -> Any:
-    """How many rows all partitions hold."""
-    total = np.int64(0)
-    for p in range(len(w.tag)):
-        total += w.scalars[p, ROWS_USED]
-    return total
-
-
-@kernel
-def all_find_kernel(w: Any, p: Any, h: Any, a: Any, b: Any, dimension: Any) -> Any:
+def all_find_kernel(windows: Any, p: Any, h: Any, a: Any, b: Any, dimension: Any) -> Any:
     """The slot of a key in partition ``p``, or -1."""
-    return find_key_kernel(part_kernel(w, p), h, a, b, dimension)
+    return find_key_kernel(part_kernel(Windows(*windows), p), h, a, b, dimension)

@@ -95,9 +95,7 @@ def decode_event(
             wrapped = (seen >> S_MESSAGE) & 1 == 1 and seen & OWN_WORDS == 0
             if not wrapped:
                 keep = ~(np.int64(1) << S_MESSAGE)
-                reason = finish_event_kernel(
-                    buffer, seen & keep, escaped & keep, row, given_ms, bound_ms, state, cells, spans
-                )
+                reason = finish_event_kernel(buffer, seen & keep, escaped & keep, row, given_ms, bound_ms, state, cells, spans)
             elif envelopes >= ENVELOPES_MAX:
                 reason = NOT_A_RECORD
             else:
@@ -178,9 +176,7 @@ def decode_record(
             end = find_newline(buffer, at, stop)
             while end > at and byte_at(buffer, end - 1) <= 32:
                 end -= 1
-        at, reason = decode_event(
-            buffer, at, end, row, bound_ms, state, texts, cells, spans
-        )
+        at, reason = decode_event(buffer, at, end, row, bound_ms, state, texts, cells, spans)
         if reason != OK:
             return row, reason
         row += 1

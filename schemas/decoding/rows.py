@@ -117,10 +117,7 @@ def split_request(buffer: Any, start: Any, end: Any) -> Any:
     if end - space > 9 and byte_at(buffer, end - 9) == 32 and byte_at(buffer, end - 8) == 72 and byte_at(buffer, end - 4) == 47:
         stop = end - 9
     elif (
-        end - space > 7
-        and byte_at(buffer, end - 7) == 32
-        and byte_at(buffer, end - 6) == 72
-        and byte_at(buffer, end - 2) == 47
+        end - space > 7 and byte_at(buffer, end - 7) == 32 and byte_at(buffer, end - 6) == 72 and byte_at(buffer, end - 2) == 47
     ):
         stop = end - 7
     return space, space + 1, max(stop, space + 1)

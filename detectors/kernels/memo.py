@@ -1,0 +1,135 @@
+"""What was worked out about texts seen lately: the key of a text, and the route and kind of a path.
+
+Traffic repeats its paths, keys and agents. An entry is found by a cheap mark of the text and is good only if the whole
+text is equal, so that a wrong hit is impossible; texts made to share marks cost what texts without a memo cost. Texts
+longer than `MEMO_BYTES` are worked out each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.kernels.hashing import hash_bytes_kernel
+from detectors.kernels.machine import copy_bytes, equal_bytes
+from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, is_asset_kernel, path_end_kernel
+from schemas.compiled import inlined, kernel
+from schemas.decoding.machine import word_at
+
+U64 = np.uint64
+I64Array = npt.NDArray[np.int64]
+
+MEMO_ENTRIES = 2048
+MEMO_BYTES = 120
+_ROOM = 128
+_ROUTE_ROOM = ROUTE_BYTES_MAX + 64
+_METHOD_BYTES = 8
+_SHIFT = U64(53)
+"""64 bits less log2 of MEMO_ENTRIES."""
+_A, _B, _C = U64(0x9E3779B97F4A7C15), U64(0xC2B2AE3D27D4EB4F), U64(0x165667B19E3779F9)
+_ONE, _S3 = U64(1), U64(3)
+L_TEXT, L_METHOD, L_ROUTE, L_ASSET = range(4)
+
+
+class Memo(NamedTuple):
+    """Texts and their keys; of paths also their routes. Empty entries have the length -1."""
+
+    length: I64Array  # i64[MEMO_ENTRIES, 4]: the columns L_…; a method is kept as a word
+    text: npt.NDArray[np.uint8]  # u8[MEMO_ENTRIES * _ROOM]
+    key: npt.NDArray[np.uint64]  # u64[MEMO_ENTRIES, 2]
+    route: npt.NDArray[np.uint8]  # u8[MEMO_ENTRIES * _ROUTE_ROOM]
+
+
+def allocate_memo(*, routes: bool) -> Memo:
+    """An empty memo: 300 kB, and 900 kB with routes."""
+    length = np.full((MEMO_ENTRIES, 4), -1, np.int64)
+    text = np.zeros(MEMO_ENTRIES * _ROOM + 64, np.uint8)
+    many = MEMO_ENTRIES if routes else 0
+    route = np.zeros(many * _ROUTE_ROOM + 64, np.uint8)
+    return Memo(length, text, np.zeros((MEMO_ENTRIES, 2), np.uint64), route)
+
+
+@inlined
+def _tail(buffer: Any, at: Any, length: Any) -> Any:
+    """u64: the ``length`` < 8 bytes from ``at``."""
+    return word_at(buffer, at) & ((_ONE << (U64(length) << _S3)) - _ONE)
+
+
+@inlined
+def _method_word(buffer: Any, start: Any, length: Any) -> Any:
+    """u64: a method of at most eight bytes."""
+    return word_at(buffer, start) if length == 8 else _tail(buffer, start, length)
+
+
+@inlined
+def mark_kernel(buffer: Any, start: Any, length: Any) -> Any:
+    """u64: a cheap mark of a text: its length, its first eight and its last eight bytes."""
+    if length >= 8:
+        first, last = word_at(buffer, start), word_at(buffer, start + length - 8)
+    else:
+        first, last = _tail(buffer, start, length), U64(0)
+    return (first * _A) ^ ((last ^ U64(length)) * _B)
+
+
+@inlined
+def text_key_kernel(memo: Any, seeds: Any, buffer: Any, start: Any, length: Any) -> Any:
+    """(u64, u64): the key of a text."""
+    if length > MEMO_BYTES:
+        return _hash(seeds, buffer, start, length)
+    entry = np.int64((mark_kernel(buffer, start, length) * _C) >> _SHIFT)
+    if memo.length[entry, L_TEXT] != length or not equal_bytes(buffer, start, memo.text, entry * _ROOM, length):
+        a, b = _hash(seeds, buffer, start, length)
+        memo.length[entry, L_TEXT] = length
+        copy_bytes(memo.text, entry * _ROOM, buffer, start, length)
+        memo.key[entry, 0], memo.key[entry, 1] = a, b
+    return memo.key[entry, 0], memo.key[entry, 1]
+
+
+@kernel
+def _hash(seeds: Any, buffer: Any, start: Any, length: Any) -> Any:
+    return hash_bytes_kernel(seeds, buffer, start, length)
+
+
+@inlined
+def route_entry_kernel(
+    memo: Any, seeds: Any, buffer: Any, method_start: Any, method_length: Any, path_start: Any, path_length: Any
+) -> Any:
+    """The entry that holds what is known of a method and a path: found, or made. Entry 0 is for those too long to keep."""
+    if path_length > MEMO_BYTES or method_length > _METHOD_BYTES:
+        entry = np.int64(0)
+    else:
+        method = _method_word(buffer, method_start, method_length)
+        entry = np.int64(((mark_kernel(buffer, path_start, path_length) ^ method) * _C) >> _SHIFT)
+        same = memo.length[entry, L_TEXT] == path_length and memo.length[entry, L_METHOD] == np.int64(method)
+        if same and equal_bytes(buffer, path_start, memo.text, entry * _ROOM, path_length):
+            return entry
+    _fill_route(memo, seeds, buffer, method_start, method_length, path_start, path_length, entry)
+    return entry
+
+
+@kernel
+def _fill_route(
+    memo: Any, seeds: Any, buffer: Any, method_start: Any, method_length: Any, path_start: Any, path_length: Any, entry: Any
+) -> None:
+    """Work a path out and write it down."""
+    if path_length > MEMO_BYTES or method_length > _METHOD_BYTES:
+        memo.length[entry, L_TEXT] = -1
+    else:
+        memo.length[entry, L_TEXT] = path_length
+        memo.length[entry, L_METHOD] = np.int64(_method_word(buffer, method_start, method_length))
+        copy_bytes(memo.text, entry * _ROOM, buffer, path_start, path_length)
+    end = path_end_kernel(buffer, path_start, path_length)
+    memo.length[entry, L_ASSET] = is_asset_kernel(buffer, path_start, end)
+    route = memo.route
+    begin = entry * _ROUTE_ROOM
+    length = fold_route_kernel(buffer, method_start, method_length, path_start, end, route, begin)
+    memo.length[entry, L_ROUTE] = length
+    memo.key[entry, 0], memo.key[entry, 1] = hash_bytes_kernel(seeds, route, begin, length)
+
+
+@inlined
+def route_start_kernel(entry: Any) -> Any:
+    """Where an entry's route begins in ``memo.route``."""
+    return entry * _ROUTE_ROOM

@@ -1,0 +1,46 @@
+"""Rows of a batch in the order in which judges take them: by judge partition, and by tick within one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from schemas.compiled import kernel
+from schemas.tally import C_HASH, C_TICK
+
+U64 = np.uint64
+
+
+@kernel
+def order_kernel(
+    records: Any, rows: Any, by_tick: Any, tick_min: Any, ticks: Any, partitions: Any, order: Any, starts: Any, bins: Any
+) -> None:
+    """Order rows by judge partition, then by tick: a stable counting sort.
+
+    Args:
+        records: i64[rows or more, RECORD_WORDS].
+        by_tick: i64[rows]: indices of the rows by tick where they span too many ticks to count; empty: they are counted.
+        tick_min, ticks: the least tick, and how many from it on are counted; 1 with ``by_tick``.
+        order: i64[rows] out.
+        starts: i64[partitions + 1] out.
+        bins: i64[>= partitions * ticks + 1], scratch.
+    """
+    many = U64(partitions)
+    place: Any
+    sorted_before = len(by_tick) > 0
+    last = partitions * ticks
+    bins[: last + 1] = 0
+    for k in range(rows):
+        p = np.int64((U64(records[k, C_HASH]) >> U64(32)) % many)
+        bins[p * ticks + (0 if sorted_before else records[k, C_TICK] - tick_min) + 1] += 1
+    for k in range(last):
+        bins[k + 1] += bins[k]
+    for p in range(partitions + 1):
+        starts[p] = bins[p * ticks]
+    for k in range(rows):
+        r: Any = by_tick[k] if sorted_before else k
+        p = np.int64((U64(records[r, C_HASH]) >> U64(32)) % many)
+        place = p * ticks + (0 if sorted_before else records[r, C_TICK] - tick_min)
+        order[bins[place]] = r
+        bins[place] += 1
