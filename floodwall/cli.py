@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from floodwall import commands_broker, commands_config, commands_run, commands_status, commands_topics
+from floodwall import commands_broker, commands_config, commands_produce, commands_run, commands_status, commands_topics
 
 app = typer.Typer(
     name="floodwall",
@@ -22,6 +22,7 @@ app.command("demo")(commands_run.demo)
 app.command("replay")(commands_run.replay)
 app.command("watch")(commands_run.watch)
 app.command("doctor")(commands_run.doctor)
+app.command("produce")(commands_produce.produce)
 app.command("status")(commands_status.status)
 app.add_typer(commands_config.app, name="config")
 app.add_typer(commands_broker.app, name="broker")

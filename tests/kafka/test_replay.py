@@ -19,6 +19,7 @@ from engine.account import Account
 from engine.clock import SystemClock
 from engine.embedded import Decisions
 from replay import kafka as topics
+from replay.produce import produce
 from replay.run import replay
 from replay.sink import Sink
 from schemas.errors import BrokerError
@@ -265,3 +266,17 @@ def test_errors_are_one_line(words: list[str], code: int, said: str, broker: str
     assert done.returncode == code, done.stderr
     assert said in done.stderr.decode()
     assert len(done.stderr.decode().strip().splitlines()) == 1
+
+
+def test_produce_sends_every_line_and_replay_reads_them_all(
+    broker: str, make_topic: Callable[[int], str], log: Path, expected: set[str]
+) -> None:
+    topic = make_topic(2)
+    config = config_of({"kafka": {"development": True, "brokers": [broker]}})
+    shipped = produce(config, [str(log)], topic, lines=100)
+    assert (shipped.records, shipped.messages, shipped.refused) == (len(LINES), len(LINES) // 100, 0)
+    final, account = decide(f"kafka://{broker}/{topic}")
+    assert final == expected
+    assert account.events == len(LINES)
+    with pytest.raises(BrokerError, match="expected the topic does-not-exist"):
+        produce(config, [str(log)], "does-not-exist")
