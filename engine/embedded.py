@@ -28,9 +28,6 @@ from schemas.fields import Poison
 from schemas.mitigation import Finding, Mitigation
 from schemas.tally import Tally, empty_tally
 
-DECODE_EVENTS = 2048
-"""Decoded and grouped at a time: as many columns as stay in the second cache (about 130 bytes an event)."""
-
 
 @dataclass(slots=True)
 class Decisions:
@@ -108,7 +105,7 @@ class Embedded:
         self.config = config
         self.seeds = make_seeds(config) if seeds is None else seeds
         self._decoder = Decoder(
-            config.input, key_seed=self.seeds.key, ahead_ms=config.time.ahead_s * 1000, events_max=DECODE_EVENTS
+            config.input, key_seed=self.seeds.key, ahead_ms=config.time.ahead_s * 1000, events_max=config.engine.chunk_events
         )
         # The last record of a chunk may hold as many events as a decoder can take.
         events_max = config.engine.chunk_events + self._decoder.capacity
@@ -152,7 +149,7 @@ class Embedded:
             rows, start = self._free.get(), at
             while at < length and rows.events < most:
                 at = decoder.decode_lines(
-                    chunk, length, at, bound_ms=source.bound_ms, events_max=min(DECODE_EVENTS, most - rows.events)
+                    chunk, length, at, bound_ms=source.bound_ms, events_max=min(decoder.capacity, most - rows.events)
                 )
                 self._observer.add(decoder.columns, source.clock, rows)
                 self._count_records()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import kernel
+from schemas.compiled import inlined, kernel
 from schemas.tally import C_HASH, C_TICK
 
 U64 = np.uint64
@@ -27,20 +27,24 @@ def order_kernel(
         bins: i64[>= partitions * ticks + 1], scratch.
     """
     many = U64(partitions)
-    place: Any
     sorted_before = len(by_tick) > 0
     last = partitions * ticks
     bins[: last + 1] = 0
     for k in range(rows):
-        p = np.int64((U64(records[k, C_HASH]) >> U64(32)) % many)
-        bins[p * ticks + (0 if sorted_before else records[k, C_TICK] - tick_min) + 1] += 1
+        bins[place_kernel(records, k, sorted_before, tick_min, ticks, many) + 1] += 1
     for k in range(last):
         bins[k + 1] += bins[k]
     for p in range(partitions + 1):
         starts[p] = bins[p * ticks]
     for k in range(rows):
-        r: Any = by_tick[k] if sorted_before else k
-        p = np.int64((U64(records[r, C_HASH]) >> U64(32)) % many)
-        place = p * ticks + (0 if sorted_before else records[r, C_TICK] - tick_min)
+        r = by_tick[k] if sorted_before else np.int64(k)
+        place = place_kernel(records, r, sorted_before, tick_min, ticks, many)
         order[bins[place]] = r
         bins[place] += 1
+
+
+@inlined
+def place_kernel(records: Any, row: Any, sorted_before: Any, tick_min: Any, ticks: Any, many: Any) -> Any:
+    """Which bin a row belongs to."""
+    partition = np.int64((U64(records[row, C_HASH]) >> U64(32)) % many)
+    return partition * ticks + (np.int64(0) if sorted_before else records[row, C_TICK] - tick_min)

@@ -226,15 +226,17 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
     """A slot for a key that is not in the table; where all its slots are taken, the lightest gives way."""
     home = np.int64(h & U64(len(w.keys) - PROBES - 1))
     chosen: Any = np.int64(-1)
-    lightest: Any = home
     for slot in range(home, home + PROBES):
         if w.tag[slot] <= TOMBSTONE:
             chosen = slot
             break
-        if w.keys[slot, K_WEIGHT] < w.keys[lightest, K_WEIGHT]:
-            lightest = slot
     if chosen < 0:
-        chosen = lightest
+        chosen = home
+        for slot in range(home + 1, home + PROBES):
+            if w.keys[chosen, K_WEIGHT] <= 1:
+                break  # none is lighter: a flood of spoofed sources costs no search
+            if w.keys[slot, K_WEIGHT] < w.keys[chosen, K_WEIGHT]:
+                chosen = slot
         give_up_key_kernel(w, chosen)
     w.tag[chosen] = np.uint32(h >> U64(40)) | TAG_BIT
     w.keys[chosen, K_A] = a
@@ -417,6 +419,8 @@ def insert_kernel(
             prefetch(w.tag, home, 0)
             prefetch(w.keys, home, 0)
             prefetch(w.keys, home, 64)
+            if records[order[at + NEAR], C_NAME_LENGTH] > 0:
+                prefetch(w.names, home * NAME_BYTES_MAX, 0)
         r = order[at]
         tick = records[r, C_TICK]
         if tick > tick_limit or (early and out_at + many_rules > room):
