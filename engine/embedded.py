@@ -174,7 +174,7 @@ class Embedded:
             rows = self._free.get()
             while at < len(starts) and rows.events < most:
                 at = decoder.decode_records(
-                    buffer, starts, ends, times_ms, at, events_max=min(DECODE_EVENTS, most - rows.events)
+                    buffer, starts, ends, times_ms, at, events_max=min(decoder.capacity, most - rows.events)
                 )
                 self._observer.add(decoder.columns, source.clock, rows)
                 self._count_records()
