@@ -10,12 +10,14 @@ from typing import ParamSpec
 
 import typer
 
-from schemas.errors import FloodwallError
+from schemas.errors import BrokerError, FloodwallError
 
 EXIT_ENDED_EARLY = 5
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 DEBUG = "FLOODWALL_DEBUG"
+_KAFKA_PACKAGES = ("confluent_kafka", "aiokafka", "faust")
+"""An installation that only reads files does without them."""
 
 Arguments = ParamSpec("Arguments")
 
@@ -36,6 +38,9 @@ def guarded(command: Callable[Arguments, int]) -> Callable[Arguments, None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
         except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _KAFKA_PACKAGES:
+                print(f"floodwall: expected the package {error.name}, got none: pip install 'floodwall[kafka]'", file=sys.stderr)
+                raise typer.Exit(BrokerError.exit_code) from None
             if os.environ.get(DEBUG):
                 raise
             text = f"floodwall: a fault of Floodwall, not of yours: {type(error).__name__}: {error}"
