@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 SOURCES := floodwall broker schemas detectors engine streams replay edge drills tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports pytest format bench lock clean
+.PHONY: help setup demo test lint types imports pytest format schemas bench lock clean
 
 help:  ## print this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ pytest: $(STAMP)  ## the tests alone; choose some with ARGS="-k name"
 format: $(STAMP)  ## rewrite the sources in the one format
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+schemas: $(STAMP)  ## write docs/schemas/, docs/configuration.md and docs/events.md from the structs
+	$(BIN)/python -m schemas.reference docs
 
 bench: $(STAMP)  ## measure, with the data, the count, the median and the spread
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -19,7 +19,7 @@ from engine.account import EXCERPT_BYTES, Account, PoisonSample
 from engine.judge import Judge
 from engine.observe import Observed, Observer, Rows, SourceClock
 from engine.seeds import Seeds, make_seeds
-from engine.snapshot import load_judge, pack, save_judge, unpack
+from engine.snapshot import load_judge, pack, refusing_misfits, save_judge, unpack
 from schemas.columns import I64, U8
 from schemas.config import Config
 from schemas.decode import ADDRESS_SOURCE_NAMES, FIELD_NAMES, Decoder
@@ -285,7 +285,13 @@ class Embedded:
         Raises:
             StateError: it is damaged, of another version, of another seed, or of other capacities.
         """
-        state = unpack(data)
+        with refusing_misfits():
+            return cls._restored(config, unpack(data), early, threads, between_ms)
+
+    @classmethod
+    def _restored(
+        cls, config: Config, state: dict[str, Any], early: bool, threads: int, between_ms: tuple[int | None, int | None]
+    ) -> Embedded:
         fingerprint, drawn = state["seed"]
         seeds = make_seeds(config)
         if not seeds.configured and drawn is not None:

@@ -225,7 +225,7 @@ class Policy:
             return "merged", None
         identifier = _identify(rate.NAME, rate.VERSION, crossing.dimension, value, cell, CONFIG_VERSION)
         counted = action != "notify" and not self._dry_run
-        held = counted and self._exceeds_budget(state, entry, crossing)
+        held = counted and self._exceeds_budget(state, entry, crossing, early=early)
         end = max(crossing.tick + 1, issued_at)
         if early:
             expires_at = end + max(30, 3 * self._lateness_s)
@@ -289,14 +289,15 @@ class Policy:
         state.early[key] = (cell, action)
         return True
 
-    def _exceeds_budget(self, state: _Partition, entry: _Entry | None, crossing: Crossing) -> bool:
+    def _exceeds_budget(self, state: _Partition, entry: _Entry | None, crossing: Crossing, *, early: bool) -> bool:
         if entry is not None and entry.counted:
             return False  # renewed or made stronger: it is in the budgets already
         minute = (crossing.tick + 1 + self._lateness_s) // 60
-        if minute != state.minute:
+        if minute != state.minute and not early:
             state.minute, state.issued = minute, 0
+        issued = state.issued if minute == state.minute else 0
         active = state.active[crossing.dimension]
-        if sum(state.active) >= self._active_max or state.issued >= self._per_minute_max:
+        if sum(state.active) >= self._active_max or issued >= self._per_minute_max:
             return True
         enough = crossing.active_keys >= self._config.share_from_keys
         return enough and active + 1 > self._config.share_max * crossing.active_keys

@@ -6,7 +6,10 @@ is a cache is trusted. It may hold a drawn seed: files of it are for their owner
 
 from __future__ import annotations
 
+import contextlib
+import math
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -33,7 +36,7 @@ from detectors.kernels.windows import (
 from engine.judge import Judge
 from schemas.columns import I64, U64
 from schemas.errors import StateError
-from schemas.fields import MEASURES
+from schemas.fields import DIMENSIONS, MEASURES
 from schemas.tally import (
     C_DIMENSION,
     C_HASH,
@@ -45,11 +48,19 @@ from schemas.tally import (
     C_TICK,
     NAME_BYTES_MAX,
     RECORD_WORDS,
+    TICK_MAX,
     Tally,
 )
 
 MAGIC = b"FLOODWALL-STATE\n"
 SCHEMA = 1
+_ROWS: dict[str, tuple[type[Any], tuple[int, ...]]] = {
+    "a": (np.uint64, ()), "b": (np.uint64, ()), "dimension": (np.uint8, ()), "tick": (np.int64, ()),
+    "measures": (np.int64, (MEASURES,)), "name_length": (np.uint8, ()), "names": (np.uint8, (NAME_BYTES_MAX,)),
+}  # fmt: skip
+_DECIDED: dict[str, tuple[type[Any], tuple[int, ...]]] = {
+    "a": (np.uint64, ()), "b": (np.uint64, ()), "dimension": (np.uint8, ()), "cells": (np.int64, ()),
+}
 _BITS_32 = np.uint64(32)
 
 
@@ -70,10 +81,24 @@ def unpack(data: bytes) -> dict[str, Any]:
     body = data[len(MAGIC) + 4 :]
     if zlib.crc32(body) != int.from_bytes(data[len(MAGIC) : len(MAGIC) + 4], "little"):
         raise StateError(f"expected a whole saved state, got {len(data)} bytes whose checksum does not hold")
-    state: dict[str, Any] = _restore_arrays(msgspec.msgpack.decode(body))
-    if state.get("schema") != SCHEMA:
-        raise StateError(f"expected a saved state of schema {SCHEMA}, got schema {state.get('schema')}")
-    return state
+    try:
+        state = msgspec.msgpack.decode(body, type=dict[str, Any])
+        if state.get("schema") != SCHEMA:
+            raise StateError(f"expected a saved state of schema {SCHEMA}, got schema {state.get('schema')!r:.80}")
+        restored: dict[str, Any] = _restore_arrays(state)
+    except (msgspec.DecodeError, zlib.error, ValueError, TypeError) as error:
+        raise StateError(f"expected a saved state, got something else with its checksum: {error}") from None
+    return restored
+
+
+@contextlib.contextmanager
+def refusing_misfits() -> Iterator[None]:
+    """Around what takes a state over: what does not fit is the state's fault, and the half-made object is dropped."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise StateError(f"expected a saved state of this version, got one with other parts ({what:.120})") from None
 
 
 def _encode_array(value: Any) -> Any:
@@ -87,7 +112,11 @@ def _encode_array(value: Any) -> Any:
 def _restore_arrays(value: Any) -> Any:
     if isinstance(value, dict):
         if value.keys() == {"dtype", "shape", "data"}:
-            flat = np.frombuffer(zlib.decompress(value["data"]), np.dtype(value["dtype"]))
+            dtype = np.dtype(str(value["dtype"]))
+            if dtype.kind not in "iu":
+                raise TypeError(f"an array of {dtype}")
+            size = math.prod(value["shape"]) * dtype.itemsize
+            flat = np.frombuffer(zlib.decompressobj().decompress(value["data"], size + 1), dtype)  # no more than it says
             return flat.reshape(value["shape"]).copy()
         return {key: _restore_arrays(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -148,6 +177,8 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     if state["partitions"] != partitions:
         came = state["partitions"]
         raise StateError(f"expected a state of {partitions} judge partitions (engine.judge_partitions), got {came}")
+    _check_rows(state["rows"])
+    _check(state["decided"], _DECIDED)
     judge.intake.load(state["intake"])
     judge.policy.load(state["policy"])
     judge.truncated = state["truncated"]
@@ -168,6 +199,27 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
         slot = all_find_kernel(tuple(w), p, h, np.int64(a), np.int64(b), int(dimension))
         if slot >= 0:
             w.keys[p, slot, w.fired_at :] = cells
+
+
+def _check(arrays: dict[str, Any], kinds: dict[str, tuple[type[Any], tuple[int, ...]]]) -> None:
+    """Kernels trust their arrays, so that what comes from a file is looked at before. Raises `TypeError`, `ValueError`."""
+    count = len(arrays["a"])
+    for name, (dtype, shape) in kinds.items():
+        array = arrays[name]
+        if not isinstance(array, np.ndarray) or array.dtype != dtype:
+            raise TypeError(f"{name} is no array of {dtype.__name__}")
+        if len(array) != count or (shape and array.shape[1:] != shape):
+            raise ValueError(f"{name} has the shape {list(array.shape)}")
+    if (arrays["dimension"] >= DIMENSIONS).any():
+        raise ValueError("there are unknown dimensions")
+
+
+def _check_rows(rows: dict[str, npt.NDArray[Any]]) -> None:
+    _check(rows, _ROWS)
+    if (rows["name_length"] > NAME_BYTES_MAX).any():
+        raise ValueError("there are longer names than may be")
+    if (rows["tick"] < 0).any() or (rows["tick"] > TICK_MAX).any() or (rows["measures"] < 0).any():
+        raise ValueError("there are rows of no time, or that measure less than nothing")
 
 
 def _tally(rows: dict[str, npt.NDArray[Any]], seeds: U64, partitions: int) -> Tally:

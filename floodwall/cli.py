@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from floodwall import commands_broker, commands_config, commands_produce, commands_run, commands_status, commands_topics
+from floodwall.guard import prepare_streams, run_guarded
 
 app = typer.Typer(
     name="floodwall",
@@ -14,9 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Finds floods, credential stuffing and abuse of API keys in access logs and event streams, and says whom to stop.\n\n"
     "Start with:  floodwall demo, floodwall doctor access.log, floodwall replay access.log, floodwall watch access.log",
-    epilog="Exit codes: 0 fine, 2 a setting or option is wrong, 3 an input cannot be read, 4 a saved state cannot be used, "
-    "5 an input broke off early (all before it was decided), "
-    "6 Kafka cannot be used, 7 a firewall cannot be used, 70 a fault of Floodwall, 130 interrupted.",
+    epilog="Exit codes: 0 fine, 2 a setting or option is wrong, 3 an input cannot be read or an output not written, "
+    "4 a saved state cannot be used, 5 an input broke off early (all before it was decided), 6 Kafka cannot be used, "
+    "7 a firewall cannot be used, 70 a fault of Floodwall, 130 interrupted.",
 )
 app.command("demo")(commands_run.demo)
 app.command("replay")(commands_run.replay)
@@ -31,4 +34,14 @@ app.add_typer(commands_topics.app, name="topics")
 
 def main() -> None:
     """Entry point of the ``floodwall`` command."""
-    app()
+    prepare_streams()
+    sys.exit(run_guarded(_run))
+
+
+def _run() -> int:
+    try:
+        app()
+    except SystemExit as ended:
+        sys.stdout.flush()
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0

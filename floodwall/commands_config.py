@@ -15,10 +15,13 @@ app = typer.Typer(no_args_is_help=True, help="Check a configuration file, or pri
 @app.command("check")
 @guarded
 def check(
-    file: Annotated[Path, typer.Argument(help="A TOML file.")],
+    file: Annotated[Path, typer.Argument(help="A TOML file.", readable=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults included, as JSON.")] = False,
 ) -> int:
-    """Say whether a configuration is right; a wrong one is refused with its path, the bound and what came."""
+    """Say whether a configuration is right; a wrong one is refused with its path, the bound and what came.
+
+    Example:  floodwall config check floodwall.toml
+    """
     import msgspec
 
     from schemas.config import load_config
@@ -31,10 +34,12 @@ def check(
 @app.command("schema")
 @guarded
 def schema() -> int:
-    """Print the JSON Schema of the configuration."""
-    import msgspec
+    """Print the JSON Schema of the configuration.
 
+    Example:  floodwall config schema > floodwall.schema.json
+    """
     from schemas.config import Config
+    from schemas.reference import json_schema, pretty
 
-    typer.echo(msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Config)), indent=2).decode())
+    typer.echo(pretty(json_schema(Config)), nl=False)
     return 0

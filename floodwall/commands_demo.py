@@ -36,7 +36,7 @@ _NEXT = "Try next:  floodwall replay /var/log/nginx/access.log"
 
 
 @dataclass(slots=True)
-class _Story:
+class Story:
     """What the engine said, and when."""
 
     edge: InProcessEdge
@@ -60,7 +60,7 @@ class _Story:
 class _EdgeSink(Sink):
     """Hands every mitigation to the edge as it is made."""
 
-    def __init__(self, story: _Story) -> None:
+    def __init__(self, story: Story) -> None:
         super().__init__()
         self._story = story
 
@@ -79,11 +79,9 @@ class _EdgeSink(Sink):
 def run(seconds: float, seed: int, as_json: bool) -> int:
     """Play the demo; 0 when the honest clients were served again while the attack went on, else 1."""
     quiet = as_json or not sys.stdout.isatty()
-    if not as_json:
-        print("Preparing: the first run compiles for some seconds …", file=sys.stderr, flush=True)
     config = parse_config(CONFIG)
     _warm_up()
-    story = _Story(InProcessEdge(config.policy.allowlist_core))
+    story = Story(InProcessEdge(config.policy.allowlist_core))
     attack_at = min(10.0, seconds / 3)
     with tempfile.TemporaryDirectory(prefix="floodwall-demo-") as folder:
         log = Path(folder) / "access.log"
@@ -110,7 +108,7 @@ def run(seconds: float, seed: int, as_json: bool) -> int:
             follower.join()
         if failures:
             raise failures[0]
-    return _conclude(stage, story, attack_at, seconds, as_json)
+    return conclude(stage, story, attack_at, seconds, as_json=as_json)
 
 
 def _warm_up() -> None:
@@ -128,7 +126,7 @@ def _warm_up() -> None:
 
 
 @contextlib.contextmanager
-def _screen(stage: Stage, story: _Story, attack_at: float, seconds: float, quiet: bool) -> Any:
+def _screen(stage: Stage, story: Story, attack_at: float, seconds: float, quiet: bool) -> Any:
     if quiet:
         yield lambda passed: None
         return
@@ -138,7 +136,7 @@ def _screen(stage: Stage, story: _Story, attack_at: float, seconds: float, quiet
         yield lambda passed: live.update(_picture(stage, story, attack_at, seconds, passed))
 
 
-def _picture(stage: Stage, story: _Story, attack_at: float, seconds: float, passed: float) -> Table:
+def _picture(stage: Stage, story: Story, attack_at: float, seconds: float, passed: float) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -158,7 +156,8 @@ def _picture(stage: Stage, story: _Story, attack_at: float, seconds: float, pass
     return table
 
 
-def _conclude(stage: Stage, story: _Story, attack_at: float, seconds: float, as_json: bool) -> int:
+def conclude(stage: Stage, story: Story, attack_at: float, seconds: float, *, as_json: bool) -> int:
+    """Say what happened; the exit code."""
     whole = int(seconds)
     before = [stage.seconds.get(at, Second()).success for at in range(2, int(attack_at))]
     during = [stage.seconds.get(at, Second()).success for at in range(int(attack_at) + 1, whole)]

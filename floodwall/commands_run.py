@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from floodwall.guard import EXIT_ENDED_EARLY, EXIT_INTERRUPTED, guarded
+from floodwall.guard import EXIT_ENDED_EARLY, EXIT_INTERRUPTED, guarded, tell_of_compiling
+from schemas.errors import SourceError
 
 if TYPE_CHECKING:
     from schemas.config import Config
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", readable=False, help="A TOML file; docs/configuration.md has every setting.")
+]
 ProfileName = Annotated[
     str | None, typer.Option("--profile", help="web: browsers. api: programs with keys, judged by their keys.")
 ]
@@ -61,6 +64,7 @@ def replay(
     from replay.run import replay as run
     from replay.sink import Sink
 
+    tell_of_compiling()
     chosen = _config(config, profile, proxy_depth)
     clock = SystemClock()
     now_ms = clock.now_ms()
@@ -78,6 +82,8 @@ def replay(
     show.print_outcome(outcome, sink, as_json=as_json)
     if outcome.interrupted:
         return EXIT_INTERRUPTED
+    if (why := show.nothing_read(outcome.account)) is not None:
+        raise SourceError(why)
     return EXIT_ENDED_EARLY if outcome.ended_early else 0
 
 
@@ -104,6 +110,7 @@ def watch(
     from floodwall import show
     from replay.follow import watch as run
 
+    tell_of_compiling()
     chosen = _config(config, profile, proxy_depth)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -113,7 +120,10 @@ def watch(
         chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, stop=lambda: bool(stopping)
     )  # fmt: skip
     sink.close()
-    show.print_account(engine.account(), as_json=as_json)
+    account = engine.account()
+    show.print_account(account, as_json=as_json)
+    if (why := show.nothing_read(account)) is not None and signal.SIGINT not in stopping:
+        raise SourceError(why)
     return EXIT_INTERRUPTED if signal.SIGINT in stopping else 0
 
 
@@ -137,6 +147,7 @@ def doctor(
     from replay.doctor import examine
     from replay.sources import KAFKA_SCHEME, expand
 
+    tell_of_compiling()
     chosen, clock = _config(config, profile, proxy_depth), SystemClock()
     diagnoses = [
         examine(chosen, name, clock, sample=sample)
@@ -157,9 +168,13 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="Of the traffic.")] = 1,
     as_json: Json = False,
 ) -> int:
-    """A small LLM API, attacked before your eyes and rescued. No Kafka, no root, only loopback."""
+    """A small LLM API, attacked before your eyes and rescued. No Kafka, no root, only loopback.
+
+    Example:  floodwall demo --seconds 36
+    """
     from floodwall.commands_demo import run
 
+    tell_of_compiling()
     return run(seconds, seed, as_json)
 
 

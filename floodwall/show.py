@@ -104,11 +104,12 @@ def print_outcome(outcome: Outcome, sink: Sink, *, as_json: bool) -> None:
         _print_json(document)
         return
     _print_targets(targets, sink)
+    if not targets and outcome.account.counted:
+        print("Nobody to stop: no limit was crossed.")
     print_account(outcome.account, as_json=False)
     rate = outcome.account.events / outcome.seconds if outcome.seconds else 0
-    print(
-        f"{outcome.account.events:,} events from {outcome.sources} source(s) in {outcome.seconds:.2f} s: {rate:,.0f} per second"
-    )
+    where = "1 source" if outcome.sources == 1 else f"{outcome.sources:,} sources"
+    print(f"{outcome.account.events:,} events from {where} in {outcome.seconds:.2f} s: {rate:,.0f} per second")
     for name, why in outcome.ended_early.items():
         print(f"floodwall: expected {name} to be whole, it broke off: {why}; all before that was decided", file=sys.stderr)
 
@@ -120,7 +121,6 @@ def _print_targets(targets: list[dict[str, Any]], sink: Sink) -> None:
     from rich.text import Text
 
     if not targets:
-        print("Nobody to stop: no limit was crossed.")
         return
     table = Table(box=box.SIMPLE_HEAD, title=None)
     for name in ("who", "action", "why", "since (UTC)", "until (UTC)"):
@@ -143,12 +143,26 @@ def _print_targets(targets: list[dict[str, Any]], sink: Sink) -> None:
         print(f"… and {more:,} more; --out FILE writes all of them")
 
 
+def nothing_read(account: Account) -> str | None:
+    """Why a run had nothing to decide about, when something was there; else none."""
+    poison = sum(account.poison.values())
+    if account.events or not poison:
+        return None
+    return (
+        f"expected log lines or JSON events, got {poison:,} records that cannot be read and none that can: "
+        "try `floodwall doctor FILE`"
+    )
+
+
 def print_account(account: Account, *, as_json: bool) -> None:
     """Where every record went."""
     if as_json:
         _print_json({"account": asdict(account)})
         return
     poison = sum(account.poison.values())
+    if not account.records:
+        print("0 records: there was nothing to read")
+        return
     print(f"{account.records:,} records: {account.events:,} events, {account.empty:,} empty, {poison:,} unreadable")
     parts = [
         f"{getattr(account, name):,} {text}" for name, text in _NAMES.items() if name != "empty" and getattr(account, name)
@@ -179,7 +193,7 @@ def print_diagnoses(diagnoses: list[Diagnosis], clusters: list[KafkaDiagnosis], 
         print(f"{found.source}: {found.records:,} records looked at, {found.events:,} events, {found.empty:,} empty")
         for title, parts in (("format", found.formats), ("unreadable", found.poison)):
             if parts:
-                print(f"  {title}: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in parts.items()))
+                print(f"  {title}: " + ", ".join(f"{name.replace('_', ' ')} ({count:,})" for name, count in parts.items()))
         for title, shares in (("fields", found.fields), ("address from", found.addresses)):
             if shares:
                 print(f"  {title}: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))

@@ -10,9 +10,11 @@ from detectors.rate import plan_rate
 from engine.clock import Clock
 from engine.seeds import make_seeds
 from replay.sources import bound_of, make_buffer, open_source
+from schemas.columns import U8
 from schemas.config import Config
 from schemas.decode import ADDRESS_SOURCE_NAMES, FIELD_NAMES, Decoder
 from schemas.fields import Poison
+from schemas.forms import form_of
 
 _NEEDS = {
     "ip": "an address", "net": "an address", "asn": "asn", "country": "country", "api_key": "api_key",
@@ -35,7 +37,9 @@ class Diagnosis:
     events: int
     empty: int
     formats: dict[str, int]
+    """Events of each form, as docs/formats.md calls it."""
     poison: dict[str, int]
+    """Records that cannot be read, by reason."""
     fields: dict[str, float]
     """Share of the events that carry each field."""
     addresses: dict[str, float]
@@ -43,6 +47,8 @@ class Diagnosis:
     blind: list[str]
     """Rules that can never fire on this source, each with the reason."""
     advice: list[str]
+    broke_off: str | None = None
+    """Why the source ended before its end, if it did."""
 
 
 def examine(config: Config, name: str, clock: Clock, *, sample: int = 1000) -> Diagnosis:
@@ -65,6 +71,7 @@ def examine(config: Config, name: str, clock: Clock, *, sample: int = 1000) -> D
         at = 0
         while at < length and found.records < sample:
             at = _decode_one(decoder, buffer, length, at, bound_of(name, clock.now_ms()), found)
+    found.broke_off = source.error
     _conclude(config, found)
     return found
 
@@ -82,9 +89,9 @@ def examine_lines(config: Config, name: str, data: bytes, bound_ms: int, *, samp
     return found
 
 
-def _decode_one(decoder: Decoder, buffer: object, length: int, at: int, bound_ms: int, found: Diagnosis) -> int:
+def _decode_one(decoder: Decoder, buffer: U8, length: int, at: int, bound_ms: int, found: Diagnosis) -> int:
     first = at
-    following = decoder.decode_lines(buffer, length, at, bound_ms=bound_ms, events_max=1)  # type: ignore[arg-type]
+    following = decoder.decode_lines(buffer, length, at, bound_ms=bound_ms, events_max=1)
     events = decoder.columns.n
     found.records += decoder.records
     found.events += events
@@ -93,9 +100,8 @@ def _decode_one(decoder: Decoder, buffer: object, length: int, at: int, bound_ms
         reason = Poison(int(decoder.poison_reason[index])).name.lower()
         found.poison[reason] = found.poison.get(reason, 0) + 1
     if events:
-        line = bytes(buffer[first:following]).lstrip()  # type: ignore[index]
-        kind = "json" if line[:1] in (b"{", b"[") else "text line"
-        found.formats[kind] = found.formats.get(kind, 0) + events
+        form = form_of(buffer[first:following].tobytes())
+        found.formats[form] = found.formats.get(form, 0) + events
         for names, counts, into in (
             (FIELD_NAMES, decoder.field_seen, found.fields), (ADDRESS_SOURCE_NAMES, decoder.address_source, found.addresses)
         ):  # fmt: skip
@@ -120,12 +126,21 @@ def _conclude(config: Config, found: Diagnosis) -> None:
             if found.events and missing:
                 text = f"rate of {rule.measure} per {rule.dimension} in {rule.window_s} s: no record carries {missing[0]}"
                 found.blind.append(text)
-    if not found.events:
+    if found.broke_off is not None:
+        found.advice.append(f"The file breaks off: {found.broke_off}.")
+    if not found.records:
+        found.advice.append("There is nothing in it.")
+    elif not found.events:
         found.advice.append("No record could be read. See docs/formats.md, or map fields with input.fields.")
     elif config.input.proxy_depth == 0 and found.addresses.get("connection", 0) > 0.99 and "an address" in has:
         found.advice.append(
             "Addresses are the connection's. If a proxy stands before this service, every client looks like the proxy: "
             "say how many there are with --proxy-depth."
+        )
+    if found.events and found.addresses.get("none", 0) > 0.01 and config.input.proxy_depth == 0:
+        found.advice.append(
+            f"{found.addresses['none']:.0%} of the events have no address (a host name, say): rules by address and network "
+            "do not see them. Log addresses (apache: HostnameLookups Off)."
         )
     if config.input.proxy_depth > 0 and found.addresses.get("x_forwarded_for", 0) < 0.5 and found.events:
         found.advice.append(

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from engine.clock import Clock
 from engine.embedded import Embedded
 from replay.sink import Sink
-from replay.sources import STDIN, LineSource, make_buffer
+from replay.sources import STDIN, LineSource, make_buffer, standard_input
 from replay.state import load_state, save_state
 from schemas.columns import U8
 from schemas.config import Config
@@ -56,7 +55,10 @@ class FollowedFile:
         return None
 
     def _open(self, path: str, inode: int, start: int) -> None:
-        file = Path(path).open("rb")  # noqa: SIM115 – followed for longer than this call
+        try:
+            file = Path(path).open("rb")  # noqa: SIM115 – followed for longer than this call
+        except OSError as error:
+            raise SourceError(f"expected a readable file to follow at {path}, got: {error.strerror or error}") from None
         file.seek(start)
         name = f"{self._path}#{inode}"
         self._engine.open(name, self._clock.now_ms(), start)
@@ -111,7 +113,7 @@ class _Pipe:
     """Standard input without waiting: None when nothing is there."""
 
     def __init__(self) -> None:
-        self._descriptor = sys.stdin.fileno()
+        self._descriptor = standard_input().fileno()
 
     def read(self, size: int = 1 << 18) -> bytes | None:
         ready, _, _ = select.select([self._descriptor], [], [], POLL_S)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from engine.embedded import Decisions
 from schemas.errors import SourceError
-from schemas.mitigation import Mitigation, encode_line
+from schemas.mitigation import Finding, Mitigation, encode_line
 
 TARGETS_MAX = 10_000
 
@@ -39,6 +41,17 @@ def open_output(path: Path | None) -> IO[bytes] | None:
         raise SourceError(f"expected a writable file at {path}, got: {error.strerror or error}") from None
 
 
+@contextlib.contextmanager
+def _refusing(file: IO[bytes]) -> Iterator[None]:
+    """What the system says about an output, as an error that names it."""
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            file.close()  # else the interpreter tries once more at its end, and prints a trace
+        raise SourceError(f"expected to write decisions to {file.name}, got: {error.strerror or error}") from None
+
+
 class Sink:
     """Writes down decisions as they come."""
 
@@ -54,18 +67,28 @@ class Sink:
     def write(self, decisions: Decisions) -> None:
         """Write and summarise. Early records are written too; the summary counts finals only."""
         for mitigation in decisions.mitigations:
-            if self._out is not None:
-                self._out.write(encode_line(mitigation))
+            self._put(self._out, mitigation)
             if mitigation.stage == "final":
                 self.mitigations += 1
                 self._summarise(mitigation)
         for finding in decisions.findings:
             self.findings += finding.stage == "final"
-            if self._findings is not None:
-                self._findings.write(encode_line(finding))
+            self._put(self._findings, finding)
+        if decisions.mitigations or decisions.findings:
+            self.flush()
+
+    @staticmethod
+    def _put(file: IO[bytes] | None, record: Finding | Mitigation) -> None:
+        if file is not None:
+            with _refusing(file):
+                file.write(encode_line(record))
+
+    def flush(self) -> None:
+        """Hand what was written to the system. Raises `SourceError` when it takes no more (a full disk, say)."""
         for file in (self._out, self._findings):
-            if file is not None and (decisions.mitigations or decisions.findings):
-                file.flush()
+            if file is not None:
+                with _refusing(file):
+                    file.flush()
 
     def _summarise(self, mitigation: Mitigation) -> None:
         key = (mitigation.target.type, mitigation.target.value, mitigation.detector)
@@ -92,7 +115,8 @@ class Sink:
         return [asdict(target) for target in ordered]
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files. Raises `SourceError` as `flush`."""
         for file in (self._out, self._findings):
             if file is not None:
-                file.close()
+                with _refusing(file):
+                    file.close()

@@ -6,15 +6,14 @@ tail of a half-written archive) is handed on as a `Refusal`, so that it is count
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
+import stat
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import zstandard
@@ -29,6 +28,12 @@ KAFKA_SCHEME = "kafka://"
 """What a source begins with that is no file (`replay.kafka`)."""
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SUFFIXES = {".gz": (_GZIP, "gzip"), ".zst": (_ZSTD, "zstd")}
+_GZIP_WBITS = 16 + zlib.MAX_WBITS
+"""zlib's word for: expect the header and the checksum of gzip."""
+_BLOCK_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 10
+"""Packed bytes unpacked at a time, so that damage costs little of what lies before it. A zstd frame made to harm grows
+32,768-fold: 32 MB."""
 _EXCERPT = 200
 
 
@@ -126,40 +131,91 @@ class LineSource:
     def _next(self) -> bytes | None:
         try:
             return self._stream.read(self._chunk_bytes)
-        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+        except (EOFError, zlib.error, zstandard.ZstdError) as error:
             self.error = str(error) or type(error).__name__
         except OSError as error:
             self.error = error.strerror or str(error)
         return b""
 
 
-class _ZstdStream:
-    """Frames one after the other; unlike the library's reader it notices a frame without its end."""
+class _Frame(Protocol):
+    """One compressed stream; an archive may hold several, one after the other."""
 
-    def __init__(self, file: ByteStream) -> None:
-        self._file = file
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class _Archive:
+    """Frames one after the other. Unlike the libraries' readers it gives everything that can be unpacked of a file that
+    breaks off or is damaged, and only then says so.
+    """
+
+    def __init__(self, file: ByteStream, frame: Callable[[], _Frame], kind: str) -> None:
+        self._file, self._new_frame, self._kind = file, frame, kind
+        self._frame = frame()
         self._begun = False
-        self._out = io.BytesIO()
+        self._error: Exception | None = None
+        self._block, self._at = b"", 0
+        self._ready = bytearray()
 
     def read(self, size: int = CHUNK_BYTES) -> bytes:
-        while True:
-            piece = self._out.read(size)
-            if piece:
-                return piece
-            data = self._file.read(1 << 18) or b""
-            if not data:
-                if self._begun:
-                    raise EOFError("the zstd frame has no end")
+        ready = self._ready
+        while len(ready) < size and self._error is None and (packed := self._next()):
+            self._unpack(packed)
+        if not ready and self._error is not None:
+            raise self._error
+        piece = bytes(ready[:size])
+        del ready[:size]
+        return piece
+
+    def _next(self) -> bytes:
+        """The next packed bytes; empty at the end of the file, or when there is an error."""
+        if self._at == len(self._block):
+            try:
+                self._block, self._at = self._file.read(_BLOCK_BYTES) or b"", 0
+            except OSError as error:
+                self._error = error
                 return b""
-            parts = []
-            while data:
-                self._begun = True
-                parts.append(self._frame.decompress(data))
-                data = self._frame.unused_data if self._frame.eof else b""
-                if self._frame.eof:
-                    self._frame, self._begun = zstandard.ZstdDecompressor().decompressobj(), False
-            self._out = io.BytesIO(b"".join(parts))
+            if not self._block and self._begun:
+                self._error = EOFError(f"the {self._kind} data has no end")
+        piece = self._block[self._at : self._at + _PIECE_BYTES]
+        self._at += len(piece)
+        return piece
+
+    def _unpack(self, packed: bytes) -> None:
+        while packed and self._error is None:
+            if not self._begun and not (packed := packed.lstrip(b"\0")):
+                return  # tapes and pre-allocated files are padded with zeros
+            self._begun = True
+            try:
+                self._ready += self._frame.decompress(packed)
+            except (zlib.error, zstandard.ZstdError) as error:
+                self._error = error
+            packed = b""
+            if self._frame.eof:
+                packed = self._frame.unused_data
+                self._frame, self._begun = self._new_frame(), False
+
+
+def _gzip_frame() -> _Frame:
+    return zlib.decompressobj(wbits=_GZIP_WBITS)
+
+
+def _zstd_frame() -> _Frame:
+    frame: _Frame = zstandard.ZstdDecompressor().decompressobj()
+    return frame
+
+
+def standard_input() -> BinaryIO:
+    """The bytes of standard input. Raises `SourceError` when it was closed before we began."""
+    if sys.stdin is None:
+        raise SourceError("expected an open standard input for -, got a closed one")
+    return sys.stdin.buffer
 
 
 def expand(paths: Iterable[str]) -> list[str]:
@@ -173,21 +229,50 @@ def expand(paths: Iterable[str]) -> list[str]:
         path = Path(given)
         if given == STDIN:
             found.append(given)
-        elif path.is_dir():
-            files = sorted(
-                str(p) for p in path.rglob("*") if p.is_file() and not any(s.startswith(".") for s in p.relative_to(path).parts)
-            )
-            if not files:
-                raise SourceError(f"expected log files in the folder {given}, got none")
-            found += files
-        elif path.exists():
+            continue
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            raise SourceError(f"expected a file or folder at {given}, got nothing there") from None
+        except (OSError, ValueError) as error:
+            raise SourceError(f"expected a readable file or folder at {given}, got: {_why(error)}") from None
+        if not stat.S_ISDIR(mode):
             found.append(given)
-        else:
-            raise SourceError(f"expected a file or folder at {given}, got nothing there")
+            continue
+        files = sorted(_files_of(path))
+        if not files:
+            raise SourceError(f"expected log files in the folder {given}, got none")
+        found += files
+    for name in found:
+        if not name.isprintable() and any("\ud800" <= character <= "\udfff" for character in name):
+            raise SourceError(f"expected a file whose name is UTF-8, got {os.fsencode(name)!r}")
     twice = {name for name in found if found.count(name) > 1} if len(found) < 10_000 else set()
     if twice:
         raise SourceError(f"expected every source once, got {sorted(twice)[0]} more than once")
     return found
+
+
+def _files_of(folder: Path) -> Iterator[str]:
+    """Regular files anywhere below, without those whose own or folder's name begins with a dot.
+
+    Raises:
+        SourceError: a folder below may not be read; what it holds would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise SourceError(f"expected a readable folder at {error.filename}, got: {_why(error)}")
+
+    for at, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = os.path.join(at, name)
+            if not name.startswith(".") and os.path.isfile(path):
+                yield path
+
+
+def _why(error: OSError | ValueError) -> str:
+    """The system's reason in its own words, without the name, which is said already."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def bound_of(name: str, now_ms: int) -> int:
@@ -208,23 +293,23 @@ def open_source(name: str, *, start: int, line_max: int, chunk_bytes: int = CHUN
         SourceError: it cannot be opened, or is not what its name says.
     """
     if name == STDIN:
-        return LineSource(name, sys.stdin.buffer, start=start, line_max=line_max, chunk_bytes=chunk_bytes)
+        return LineSource(name, standard_input(), start=start, line_max=line_max, chunk_bytes=chunk_bytes)
     try:
         file = Path(name).open("rb")  # noqa: SIM115 – its reader closes it
+        head = file.read(4) if os.path.isfile(name) else b""
     except OSError as error:
-        raise SourceError(f"expected a readable file at {name}, got: {error.strerror or error}") from None
+        raise SourceError(f"expected a readable file at {name}, got: {_why(error)}") from None
     if not os.path.isfile(name):
         return LineSource(name, file, line_max=line_max, chunk_bytes=chunk_bytes)
-    head = file.read(4)
     file.seek(0)
     for suffix, (magic, kind) in _SUFFIXES.items():
         if name.endswith(suffix) and not head.startswith(magic):
             raise SourceError(f"expected {kind} data in {name}, got a file that begins with {head!r}")
     stream: ByteStream = file
     if head.startswith(_GZIP):
-        stream = gzip.GzipFile(fileobj=file)
+        stream = _Archive(file, _gzip_frame, "gzip")
     elif head.startswith(_ZSTD):
-        stream = _ZstdStream(file)
+        stream = _Archive(file, _zstd_frame, "zstd")
     else:
         file.seek(start)
         return LineSource(name, file, start=start, line_max=line_max, chunk_bytes=chunk_bytes)

@@ -24,9 +24,11 @@ def save_state(path: Path, data: bytes) -> None:
 
 def load_state(path: Path | None) -> bytes | None:
     """The file's bytes; None when there is none yet. Raises `StateError` when it cannot be read."""
-    if path is None or not path.exists():
+    if path is None:
         return None
     try:
         return path.read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise StateError(f"expected a readable state at {path}, got: {error.strerror or error}") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -68,19 +69,28 @@ class RateRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """More than ``limit`` of a measure within a sliding window, for one key of one dimension."""
 
     dimension: DimensionName
+    """What is counted for: each key of it has its own sum."""
     measure: MeasureName = "evidence"
+    """What is summed; docs/detectors.md says what each is."""
     window_s: Annotated[int, msgspec.Meta(ge=1, le=3600)]
+    """The last so many seconds of event time, this one included."""
     limit: Count
+    """Up to this much is allowed; more crosses it."""
     action: Action = "throttle"
+    """What an edge is asked to do. ``notify``: nothing, but people are told."""
     severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
+    """10 is the worst. Where rules cross at once, the severer is decided first."""
     confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
+    """How often what crosses is really an attack, as far as is known; published with the finding."""
 
 
 class Rate(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``rate`` detector."""
 
     enabled: bool = True
+    """False: it decides nothing and costs nothing."""
     dry_run: bool = False
+    """What it decides is published, marked so, and never enforced."""
     rules: tuple[RateRule, ...] | None = None
     """None: the defaults of the profile (docs/detectors.md)."""
 
@@ -95,10 +105,13 @@ class Allow(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An operator's exception."""
 
     dimension: Literal["ip", "net", "api_key", "account"]
+    """Whom it excepts."""
     value: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     """An address or prefix for ``ip`` and ``net``, else the key's fingerprint or the account."""
     owner: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    """Who answers for it."""
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    """Why, for whoever reads it in a year."""
     expires_tick: Annotated[int, msgspec.Meta(ge=0)] | None = None
     """Unix seconds of event time from which it no longer holds; none: until removed."""
 
@@ -115,13 +128,17 @@ class Policy(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     allowlist_core: tuple[str, ...] = DEFAULT_ALLOWLIST_CORE
     """Prefixes never mitigated, whatever else is configured: add your proxies, CDN ranges and health checks."""
     allow: tuple[Allow, ...] = ()
+    """Operators' exceptions."""
     shared_networks: tuple[str, ...] = ()
     """Prefixes of many people behind one address (carrier NAT, VPN, offices): throttled at most, never blocked."""
     ttl_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 300
+    """How long a first mitigation holds after the window that it is about; more than ``renew_s`` and the lateness."""
     ttl_s_max: Annotated[int, msgspec.Meta(ge=1, le=604800)] = 3600
+    """The longest that escalation makes of it."""
     escalation_factor: Annotated[int, msgspec.Meta(ge=1, le=100)] = 4
     """The TTL of each return within ``escalation_memory_s`` is longer by this factor, up to ``ttl_s_max``."""
     escalation_memory_s: Annotated[int, msgspec.Meta(ge=0, le=2592000)] = 86400
+    """Whoever comes back later than this after a mitigation ended comes for the first time."""
     block_from_level: Annotated[int, msgspec.Meta(ge=0, le=100)] = 1
     """A throttled address that returns this many times is blocked (never a shared one). 0: at once."""
     renew_s: Annotated[int, msgspec.Meta(ge=10, le=3600)] = 60
@@ -129,6 +146,7 @@ class Policy(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     active_max: Count = 200_000
     """Blast radius: mitigations active at once over the service; more are held."""
     new_per_minute_max: Count = 100_000
+    """Blast radius: new mitigations in one minute over the service; more are held."""
     share_max: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
     """Blast radius: the share of a dimension's active keys that may be mitigated at once …"""
     share_from_keys: Count = 50
@@ -139,6 +157,7 @@ class Engine(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Capacities. Each is fixed at start, and where one bit the evidence says so."""
 
     judge_partitions: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
+    """Into how many parts keys are divided; at least four for each judge there will ever be. Part of topics' names."""
     chunk_events: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 20_000
     """Events in one flush of observe."""
     keys_max: Annotated[int, msgspec.Meta(ge=1024, le=1 << 26)] = 1 << 19
@@ -170,7 +189,9 @@ class Kafka(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     certificate_file: str | None = None
     """PEM file of the client's own certificate, for mutual TLS, with its key in ``key_file``."""
     key_file: str | None = None
+    """PEM file of the key of ``certificate_file``."""
     sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] | None = None
+    """How to log in; none: no password (TLS certificates, or ``development``)."""
     username: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
     """The password comes from the environment: FLOODWALL_KAFKA_PASSWORD."""
     group_prefix: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] = "floodwall"
@@ -275,10 +296,24 @@ def parse_config(document: dict[str, Any], where: str = "config") -> Config:
                 parse_prefixes((allow.value,), f"policy.allow[{index}].value")
         _check_together(config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}: {_with_value(str(error), document)}") from None
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     return config
+
+
+def _with_value(text: str, document: dict[str, Any]) -> str:
+    """msgspec's message, which ends in the path, and what stands there, which it leaves out."""
+    message, _, path = text.partition(" - at `$")
+    found: Any = document
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        try:
+            found = found[name] if name else found[int(index)]
+        except (KeyError, IndexError, TypeError):
+            return text
+    if not path or isinstance(found, dict):
+        return text
+    return f"{message[:1].lower()}{message[1:]} at `${path}, got {found!r:.80}"
 
 
 def _check_together(config: Config) -> None:

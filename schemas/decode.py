@@ -11,7 +11,6 @@ import numpy as np
 
 from schemas.columns import I64, U8, Columns
 from schemas.config import Input
-from schemas.decoding.json_scan import forget_kernel
 from schemas.decoding.layout import (
     ADDRESS_SOURCE,
     ADDRESS_SOURCES,
@@ -28,7 +27,7 @@ from schemas.decoding.layout import (
     FORMAT_AUTO,
     FORMAT_COMBINED,
     FORMAT_JSON,
-    ISO_MS,
+    ISO_TEXT_MS,
     NAMES_AT,
     NODES_AT,
     POISONED,
@@ -102,7 +101,7 @@ class Decoder:
         state = np.concatenate([np.zeros(NODES_AT, np.int64), trie.nodes.ravel(), trie.edges.ravel()])
         state[EDGES_AT], state[EDGES_SIZE] = NODES_AT + trie.nodes.size, len(trie.edges)
         self._texts: U8 = np.concatenate([np.zeros(NAMES_AT, np.uint8), trie.names])
-        state[CLF_A : ISO_MS + 1] = -1
+        state[CLF_A : ISO_TEXT_MS + 1] = -1
         state[PROXY_DEPTH] = config.proxy_depth
         state[AHEAD_MS] = ahead_ms
         state[RECORD_BYTES_MAX] = config.record_bytes_max
@@ -113,7 +112,6 @@ class Decoder:
         self.address_source: I64 = state[ADDRESS_SOURCE : ADDRESS_SOURCE + ADDRESS_SOURCES]
         self.field_seen: I64 = state[SEEN : SEEN + SEEN_WORDS]
         self._own_buffer: U8 = np.zeros(0, np.uint8)
-        forget_kernel(state)
 
     def decode_lines(self, chunk: U8, length: int, at: int, *, bound_ms: int, events_max: int) -> int:
         """Decode whole lines of ``chunk[at:length]`` until ``events_max`` events; returns the next position.

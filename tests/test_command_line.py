@@ -93,6 +93,20 @@ def test_only_a_range_of_time(log: Path) -> None:
         (["replay", "{log}", "--state", "{tmp}/liar.gz"], 4, "expected a saved state"),
         (["config", "check", "{tmp}/zero.toml"], 2, "$.detectors.rate.rules[0].limit"),
         (["watch", "/does/not/exist"], 3, "expected a file to follow"),
+        (["watch", "{tmp}/empty"], 3, "expected a file to follow"),
+        (["config", "check", "{tmp}/minus_limit.toml"], 2, "`int` >= 1 at `$.detectors.rate.rules[0].limit`, got -1"),
+        (["config", "check", "{tmp}/nan_limit.toml"], 2, "a finite number at `$.detectors.rate.rules[0].limit`, got nan"),
+        (["config", "check", "{tmp}/empty"], 2, "expected a readable TOML file"),
+        (["config", "check", "{tmp}/liar.gz"], 2, "expected TOML in"),
+        (["config", "check", "{tmp}/latin.toml"], 2, "expected UTF-8 text in"),
+        (["replay", "{log}", "--out", "{tmp}/nowhere/out"], 3, "expected a writable file at"),
+        (["replay", "{log}", "--out", "{tmp}/empty"], 3, "Is a directory"),
+        (["replay", "{log}", "--out", "/dev/full"], 3, "decisions to /dev/full, got: No space left on device"),
+        (["replay", "{log}", "--findings", "/dev/full"], 3, "No space left on device"),
+        (["replay", "{log}", "--state", "{tmp}/nowhere/state"], 4, "expected a place to write the state to"),
+        (["replay", "{log}", "{log}"], 3, "expected every source once"),
+        (["replay", "{tmp}/zeros"], 3, "1 records that cannot be read and none that can"),
+        (["watch", "-"], 3, "1 records that cannot be read and none that can"),
     ],
 )  # fmt: skip
 def test_errors_are_one_line(words: list[str], code: int, said: str, log: Path, tmp_path: Path) -> None:
@@ -102,7 +116,11 @@ def test_errors_are_one_line(words: list[str], code: int, said: str, log: Path, 
     (tmp_path / "zero.toml").write_text('[[detectors.rate.rules]]\ndimension = "ip"\nwindow_s = 1\nlimit = 0\n')
     (tmp_path / "nan.toml").write_text("[policy]\nshare_max = nan\n")
     (tmp_path / "minus.toml").write_text("[policy]\nttl_s = -1\n")
-    done = run(*(word.format(log=log, tmp=tmp_path) for word in words))
+    (tmp_path / "zeros").write_bytes(bytes(100_000))
+    (tmp_path / "latin.toml").write_bytes(b"\xff\xfe")
+    for name, limit in (("minus_limit", "-1"), ("nan_limit", "nan")):
+        (tmp_path / f"{name}.toml").write_text(f'[[detectors.rate.rules]]\ndimension = "ip"\nwindow_s = 1\nlimit = {limit}\n')
+    done = run(*(word.format(log=log, tmp=tmp_path) for word in words), data=b"nothing that we read\n")
     assert done.returncode == code, done.stderr
     assert said in done.stderr.decode()
     assert len(done.stderr.decode().strip().splitlines()) == 1
@@ -138,12 +156,79 @@ def test_a_half_written_archive_is_decided_as_far_as_it_goes(pack: object, tmp_p
 def test_doctor_says_what_it_sees(log: Path, tmp_path: Path) -> None:
     done = run("doctor", str(log), "--sample", "500", "--json")
     found = orjson.loads(done.stdout)[0]
-    assert (found["records"], found["formats"]) == (500, {"text line": 500})
+    assert (found["records"], found["formats"]) == (500, {"combined": 500})
     assert found["addresses"] == {"connection": 1.0}
     assert any("api_key" in text for text in found["blind"])
     assert any("--proxy-depth" in text for text in found["advice"])
     words = run("doctor", str(log)).stdout.decode()
     assert "blind:" in words
+
+
+def test_doctor_says_when_there_is_nothing_or_half_of_it(tmp_path: Path) -> None:
+    (tmp_path / "empty.log").write_bytes(b"")
+    (tmp_path / "half.gz").write_bytes(gzip.compress(TRAFFIC.data[:50_000])[:-100])
+    (tmp_path / "hosts.log").write_bytes(b"".join(b"www.example " + line.split(b" ", 1)[1] for line in TRAFFIC.lines()[:20]))
+    empty, half, hosts = orjson.loads(run("doctor", "--json", *(str(p) for p in sorted(tmp_path.iterdir()))).stdout)
+    assert empty["advice"] == ["There is nothing in it."]
+    assert half["broke_off"] == "the gzip data has no end"
+    assert half["events"] > 200
+    assert any("100% of the events have no address" in text for text in hosts["advice"])
+
+
+def shell(script: str, **names: object) -> subprocess.CompletedProcess[bytes]:
+    """A line of shell in which $F is floodwall."""
+    environment = {**os.environ, "FLOODWALL_SEED": "for tests only", "F": FLOODWALL[0]}
+    environment |= {name: str(value) for name, value in names.items()}
+    return subprocess.run(["bash", "-c", script], capture_output=True, check=False, env=environment, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [
+        ("$F replay $LOG > /dev/full", 3, "expected to write to standard output, got: No space left on device"),
+        ("$F replay $LOG --json > /dev/full", 3, "expected to write to standard output"),
+        ("$F --help > /dev/full", 3, "expected to write to standard output"),
+        ("$F replay - <&-", 3, "expected an open standard input for -, got a closed one"),
+        ("$F watch - <&-", 3, "expected an open standard input for -"),
+        ("$F replay /does/not/exist 2>&-", 3, ""),
+        ("$F replay $LOG --json | head -1; exit ${PIPESTATUS[0]}", 0, ""),
+        ("$F replay $LOG >&-", 0, ""),
+    ],
+)
+def test_streams_that_fail_are_one_line(script: str, code: int, said: str, log: Path) -> None:
+    done = shell(script, LOG=log)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr.decode()
+    assert len(done.stderr.decode().strip().splitlines()) <= 1
+
+
+def test_a_closed_output_is_not_taken_for_the_next_file(log: Path, tmp_path: Path) -> None:
+    out, piped = tmp_path / "out", tmp_path / "piped"
+    assert shell("$F replay $LOG --out $OUT", LOG=log, OUT=piped).returncode == 0
+    assert shell("$F replay $LOG --out $OUT >&- 2>&-", LOG=log, OUT=out).returncode == 0
+    assert ids(out) == ids(piped)
+
+
+def test_an_empty_input_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty.log").write_bytes(b"")
+    done = run("replay", str(tmp_path / "empty.log"))
+    assert done.returncode == 0
+    assert b"0 records: there was nothing to read" in done.stdout
+    assert b"Nobody to stop" not in done.stdout
+
+
+def test_the_first_run_says_that_it_compiles_and_the_second_does_not(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from schemas.compiled import kernel, tell_compiling\n"
+        "tell_compiling(lambda: print('told'))\n"
+        "@kernel\ndef double_kernel(x):\n    return 2 * x\n"
+        "print(double_kernel(1), double_kernel(2))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    words = [sys.executable, str(program)]
+    said = [subprocess.run(words, capture_output=True, check=True, env=environment).stdout for _ in range(2)]
+    assert said == [b"told\n2 4\n", b"2 4\n"]
 
 
 def test_config_check_and_schema(tmp_path: Path) -> None:
@@ -201,5 +286,9 @@ def test_interrupted_and_resumed_from_its_state(log: Path, tmp_path: Path) -> No
 def test_help_comes_at_once() -> None:
     code = "import sys; import floodwall.cli; sys.exit(any(m in sys.modules for m in ('numba', 'numpy', 'msgspec')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    for words in ([], ["replay"], ["watch"], ["doctor"], ["config"], ["demo"]):
+    for words in ([], ["config"]):
         assert b"Usage: floodwall" in run(*words, "--help").stdout
+    for words in (["replay"], ["watch"], ["doctor"], ["demo"], ["config", "check"], ["config", "schema"]):
+        said = run(*words, "--help").stdout.decode()
+        assert "Usage: floodwall" in said
+        assert f"Example:  floodwall {' '.join(words)}" in said

@@ -7,6 +7,12 @@ import sys
 from pathlib import Path
 
 import orjson
+import pytest
+
+from drills.demo_service import Second, Stage
+from edge.in_process import InProcessEdge
+from floodwall.commands_demo import Story, conclude
+from schemas.mitigation import Evidence, Mitigation, Target, Window
 
 FLOODWALL = str(Path(sys.executable).parent / "floodwall")
 
@@ -20,3 +26,35 @@ def test_the_demo_recovers_and_says_so() -> None:
     assert document["success_after"] >= 0.95
     assert set(document["targets"]) == {f"203.0.113.{last}" for last in (7, 66, 99, 142)}
     assert done.stderr == b""
+
+
+MITIGATION = Mitigation(
+    id="x", tick=1_795_000_010, stage="early", state="active", action="throttle", target=Target(type="ip", value="203.0.113.7"),
+    detector="rate", detector_version=1, reason="180 requests in 1 second", severity=8, confidence=0.9,
+    window=Window(start=1, end=2), observed=180, limit=100, issued_at=1, expires_at=40, evidence=Evidence(),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("worst", "last", "mitigated", "code", "said"),
+    [
+        (0.2, 1.0, True, 0, "first mitigation 1.5 s after the attack began"),
+        (0.2, 0.3, True, 1, "nothing recovered"),
+        (0.2, 1.0, False, 1, "nothing recovered"),
+        (1.0, 1.0, True, 1, "the attack did no harm"),
+    ],
+)
+def test_it_ends_by_saying_what_happened_and_what_to_try_next(
+    worst: float, last: float, mitigated: bool, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(tmp_path / "log", lambda address, now_ms: None)
+    for at in range(20):
+        share = 1.0 if at < 10 else worst if at < 13 else last
+        stage.seconds[at] = Second(honest=100, honest_served=int(100 * share))
+    story = Story(InProcessEdge())
+    if mitigated:
+        story.first, story.first_at, story.targets = MITIGATION, 11.5, {"203.0.113.7": MITIGATION}
+    assert conclude(stage, story, 10.0, 20.0, as_json=False) == code
+    out, err = capsys.readouterr()
+    assert said in out + err
+    assert out.splitlines()[-1] == "Try next:  floodwall replay /var/log/nginx/access.log"

@@ -75,6 +75,9 @@ one record of many never moves it, and after a real gap it follows at once."""
 
 AGAINST_ADDRESS, AGAINST_KEY = 0, 1
 """Columns of ``Block.evidence``: may the event be held against addresses, and against keys, accounts and routes."""
+AGAINST = np.full(len(Dimension), AGAINST_ADDRESS, np.int64)
+"""Which of the two counts for a dimension: what only says where a client comes from or what it runs is like its address."""
+AGAINST[[D_SERVICE, D_API_KEY, D_ACCOUNT, D_ROUTE, D_EMAIL_DOMAIN]] = AGAINST_KEY
 P_ROWS, P_NAMES, P_MASK, P_LATE, P_OUTSIDE, P_TICK_MIN, P_TICK_MAX, P_OLDEST, P_NEWEST, PROGRESS = range(10)
 """How far a tally has been made: its rows, the bytes of their names, the mask of the index (``slots[:mask + 1]`` is used), the
 events that were late or outside the range, the least and greatest tick counted and time (milliseconds) seen."""
@@ -386,7 +389,7 @@ def group_kernel(
                     last_a, last_b = a, b
                 block.key[m, 2] = h
                 prefetch(table.slots, np.int64((h ^ (U64(block.tick[block.member[m]]) * TICK_MIX)) & mask), 0)
-            against = AGAINST_ADDRESS if by_address or dimension == D_ASN else AGAINST_KEY
+            against = AGAINST[dimension]
             last_row, last_a, last_b, last_tick = np.int64(-1), ZERO, ZERO, np.int64(-1)
             for m in range(members):
                 k = block.member[m]

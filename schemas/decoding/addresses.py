@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import inlined, kernel
-from schemas.decoding.machine import byte_at
+from schemas.compiled import inlined, part
+from schemas.decoding.machine import byte_at, digit_run, digits_value, word_at
 
 V4_PREFIX = np.uint64(0x0000FFFF00000000)
 ADDRESS_BYTES_MAX = 96
 """The longest we look at: 45 characters, brackets, a port and a zone of at most 40."""
 _ZERO = np.uint64(0)
+_LOW_BYTE, _ZERO_DIGIT = np.uint64(0xFF), np.uint64(0x30)
 
 
 @inlined
@@ -25,18 +26,16 @@ def parse_v4(buffer: Any, start: Any, end: Any) -> Any:
     value = np.int64(0)
     at = start
     for index in range(4):
-        octet = np.int64(0)
-        first = at
-        while at < end:
-            digit = byte_at(buffer, at) - 48
-            if digit < 0 or digit > 9 or at - first >= 3:
-                break
-            octet = octet * 10 + digit
-            at += 1
-        width = at - first
-        if width == 0 or octet > 255 or (width > 1 and byte_at(buffer, first) == 48):
+        word = word_at(buffer, at)
+        run = min(digit_run(word), end - at)
+        width = min(run, 3)
+        if width <= 0:
+            return np.int64(-1), at
+        octet = digits_value(word, width)
+        if octet > 255 or (width > 1 and word & _LOW_BYTE == _ZERO_DIGIT):
             return np.int64(-1), at
         value = (value << 8) | octet
+        at += width
         if index < 3:
             if at >= end or byte_at(buffer, at) != 46:
                 return np.int64(-1), at
@@ -44,7 +43,7 @@ def parse_v4(buffer: Any, start: Any, end: Any) -> Any:
     return value, at
 
 
-@inlined
+@part
 def _hex_digit(byte: Any) -> Any:
     if 48 <= byte <= 57:
         return byte - 48
@@ -54,7 +53,7 @@ def _hex_digit(byte: Any) -> Any:
     return np.int64(-1)
 
 
-@kernel
+@part
 def parse_v6_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(ok, high, low) of the IPv6 address that fills ``buffer[start:end]``; a zone (``%eth0``) is dropped."""
     high = low = _ZERO
@@ -136,7 +135,7 @@ def parse_v6_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return True, high | tail_high, low | tail_low
 
 
-@inlined
+@part
 def _is_port(buffer: Any, at: Any, end: Any) -> Any:
     """Is ``buffer[at:end]`` a colon and one to five digits?"""
     if end - at < 2 or end - at > 6 or byte_at(buffer, at) != 58:
@@ -148,7 +147,7 @@ def _is_port(buffer: Any, at: Any, end: Any) -> Any:
     return True
 
 
-@kernel
+@part
 def parse_address_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(ok, high, low) as two u64 of the address in ``buffer[start:end]`` (u8[]).
 
@@ -176,7 +175,7 @@ def parse_address_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return parse_v6_kernel(buffer, start + 1, close)
 
 
-@kernel
+@part
 def parse_peer_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """The same for ``host:port`` as uvicorn writes it: IPv6 without brackets, so the last colon parts the two."""
     colon = end - 1
@@ -187,7 +186,7 @@ def parse_peer_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return parse_address_kernel(buffer, start, end)
 
 
-@kernel
+@part
 def forwarded_address_kernel(buffer: Any, start: Any, end: Any, depth: Any) -> Any:
     """(ok, high, low) of the ``depth``-th entry from the right (1 is the last) of an X-Forwarded-For list.
 
@@ -207,7 +206,7 @@ def forwarded_address_kernel(buffer: Any, start: Any, end: Any, depth: Any) -> A
     return parse_address_kernel(buffer, first, last)
 
 
-@kernel
+@part
 def is_host_name_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Could ``buffer[start:end]`` be a host name, or ``unix:``? Then it is an event without address and not garbage."""
     if end - start >= 5 and byte_at(buffer, start) == 117 and byte_at(buffer, start + 4) == 58:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import inlined, kernel
+from schemas.compiled import part
 from schemas.decoding.machine import BACKSLASH, byte_at, find_quote
 
 LOG_ESCAPES, JSON_ESCAPES = np.int64(0), np.int64(1)
 """Whose escapes: in a JSON string a backslash before anything else is bad, in a log line it stands for itself."""
 
 
-@inlined
+@part
 def _hex_digit(byte: Any) -> Any:
     if 48 <= byte <= 57:
         return byte - 48
@@ -27,7 +27,7 @@ def _hex_digit(byte: Any) -> Any:
     return np.int64(-1)
 
 
-@kernel
+@part
 def hex_kernel(buffer: Any, at: Any, end: Any, count: Any) -> Any:
     """The number of ``count`` hexadecimal digits at ``at``, or -1 when they are not all there before ``end``."""
     if at + count > end:
@@ -41,7 +41,7 @@ def hex_kernel(buffer: Any, at: Any, end: Any, count: Any) -> Any:
     return value
 
 
-@kernel
+@part
 def _write_rune_kernel(buffer: Any, out: Any, rune: Any) -> Any:
     """Write one code point as UTF-8; the position after it. It never takes more bytes than its escape did."""
     if rune < 0x80:
@@ -58,7 +58,7 @@ def _write_rune_kernel(buffer: Any, out: Any, rune: Any) -> Any:
     return out + 4
 
 
-@kernel
+@part
 def _plain_escape_kernel(byte: Any) -> Any:
     """The byte that a one-letter escape stands for, or -1."""
     if byte == 34 or byte == 92 or byte == 47 or byte == 39:
@@ -80,7 +80,7 @@ def _plain_escape_kernel(byte: Any) -> Any:
     return np.int64(-1)
 
 
-@kernel
+@part
 def _rune_kernel(buffer: Any, at: Any, end: Any) -> Any:
     """(code point, position after it) of ``XXXX`` at ``at``, the digits of a ``\\u``; -1 when they are none."""
     rune = hex_kernel(buffer, at, end, 4)
@@ -94,7 +94,7 @@ def _rune_kernel(buffer: Any, at: Any, end: Any) -> Any:
     return np.int64(0xFFFD), at
 
 
-@kernel
+@part
 def unescape_kernel(buffer: Any, start: Any, end: Any, out: Any, kind: Any) -> Any:
     """Undo the escapes of ``buffer[start:end]`` into ``buffer[out:]``; (position after it, position of a bad escape or -1).
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import kernel
+from schemas.compiled import part
 from schemas.decoding.machine import byte_at
 
 FINGERPRINT_BYTES = 35
@@ -23,7 +23,7 @@ _S13, _S51, _S16, _S48, _S17, _S47 = U64(13), U64(51), U64(16), U64(48), U64(17)
 _S21, _S43, _S32, _S56 = U64(21), U64(43), U64(32), U64(56)
 
 
-@kernel
+@part
 def _round_kernel(v0: Any, v1: Any, v2: Any, v3: Any) -> Any:
     v0 = v0 + v1
     v1 = ((v1 << _S13) | (v1 >> _S51)) ^ v0
@@ -38,7 +38,7 @@ def _round_kernel(v0: Any, v1: Any, v2: Any, v3: Any) -> Any:
     return v0, v1, v2, v3
 
 
-@kernel
+@part
 def siphash_kernel(seed_0: Any, seed_1: Any, data: Any, start: Any, end: Any) -> Any:
     """(u64, u64): SipHash-2-4-128 of ``data[start:end]`` (u8[]) under two u64 words."""
     v0, v1, v2, v3 = seed_0 ^ _C0, seed_1 ^ _C1 ^ U64(0xEE), seed_0 ^ _C2, seed_1 ^ _C3
@@ -69,7 +69,7 @@ def siphash_kernel(seed_0: Any, seed_1: Any, data: Any, start: Any, end: Any) ->
     return first, v0 ^ v1 ^ v2 ^ v3
 
 
-@kernel
+@part
 def write_fingerprint_kernel(seed_0: Any, seed_1: Any, buffer: Any, start: Any, end: Any, out: Any) -> None:
     """Write `FINGERPRINT_BYTES` bytes at ``buffer[out:]``: ``fp:`` and the hash of ``buffer[start:end]`` in hexadecimal."""
     first, second = siphash_kernel(seed_0, seed_1, buffer, start, end)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import inlined, kernel
-from schemas.decoding.addresses import forwarded_address_kernel, is_host_name_kernel, parse_address_kernel
+from schemas.compiled import inlined, part
+from schemas.decoding.addresses import V4_PREFIX, forwarded_address_kernel, is_host_name_kernel, parse_address_kernel, parse_v4
 from schemas.decoding.escapes import JSON_ESCAPES
 from schemas.decoding.fingerprint import FINGERPRINT_BYTES, write_fingerprint_kernel
 from schemas.decoding.layout import (
@@ -116,14 +116,14 @@ def _has(seen: Any, slot: Any) -> Any:
     return (seen >> slot) & 1 == 1
 
 
-@kernel
+@part
 def is_true_kernel(buffer: Any, start: Any) -> Any:
     """Does a value begin as ``true``, ``1`` or ``yes`` do?"""
     byte = byte_at(buffer, start)
     return byte == 49 or byte | 0x20 == 116 or byte | 0x20 == 121
 
 
-@kernel
+@part
 def is_registration_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Is the value one of the words for a registration?"""
     length = end - start
@@ -141,7 +141,7 @@ def is_registration_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return False
 
 
-@kernel
+@part
 def envoy_flags_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Flags of Envoy's ``response_flags``: DC (the client went away) and RL (our own rate limit), in a list of commas."""
     flags = np.int64(0)
@@ -160,7 +160,7 @@ def envoy_flags_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return flags
 
 
-@kernel
+@part
 def _word_flags_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """The flags that slots name in words."""
     flags = np.int64(0)
@@ -184,7 +184,7 @@ def _unit(info: Any) -> Any:
     return (info >> UNIT_SHIFT) - UNIT_BIAS
 
 
-@kernel
+@part
 def _duration_kernel(buffer: Any, state: Any) -> Any:
     """Milliseconds, or `MISSING` for what is no duration. A trailing ``s`` is read (``"0.012s"``)."""
     start, end = state[SLOT_START + S_DURATION], state[SLOT_END + S_DURATION]
@@ -199,7 +199,7 @@ def _duration_kernel(buffer: Any, state: Any) -> Any:
     return value if 0 <= value <= DURATION_MS_MAX else np.int64(MISSING)
 
 
-@kernel
+@part
 def _moment_kernel(buffer: Any, state: Any, seen: Any, duration_ms: Any, given_ms: Any) -> Any:
     """(completion in Unix ms, duration): the time of completion, else the start plus the duration, else the envelope's."""
     if _has(seen, S_TIME):
@@ -219,7 +219,7 @@ def _moment_kernel(buffer: Any, state: Any, seen: Any, duration_ms: Any, given_m
     return given_ms, duration_ms
 
 
-@kernel
+@part
 def _status_kernel(buffer: Any, state: Any) -> Any:
     """(status or `MISSING`, reason). 0 is what Envoy and nginx write when no answer was sent, so it is missing."""
     start, end = state[SLOT_START + S_STATUS], state[SLOT_END + S_STATUS]
@@ -237,7 +237,7 @@ def _status_kernel(buffer: Any, state: Any) -> Any:
     return np.int64(MISSING), BAD_STATUS
 
 
-@kernel
+@part
 def _measure_kernel(buffer: Any, state: Any, slot: Any) -> Any:
     """An integer of a slot in its unit, or `MISSING` for what is none; an AS number may be written ``AS64500``."""
     start, end = state[SLOT_START + slot], state[SLOT_END + slot]
@@ -249,7 +249,7 @@ def _measure_kernel(buffer: Any, state: Any, slot: Any) -> Any:
     return value
 
 
-@kernel
+@part
 def _address_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """(ok, high, low, source, reason) of the event's address.
 
@@ -273,7 +273,11 @@ def _address_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     if not _has(seen, slot):
         return False, _ZERO, _ZERO, SOURCE_NONE, OK
     start, end = state[SLOT_START + slot], state[SLOT_END + slot]
-    ok, high, low = parse_address_kernel(buffer, start, end)
+    value, after = parse_v4(buffer, start, end)
+    if value >= 0 and after == end:
+        ok, high, low = True, _ZERO, V4_PREFIX | np.uint64(value)
+    else:
+        ok, high, low = parse_address_kernel(buffer, start, end)
     if ok and state[SLOT_INFO + slot] & STRING != 0:
         return True, high, low, source, OK
     if slot != S_REAL_IP and not (state[SLOT_INFO + slot] & STRING != 0 and is_host_name_kernel(buffer, start, end)):
@@ -282,7 +286,7 @@ def _address_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return False, _ZERO, _ZERO, SOURCE_NONE, OK
 
 
-@kernel
+@part
 def _lower_kernel(buffer: Any, start: Any, end: Any, state: Any, case: Any) -> Any:
     """(start, end, reason): the text in lower case (or in upper), copied into the arena only when it is not already."""
     first, last = (97, 122) if case == UPPER else (65, 90)
@@ -301,7 +305,7 @@ def _lower_kernel(buffer: Any, start: Any, end: Any, state: Any, case: Any) -> A
     return out, state[ARENA], OK
 
 
-@kernel
+@part
 def _email_domain_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """(start, end, reason) of the mail domain in lower case; nothing before the @ is kept."""
     slot = S_EMAIL_DOMAIN if _has(seen, S_EMAIL_DOMAIN) else S_EMAIL
@@ -316,7 +320,7 @@ def _email_domain_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return _lower_kernel(buffer, at, end, state, LOWER)
 
 
-@kernel
+@part
 def _begins_kernel(buffer: Any, start: Any, end: Any, words: Any) -> Any:
     """Does the value begin with these bytes, letters in either case?"""
     if end - start < len(words):
@@ -334,7 +338,7 @@ _OURS = np.frombuffer(b"fp:", np.uint8)
 _REDACTED = np.frombuffer(b"redacted", np.uint8)
 
 
-@kernel
+@part
 def _key_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     """(start, end, reason) of the key's fingerprint: the gateway's own, else one of ours in the arena.
 
@@ -367,7 +371,7 @@ def _key_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     return out, state[ARENA], OK
 
 
-@kernel
+@part
 def undo_escapes_kernel(buffer: Any, state: Any, escaped: Any) -> Any:
     """Replace the values that have escapes (bits of slots) by their text in the arena; the reason why not, or OK."""
     slot = 0
@@ -396,7 +400,7 @@ def _put_slot(state: Any, seen: Any, slot: Any, column: Any, row: Any, spans: An
     return put_text(spans, row, column, start, end)
 
 
-@inlined
+@part
 def _put_target(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -> Any:
     """Write method, path and host; the mask of what was there."""
     mask = _put_slot(state, seen, S_METHOD, T_METHOD, row, spans, buffer)
@@ -422,7 +426,7 @@ def _put_target(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -> Any
     return mask
 
 
-@kernel
+@part
 def _put_rare_kernel(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -> Any:
     """Write the texts that few records have; (mask, reason)."""
     mask = _put_slot(state, seen, S_FINGERPRINT, T_FINGERPRINT, row, spans, buffer)
@@ -442,7 +446,7 @@ def _put_rare_kernel(buffer: Any, state: Any, seen: Any, row: Any, spans: Any) -
     return mask, OK
 
 
-@kernel
+@part
 def finish_event_kernel(
     buffer: Any, seen: Any, escaped: Any, row: Any, given_ms: Any, bound_ms: Any, state: Any, cells: Any, spans: Any
 ) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import inlined, kernel
+from schemas.compiled import inlined, part
 from schemas.decoding.layout import (
     BARE,
     BUCKETS,
@@ -40,7 +40,7 @@ from schemas.decoding.layout import (
     STRING,
     UNIT_SHIFT,
 )
-from schemas.decoding.machine import BACKSLASH, QUOTE, byte_at, equals_masked, find_quote, find_structure, find_token_end
+from schemas.decoding.machine import BACKSLASH, QUOTE, byte_at, equals_masked, find_quote, find_structure, find_token_end, item
 from schemas.decoding.paths import (
     EDGE_CHILD,
     EDGE_LENGTH,
@@ -69,7 +69,7 @@ _MULTIPLY, _OFFSET, _PRIME = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xCBF29CE4
 _S32 = np.uint64(32)
 
 
-@kernel
+@part
 def forget_kernel(state: Any) -> None:
     """Empty the memory of keys."""
     state[ENTRIES] = FIRST_ENTRY
@@ -79,7 +79,7 @@ def forget_kernel(state: Any) -> None:
     state[ENTRIES_AT + ENTRY_WORDS + E_NODE] = NONE
 
 
-@kernel
+@part
 def hash_kernel(parent: Any, buffer: Any, start: Any, end: Any) -> Any:
     """The hash of `schemas.decoding.paths.hash_segment`, as i64 >= 0."""
     value = np.uint64(parent) * _MULTIPLY + _OFFSET
@@ -88,7 +88,7 @@ def hash_kernel(parent: Any, buffer: Any, start: Any, end: Any) -> Any:
     return np.int64(value >> _S32)
 
 
-@kernel
+@part
 def child_kernel(node: Any, buffer: Any, start: Any, end: Any, state: Any, texts: Any) -> Any:
     """The node at the path ``buffer[start:end]`` (dots part its names) below ``node``, or `NONE`."""
     size = state[EDGES_SIZE]
@@ -131,10 +131,10 @@ def is_key(buffer: Any, at: Any, entry: Any, state: Any, texts: Any) -> Any:
     """Does the key of ``entry`` stand at ``at``?"""
     if not equals_masked(buffer, at, texts, entry * KEY_BYTES):
         return False
-    return state[entry_at(entry) + E_LENGTH] <= 32 or equals_masked(buffer, at + 32, texts, entry * KEY_BYTES + 64)
+    return item(state, entry_at(entry) + E_LENGTH) <= 32 or equals_masked(buffer, at + 32, texts, entry * KEY_BYTES + 64)
 
 
-@kernel
+@part
 def _describe_kernel(entry: Any, node: Any, child: Any, state: Any) -> None:
     base = entry_at(entry)
     at = NODES_AT + child * NODE_WORDS
@@ -145,7 +145,7 @@ def _describe_kernel(entry: Any, node: Any, child: Any, state: Any) -> None:
     state[base + E_DESCEND] = state[at + NODE_CHILDREN] if child >= 0 else 0
 
 
-@kernel
+@part
 def learn_kernel(buffer: Any, at: Any, end: Any, node: Any, previous: Any, state: Any, texts: Any) -> Any:
     """Read the key at ``at`` (its quote) without a guess; (entry, position after the colon, reason).
 
@@ -197,7 +197,7 @@ def learn_kernel(buffer: Any, at: Any, end: Any, node: Any, previous: Any, state
     return entry, colon + 1, OK
 
 
-@kernel
+@part
 def skip_container_kernel(buffer: Any, at: Any, end: Any, levels: Any) -> Any:
     """Cross the object or array that opens at ``at``; (position after it, reason). ``levels`` may be open besides it."""
     depth = 0
@@ -244,7 +244,7 @@ def keep_value(state: Any, seen: Any, slot: Any, info: Any, start: Any, end: Any
     return True
 
 
-@kernel
+@part
 def scan_object_kernel(buffer: Any, at: Any, end: Any, state: Any, texts: Any) -> Any:
     """Read the object that opens at ``at``; (position after it, reason, slots seen as bits, those with escapes as bits).
 
@@ -266,10 +266,10 @@ def scan_object_kernel(buffer: Any, at: Any, end: Any, state: Any, texts: Any) -
         byte = byte_at(buffer, at)
         if byte == QUOTE:
             opened = False
-            entry = state[entry_at(previous) + E_NEXT]
+            entry = item(state, entry_at(previous) + E_NEXT)
             base = entry_at(entry)
-            after = at + state[base + E_LENGTH]
-            if state[base + E_NODE] != node or after > end or not is_key(buffer, at, entry, state, texts):
+            after = at + item(state, base + E_LENGTH)
+            if item(state, base + E_NODE) != node or after > end or not is_key(buffer, at, entry, state, texts):
                 entry, after, reason = learn_kernel(buffer, at, end, node, previous, state, texts)
                 if reason != OK:
                     state[STOPPED_AT] = after
@@ -280,7 +280,7 @@ def scan_object_kernel(buffer: Any, at: Any, end: Any, state: Any, texts: Any) -
             if at >= end:
                 state[STOPPED_AT] = end
                 return at, TRUNCATED, seen, escaped
-            slot = state[base + E_SLOT]
+            slot = item(state, base + E_SLOT)
             byte = byte_at(buffer, at)
             if byte == QUOTE:
                 start = at + 1
@@ -293,15 +293,15 @@ def scan_object_kernel(buffer: Any, at: Any, end: Any, state: Any, texts: Any) -
                     state[STOPPED_AT] = end
                     return at, TRUNCATED, seen, escaped
                 if slot >= 0 and close > start and (close > start + 1 or byte_at(buffer, start) != 45):
-                    if keep_value(state, seen, slot, state[base + E_INFO] | STRING, start, close):
+                    if keep_value(state, seen, slot, item(state, base + E_INFO) | STRING, start, close):
                         seen |= np.int64(1) << slot
                         bit = np.int64(1) << slot
                         escaped = (escaped | bit) if escapes else (escaped & ~bit)
                 at = close + 1
-            elif byte == 123 and state[base + E_DESCEND] != 0 and depth < LEVELS_MAX - 1:
+            elif byte == 123 and item(state, base + E_DESCEND) != 0 and depth < LEVELS_MAX - 1:
                 depth += 1
                 state[STACK + depth] = node
-                node = state[base + E_CHILD]
+                node = item(state, base + E_CHILD)
                 opened = True
                 at += 1
                 continue
@@ -318,7 +318,7 @@ def scan_object_kernel(buffer: Any, at: Any, end: Any, state: Any, texts: Any) -
                     state[STOPPED_AT] = at
                     return at, NOT_A_RECORD, seen, escaped
                 if slot >= 0 and byte != 110:
-                    if keep_value(state, seen, slot, state[base + E_INFO] | BARE, at, stop):
+                    if keep_value(state, seen, slot, item(state, base + E_INFO) | BARE, at, stop):
                         seen |= np.int64(1) << slot
                         escaped &= ~(np.int64(1) << slot)
                 at = stop

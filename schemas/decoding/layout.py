@@ -83,10 +83,12 @@ DIRTY = 16  # columns written since they were last cleared, as bits
 STOPPED_AT = 17  # where in the chunk the decoder stopped reading a poison record
 ADDRESS_SOURCE = 18
 SEEN = ADDRESS_SOURCE + ADDRESS_SOURCES
-# What is remembered of neighbouring events: the bytes of a date, and what it meant.
+# What is remembered of neighbouring events: the bytes of a date or a second, and what they meant.
 CLF_A, CLF_B, CLF_ZONE, CLF_MS, ISO_A, ISO_B, ISO_MS = range(SEEN + SEEN_WORDS, SEEN + SEEN_WORDS + 7)
+CLF_TEXT, CLF_TEXT_MS = ISO_MS + 1, ISO_MS + 5  # four words of the last time in a log line, and what it meant
+ISO_TEXT, ISO_TEXT_MS = CLF_TEXT_MS + 1, CLF_TEXT_MS + 4  # three words of the last ISO time up to its second
 # The JSON scanner's memory of keys: how many, and where the table of paths lies.
-ENTRIES, EDGES_AT, EDGES_SIZE = ISO_MS + 1, ISO_MS + 2, ISO_MS + 3
+ENTRIES, EDGES_AT, EDGES_SIZE = ISO_TEXT_MS + 1, ISO_TEXT_MS + 2, ISO_TEXT_MS + 3
 # The open objects on the way to the key that is being read.
 STACK = EDGES_SIZE + 1
 # Values of the event being read: their spans, and how they were written.

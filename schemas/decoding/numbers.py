@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import kernel
-from schemas.decoding.machine import byte_at
+from schemas.compiled import part
+from schemas.decoding.machine import byte_at, digit_run, digits_value, word_at
 
 NUMBER_MAX = 2**53
 """Larger values are refused: they would not survive a JSON reader that uses doubles, and nothing honest is that large."""
@@ -22,7 +22,7 @@ _EXPONENT_MAX = 9999
 POWERS = np.array([10**power for power in range(19)], np.int64)
 
 
-@kernel
+@part
 def parse_decimal_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(ok, mantissa, exponent, negative) of ``[+-]digits[.digits][e[+-]digits]`` in ``buffer[start:end]`` (u8[]).
 
@@ -75,10 +75,12 @@ def parse_decimal_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return True, mantissa, exponent, negative
 
 
-@kernel
+@part
 def scale_kernel(mantissa: Any, exponent: Any, shift: Any, limit: Any) -> Any:
     """``floor(mantissa * 10 ** (exponent + shift))`` as i64, or `HUGE` when that is more than ``limit`` (at most 2**63 - 1)."""
     power = exponent + shift
+    if power == 0:
+        return mantissa if mantissa <= limit else np.int64(HUGE)
     if mantissa == 0:
         return np.int64(0)
     if power >= 0:
@@ -91,21 +93,21 @@ def scale_kernel(mantissa: Any, exponent: Any, shift: Any, limit: Any) -> Any:
     return value if value <= limit else np.int64(HUGE)
 
 
-@kernel
+@part
 def parse_number_kernel(buffer: Any, start: Any, end: Any, shift: Any) -> Any:
     """i64 value of ``buffer[start:end]`` times ``10 ** shift``, cut; else `BAD`, `NEGATIVE` or `HUGE` (over `NUMBER_MAX`)."""
     length = end - start
-    if 0 < length <= 15 and shift == 0:
-        value = np.int64(0)
-        at = start
-        while at < end:
-            digit = byte_at(buffer, at) - 48
-            if digit < 0 or digit > 9:
-                break
-            value = value * 10 + digit
-            at += 1
-        if at == end:
-            return value
+    word = word_at(buffer, start)
+    run = digit_run(word)
+    if 0 < length <= run and shift == 0:
+        return digits_value(word, length)
+    if 0 < run <= length - 2 and length - 1 - run <= 8 and byte_at(buffer, start + run) == 46:
+        # Digits, a point, digits: 0.012 s.
+        behind = length - 1 - run
+        fraction = word_at(buffer, start + run + 1)
+        if digit_run(fraction) >= behind:
+            mantissa = digits_value(word, run) * POWERS[behind] + digits_value(fraction, behind)
+            return scale_kernel(mantissa, -behind, shift, np.int64(NUMBER_MAX))
     ok, mantissa, exponent, negative = parse_decimal_kernel(buffer, start, end)
     if not ok:
         return np.int64(BAD)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import kernel, spliced
+from schemas.compiled import entry, part
 from schemas.decoding.escapes import JSON_ESCAPES
 from schemas.decoding.json_fields import OWN_WORDS, S_START_TIME, S_TIME, finish_event_kernel
-from schemas.decoding.json_scan import scan_object_kernel, skip_blanks
+from schemas.decoding.json_scan import forget_kernel, scan_object_kernel, skip_blanks
 from schemas.decoding.layout import (
     ADDRESS_SOURCE,
     ADDRESS_SOURCES,
@@ -22,6 +22,7 @@ from schemas.decoding.layout import (
     CELL_MASK,
     DIRTY,
     EMPTY,
+    ENTRIES,
     ENVELOPES_MAX,
     FORMAT,
     FORMAT_COMBINED,
@@ -57,7 +58,7 @@ RECORD_ARENA_BYTES = 4096
 _OPEN, _ELEMENT, _SEPARATOR = range(3)
 
 
-@spliced
+@part
 def decode_event(
     buffer: Any, at: Any, end: Any, row: Any, bound_ms: Any, state: Any,
     texts: Any, cells: Any, spans: Any,
@@ -123,7 +124,7 @@ def decode_event(
         return following, reason
 
 
-@spliced
+@part
 def decode_record(
     buffer: Any, at: Any, stop: Any, single: Any, row: Any, row_end: Any, bound_ms: Any, state: Any,
     texts: Any, cells: Any, spans: Any,
@@ -184,7 +185,7 @@ def decode_record(
         expect = _SEPARATOR
 
 
-@kernel
+@part
 def clear_rows_kernel(first: Any, last: Any, cells: Any, spans: Any) -> None:
     """Make rows ``first..last - 1`` empty again."""
     for row in range(first, min(last, cells.shape[1])):
@@ -194,7 +195,7 @@ def clear_rows_kernel(first: Any, last: Any, cells: Any, spans: Any) -> None:
             spans[TEXTS + column, row] = 0
 
 
-@kernel
+@part
 def count_rows_kernel(state: Any, cells: Any, rows: Any) -> None:
     """Count what the rows carry, from their masks. Neighbours mostly carry the same, and are counted together."""
     state[ADDRESS_SOURCE : ADDRESS_SOURCE + ADDRESS_SOURCES] = 0
@@ -216,7 +217,7 @@ def count_rows_kernel(state: Any, cells: Any, rows: Any) -> None:
                 state[SEEN + column] += run
 
 
-@kernel
+@entry
 def decode_kernel(
     lines: Any, buffer: Any, at: Any, length: Any, starts: Any, ends: Any, times_ms: Any, bound_ms: Any, events_max: Any,
     state: Any, texts: Any, cells: Any, spans: Any,
@@ -227,6 +228,8 @@ def decode_kernel(
     ``lines``: records are the lines of ``buffer[at:length]``, bounded by ``bound_ms``. Else they are
     ``buffer[starts[i]:ends[i]]`` for i from ``at`` on, bounded by ``times_ms[i]``. ``buffer`` (u8[]) is free from ``length``.
     """
+    if state[ENTRIES] == 0:
+        forget_kernel(state)
     state[ARENA] = length
     room = len(buffer) - SLACK
     rows = np.int64(0)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import inlined, kernel
+from schemas.compiled import inlined, part
 from schemas.decoding.escapes import unescape_kernel
 from schemas.decoding.layout import AHEAD_MS, ARENA, ARENA_END
-from schemas.decoding.machine import byte_at, find_space
+from schemas.decoding.machine import SPACE, byte_at, no_method_mask, trailing_zeros
 from schemas.fields import NUMBERS, TEXTS, Flag, Poison
 
 OK, TOO_LONG, BAD_ESCAPE = int(Poison.OK), int(Poison.TOO_LONG), int(Poison.BAD_ESCAPE)
@@ -41,7 +41,7 @@ def put_text(spans: Any, row: Any, column: Any, start: Any, end: Any) -> Any:
     return np.int64(1) << (TEXT_BIT + column)
 
 
-@kernel
+@part
 def unescape_value_kernel(buffer: Any, start: Any, end: Any, state: Any, kind: Any) -> Any:
     """Undo the escapes of a value in the arena; (start, end, reason) of the text there."""
     out = state[ARENA]
@@ -74,7 +74,7 @@ def bounded_time(time_ms: Any, bound_ms: Any, state: Any) -> Any:
     return time_ms, False
 
 
-@kernel
+@part
 def path_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(path start, host start, host end) of a request target; for ``http://host/path`` the path begins after the host.
 
@@ -105,14 +105,10 @@ def split_request(buffer: Any, start: Any, end: Any) -> Any:
 
     What is no request line (a TLS greeting, an empty one) has neither method nor path: the three are ``start``.
     """
-    space = find_space(buffer, start, end)
-    width = space - start
-    if space >= end or width == 0 or width > METHOD_BYTES_MAX:
+    width = trailing_zeros(no_method_mask(buffer, start))
+    space = start + width
+    if space >= end or width == 0 or width > METHOD_BYTES_MAX or byte_at(buffer, space) != SPACE:
         return start, start, start
-    for at in range(start, space):
-        byte = byte_at(buffer, at)
-        if (byte < 65 or byte > 90) and byte != 45 and byte != 95:
-            return start, start, start
     stop = end
     if end - space > 9 and byte_at(buffer, end - 9) == 32 and byte_at(buffer, end - 8) == 72 and byte_at(buffer, end - 4) == 47:
         stop = end - 9
@@ -123,7 +119,7 @@ def split_request(buffer: Any, start: Any, end: Any) -> Any:
     return space, space + 1, max(stop, space + 1)
 
 
-@inlined
+@part
 def without_port(buffer: Any, start: Any, end: Any) -> Any:
     """The end of a host without its ``:port``."""
     at = end

@@ -11,11 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import inlined, kernel
+from schemas.compiled import inlined, part
 from schemas.decoding.addresses import V4_PREFIX, forwarded_address_kernel, parse_address_kernel, parse_peer_kernel, parse_v4
 from schemas.decoding.escapes import LOG_ESCAPES
 from schemas.decoding.layout import CELL_HIGH, CELL_LOW, CELL_MASK, PROXY_DEPTH, STOPPED_AT
-from schemas.decoding.machine import BACKSLASH, QUOTE, SPACE, byte_at, find_quote, find_raw_quote, find_space
+from schemas.decoding.machine import (
+    BACKSLASH,
+    QUOTE,
+    SPACE,
+    byte_at,
+    digit_run,
+    digits_value,
+    find_quote,
+    find_raw_quote,
+    find_space,
+    word_at,
+)
 from schemas.decoding.numbers import NUMBER_MAX
 from schemas.decoding.rows import (
     REPLACED_SHIFT,
@@ -47,20 +58,19 @@ _PREFIX_BYTES_MAX = 400
 """How far a shipper's prefix (syslog, container runtime) may reach."""
 _DIGITS_MAX = 16
 _ZERO = np.uint64(0)
+_BLANKS, _TWO_BLANKS = np.uint64(0xFF000000FF), np.uint64(0x2000000020)
+_FIVE_BYTES, _NOBODY = np.uint64(0xFFFFFFFFFF), np.uint64(int.from_bytes(b" - - ", "little"))
 
 
-@inlined
-def _closing_quote(buffer: Any, at: Any, end: Any) -> Any:
-    """(position of the quote that closes what begins at ``at``, are there escapes); ``end`` when it is missing."""
-    close = find_quote(buffer, at, end)
-    escapes = False
-    while close < end and byte_at(buffer, close) == BACKSLASH:
-        escapes = True
-        close = find_quote(buffer, close + 2, end)
-    return close, escapes
+@part
+def _escaped_quote_kernel(buffer: Any, at: Any, end: Any) -> Any:
+    """The next quote that no backslash escapes, from the backslash at ``at``; ``end`` when there is none."""
+    while at < end and byte_at(buffer, at) == BACKSLASH:
+        at = find_quote(buffer, at + 2, end)
+    return at
 
 
-@kernel
+@part
 def _is_word_kernel(buffer: Any, start: Any, end: Any, word: Any) -> Any:
     if end - start != len(word):
         return False
@@ -74,7 +84,7 @@ _STDOUT = np.frombuffer(b"stdout", np.uint8)
 _STDERR = np.frombuffer(b"stderr", np.uint8)
 
 
-@kernel
+@part
 def _syslog_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     """(start of the line, time or `MISSING`) behind ``<190>Nov 23 18:29:55 edge nginx: `` or RFC 5424's head."""
     at = start + 1
@@ -99,7 +109,7 @@ def _syslog_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     return start, np.int64(MISSING)
 
 
-@kernel
+@part
 def strip_prefix_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     """(start of the line, time or `MISSING`) behind what a shipper put before it.
 
@@ -131,7 +141,7 @@ def strip_prefix_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     return stop + 1, moment
 
 
-@kernel
+@part
 def _peer_start_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Where the address of ``(APIServer pid=1) INFO:     203.0.113.7:51408`` begins."""
     at = start
@@ -150,7 +160,7 @@ def _peer_start_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return first
 
 
-@kernel
+@part
 def _virtual_host_kernel(buffer: Any, start: Any, first: Any, end: Any) -> Any:
     """(ok, high, low, its end) when the second word is an address and ident and user still follow: ``host:443 1.2.3.4 - -``."""
     second = find_space(buffer, first + 1, end)
@@ -165,7 +175,11 @@ def _virtual_host_kernel(buffer: Any, start: Any, first: Any, end: Any) -> Any:
 def _quoted_value(buffer: Any, at: Any, end: Any, state: Any) -> Any:
     """The value of ``"…"`` whose quote stands at ``at``: (start, end, position after the quote, reason); ``-`` is missing."""
     start = at + 1
-    close, escapes = _closing_quote(buffer, start, end)
+    close = find_quote(buffer, start, end)
+    escapes = False
+    if close < end and byte_at(buffer, close) == BACKSLASH:
+        escapes = True
+        close = _escaped_quote_kernel(buffer, close, end)
     if close >= end:
         state[STOPPED_AT] = at
         return start, start, end, TRUNCATED
@@ -183,6 +197,20 @@ def _quoted_value(buffer: Any, at: Any, end: Any, state: Any) -> Any:
 @inlined
 def _status_and_bytes(buffer: Any, at: Any, end: Any, state: Any) -> Any:
     """`` 200 1532`` at ``at``: (status, bytes, position after them, reason)."""
+    head, word = word_at(buffer, at), word_at(buffer, at + 5)
+    width = digit_run(word)
+    after = at + 5 + width
+    usual = head & _BLANKS == _TWO_BLANKS and digit_run(head >> np.uint64(8)) == 3 and 0 < width < 8 and after < end
+    if usual and byte_at(buffer, after) == SPACE:
+        status = digits_value(head >> np.uint64(8), 3)
+        if 100 <= status <= 599:
+            return status, digits_value(word, width), after, OK
+    return _any_status_and_bytes_kernel(buffer, at, end, state)
+
+
+@part
+def _any_status_and_bytes_kernel(buffer: Any, at: Any, end: Any, state: Any) -> Any:
+    """`_status_and_bytes` of what may be missing, longer or wrong."""
     missing = np.int64(MISSING)
     state[STOPPED_AT] = at
     if at + 1 >= end:
@@ -225,7 +253,7 @@ def _status_and_bytes(buffer: Any, at: Any, end: Any, state: Any) -> Any:
     return status, size, at, OK
 
 
-@kernel
+@part
 def _time_before_kernel(buffer: Any, start: Any, quote: Any, state: Any) -> Any:
     """(time, position of the opening bracket) of a time in brackets that is not 26 bytes long; -1 when there is none."""
     at = quote - 3
@@ -236,16 +264,20 @@ def _time_before_kernel(buffer: Any, start: Any, quote: Any, state: Any) -> Any:
     return parse_time_kernel(buffer, at + 1, quote - 2, state), at
 
 
-@inlined
-def _client(buffer: Any, start: Any, end: Any) -> Any:
-    """(ok, high, low) of the address in ``buffer[start:end]``."""
-    value, at = parse_v4(buffer, start, end)
-    if value >= 0 and at == end:
-        return True, _ZERO, V4_PREFIX | np.uint64(value)
-    return parse_address_kernel(buffer, start, end)
+@part
+def _any_client_kernel(buffer: Any, start: Any, end: Any) -> Any:
+    """(ok, high, low, end of the address, end of the virtual host before it) of the client that begins the line."""
+    space = find_space(buffer, start, end)
+    ok, high, low = parse_address_kernel(buffer, start, space)
+    if ok or space >= end:
+        return ok, high, low, space, start
+    ok, high, low, second = _virtual_host_kernel(buffer, start, space, end)
+    if not ok:
+        return ok, high, low, space, start
+    return ok, high, low, second, without_port(buffer, start, space)
 
 
-@kernel
+@part
 def decode_line_kernel(
     buffer: Any, start: Any, end: Any, row: Any, given_ms: Any, bound_ms: Any, state: Any, cells: Any, spans: Any
 ) -> Any:
@@ -260,7 +292,7 @@ def decode_line_kernel(
         return NOT_A_RECORD
     ok = False
     high = low = _ZERO
-    host_start = host_end = user_start = user_end = start
+    host_end = user_start = user_end = start
     timed = byte_at(buffer, quote - 1) == SPACE and byte_at(buffer, quote - 2) == 93
     if timed:
         bracket = quote - 29
@@ -272,16 +304,16 @@ def decode_line_kernel(
             state[STOPPED_AT] = quote
             return NOT_A_RECORD if bracket <= start else BAD_TIME
         left = bracket - 1
-        space = find_space(buffer, start, left)
-        ok, high, low = _client(buffer, start, space)
-        if not ok and space < left:
-            ok, high, low, second = _virtual_host_kernel(buffer, start, space, left)
-            if ok:
-                host_start, host_end, space = start, without_port(buffer, start, space), second
-        user_start = find_space(buffer, space + 1, left) + 1
-        user_end = left
-        if user_end - user_start == 1 and byte_at(buffer, user_start) == 45:
-            user_end = user_start
+        value, space = parse_v4(buffer, start, left)
+        if value >= 0 and space < left and byte_at(buffer, space) == SPACE:
+            ok, low = True, V4_PREFIX | np.uint64(value)
+        else:
+            ok, high, low, space, host_end = _any_client_kernel(buffer, start, left)
+        if left - space != 4 or word_at(buffer, space) & _FIVE_BYTES != _NOBODY:
+            user_start = find_space(buffer, space + 1, left) + 1
+            user_end = left
+            if user_end - user_start == 1 and byte_at(buffer, user_start) == 45:
+                user_end = user_start
     elif byte_at(buffer, quote - 1) == SPACE and byte_at(buffer, quote - 2) == 45 and byte_at(buffer, quote - 3) == SPACE:
         peer = _peer_start_kernel(buffer, start, quote - 3)
         ok, high, low = parse_peer_kernel(buffer, peer, quote - 3)
@@ -343,7 +375,7 @@ def decode_line_kernel(
     mask |= put_text(spans, row, T_PATH, path_start, path_end)
     mask |= put_text(spans, row, T_USER_AGENT, agent_start, agent_end)
     mask |= put_text(spans, row, T_REFERRER, referrer_start, referrer_end)
-    mask |= put_text(spans, row, T_HOST, host_start, host_end)
+    mask |= put_text(spans, row, T_HOST, start, host_end)
     mask |= put_text(spans, row, T_USER_NAME, user_start, user_end)
     cells[CELL_MASK, row] = mask
     return OK

@@ -9,9 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import inlined, kernel
-from schemas.decoding.layout import CLF_A, CLF_B, CLF_MS, CLF_ZONE, ISO_A, ISO_B, ISO_MS
-from schemas.decoding.machine import byte_at, word_at
+from schemas.compiled import inlined, part
+from schemas.decoding.layout import (
+    CLF_A,
+    CLF_B,
+    CLF_MS,
+    CLF_TEXT,
+    CLF_TEXT_MS,
+    CLF_ZONE,
+    ISO_A,
+    ISO_B,
+    ISO_MS,
+    ISO_TEXT,
+    ISO_TEXT_MS,
+)
+from schemas.decoding.machine import byte_at, digit_run, digits_value, word_at
 from schemas.decoding.numbers import parse_decimal_kernel, scale_kernel
 
 BAD_TIME_MS = -1
@@ -26,13 +38,14 @@ _CLOCK = np.uint64(0x30303A30303A3030)  # 00:00:00
 _COLONS = np.uint64(0x0000FF0000FF0000)
 _HIGH = np.uint64(0xF0F0F0F0F0F0F0F0)
 _SIX = np.uint64(0x0606060606060606)
+_SIX_BYTES, _UTC = np.uint64(0xFFFFFFFFFFFF), np.uint64(int.from_bytes(b"+00:00", "little"))
 _MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 _MONTHS = np.array(
     [int.from_bytes("janfebmaraprmayjunjulaugsepoctnovdec"[at : at + 3].encode(), "big") for at in range(0, 36, 3)], np.int64
 )
 
 
-@kernel
+@part
 def days_kernel(year: Any, month: Any, day: Any) -> Any:
     """Days since 1970-01-01 of a Gregorian date, or -1 when there is no such day from 1970 to 2200."""
     if year < 1970 or year > 2200 or month < 1 or month > 12 or day < 1:
@@ -47,7 +60,7 @@ def days_kernel(year: Any, month: Any, day: Any) -> Any:
     return np.int64(365 * shifted + shifted // 4 - shifted // 100 + shifted // 400 + in_year - 719468)
 
 
-@inlined
+@part
 def clock_ms(buffer: Any, at: Any) -> Any:
     """Milliseconds into the day of ``HH:MM:SS`` at ``at``; -1 when it is none. A leap second counts as the next second."""
     word = word_at(buffer, at) ^ _CLOCK
@@ -62,7 +75,7 @@ def clock_ms(buffer: Any, at: Any) -> Any:
     return ((hour * 60 + minute) * 60 + second) * 1000
 
 
-@inlined
+@part
 def digits_at(buffer: Any, at: Any, count: Any) -> Any:
     """The number of exactly ``count`` digits at ``at``, or -1."""
     value = np.int64(0)
@@ -74,7 +87,7 @@ def digits_at(buffer: Any, at: Any, count: Any) -> Any:
     return value
 
 
-@kernel
+@part
 def zone_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """(ok, offset in ms) of ``Z``, ``+hh``, ``+hhmm``, ``+hh:mm``, with or without a blank before, or nothing (UTC)."""
     at = start
@@ -107,7 +120,7 @@ def zone_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return True, -offset if sign == 45 else offset
 
 
-@kernel
+@part
 def _clf_day_kernel(buffer: Any, at: Any, state: Any) -> Any:
     """Read ``23/Nov/2026`` at ``at`` and ``+0000`` at ``at + 21`` into the memory of `clf_ms`; False when they are none."""
     name = np.int64(0)
@@ -129,9 +142,9 @@ def _clf_day_kernel(buffer: Any, at: Any, state: Any) -> Any:
     return True
 
 
-@inlined
-def clf_ms(buffer: Any, at: Any, state: Any) -> Any:
-    """Unix ms of the 26 bytes ``23/Nov/2026:18:29:55 +0000`` at ``at``, or `BAD_TIME_MS`."""
+@part
+def _new_clf_second_kernel(buffer: Any, at: Any, state: Any) -> Any:
+    """`clf_ms` without the memory of the last second."""
     zone = np.int64(word_at(buffer, at + 18) >> np.uint64(16))
     if (
         np.int64(word_at(buffer, at)) != state[CLF_A]
@@ -146,7 +159,23 @@ def clf_ms(buffer: Any, at: Any, state: Any) -> Any:
     return moment if 0 <= moment < TIME_MS_MAX else np.int64(BAD_TIME_MS)
 
 
-@kernel
+@inlined
+def clf_ms(buffer: Any, at: Any, state: Any) -> Any:
+    """Unix ms of the 26 bytes ``23/Nov/2026:18:29:55 +0000`` at ``at``, or `BAD_TIME_MS`."""
+    first, second = np.int64(word_at(buffer, at)), np.int64(word_at(buffer, at + 8))
+    third, last = np.int64(word_at(buffer, at + 16)), np.int64(word_at(buffer, at + 18))
+    difference = (first ^ state[CLF_TEXT]) | (second ^ state[CLF_TEXT + 1])
+    difference |= (third ^ state[CLF_TEXT + 2]) | (last ^ state[CLF_TEXT + 3])
+    if difference == 0:
+        return state[CLF_TEXT_MS]
+    moment = _new_clf_second_kernel(buffer, at, state)
+    if moment >= 0:
+        state[CLF_TEXT], state[CLF_TEXT + 1], state[CLF_TEXT + 2], state[CLF_TEXT + 3] = first, second, third, last
+        state[CLF_TEXT_MS] = moment
+    return moment
+
+
+@part
 def _iso_day_kernel(buffer: Any, at: Any, state: Any) -> Any:
     """Read ``2026-11-23`` at ``at`` into the memory of `iso_kernel`; False when it is none."""
     if byte_at(buffer, at + 4) != 45 or byte_at(buffer, at + 7) != 45:
@@ -160,11 +189,9 @@ def _iso_day_kernel(buffer: Any, at: Any, state: Any) -> Any:
     return True
 
 
-@kernel
-def iso_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
-    """Unix ms of ``2026-11-23T18:29:55[.fraction][zone]`` (the T may be a blank), or `BAD_TIME_MS`."""
-    if end - start < 19:
-        return np.int64(BAD_TIME_MS)
+@part
+def _new_iso_second_kernel(buffer: Any, start: Any, state: Any) -> Any:
+    """Unix ms of ``2026-11-23T18:29:55`` at ``start`` as if it were UTC, or `BAD_TIME_MS`."""
     if (
         np.int64(word_at(buffer, start)) != state[ISO_A] or np.int64(word_at(buffer, start + 2)) != state[ISO_B]
     ) and not _iso_day_kernel(buffer, start, state):
@@ -173,31 +200,65 @@ def iso_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     clock = clock_ms(buffer, start + 11)
     if clock < 0 or (between | 0x20 != 116 and between != 32):
         return np.int64(BAD_TIME_MS)
+    return state[ISO_MS] + clock
+
+
+@part
+def _fraction_kernel(buffer: Any, at: Any, end: Any) -> Any:
+    """(milliseconds, position after them) of the digits behind a decimal point; -1 when they are none or more than 12."""
+    weight = np.int64(100)
+    fraction = np.int64(0)
+    first = at
+    while at < end:
+        digit = byte_at(buffer, at) - 48
+        if digit < 0 or digit > 9:
+            break
+        fraction += digit * weight
+        weight //= 10
+        at += 1
+    return (fraction if 0 < at - first <= 12 else np.int64(BAD_TIME_MS)), at
+
+
+@part
+def iso_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
+    """Unix ms of ``2026-11-23T18:29:55[.fraction][zone]`` (the T may be a blank), or `BAD_TIME_MS`."""
+    if end - start < 19:
+        return np.int64(BAD_TIME_MS)
+    first, second, third = word_at(buffer, start), word_at(buffer, start + 8), word_at(buffer, start + 11)
+    difference = np.int64(first) ^ state[ISO_TEXT]
+    difference |= (np.int64(second) ^ state[ISO_TEXT + 1]) | (np.int64(third) ^ state[ISO_TEXT + 2])
+    if difference == 0:
+        moment = state[ISO_TEXT_MS]
+    else:
+        moment = _new_iso_second_kernel(buffer, start, state)
+        if moment < 0:
+            return np.int64(BAD_TIME_MS)
+        state[ISO_TEXT], state[ISO_TEXT + 1], state[ISO_TEXT + 2] = np.int64(first), np.int64(second), np.int64(third)
+        state[ISO_TEXT_MS] = moment
     at = start + 19
     if at < end and (byte_at(buffer, at) == 46 or byte_at(buffer, at) == 44):
         at += 1
-        weight = np.int64(100)
-        digits = 0
-        while at < end:
-            digit = byte_at(buffer, at) - 48
-            if digit < 0 or digit > 9:
-                break
-            clock += digit * weight
-            weight //= 10
-            digits += 1
-            at += 1
-        if digits == 0 or digits > 12:
-            return np.int64(BAD_TIME_MS)
+        word = word_at(buffer, at)
+        digits = digit_run(word)
+        if digits == 3 and at + 3 <= end:
+            moment += digits_value(word, 3)
+            at += 3
+        else:
+            fraction, at = _fraction_kernel(buffer, at, end)
+            if fraction < 0:
+                return np.int64(BAD_TIME_MS)
+            moment += fraction
     offset = np.int64(0)
-    if end - at != 1 or byte_at(buffer, at) != 90:
+    utc = end - at == 6 and word_at(buffer, at) & _SIX_BYTES == _UTC
+    if not utc and (end - at != 1 or byte_at(buffer, at) != 90):
         ok, offset = zone_kernel(buffer, at, end)
         if not ok:
             return np.int64(BAD_TIME_MS)
-    moment = state[ISO_MS] + clock - offset
+    moment -= offset
     return moment if 0 <= moment < TIME_MS_MAX else np.int64(BAD_TIME_MS)
 
 
-@kernel
+@part
 def unix_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """Unix ms of a decimal number in s, ms, µs or ns, told apart by size, or `BAD_TIME_MS`."""
     ok, mantissa, exponent, negative = parse_decimal_kernel(buffer, start, end)
@@ -217,7 +278,7 @@ def unix_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return moment if 0 <= moment < TIME_MS_MAX else np.int64(BAD_TIME_MS)
 
 
-@kernel
+@part
 def parse_time_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     """Unix ms of a time in any form we read, or `BAD_TIME_MS`. ``state`` (i64[]) remembers the last day."""
     if end - start >= 19 and byte_at(buffer, start + 4) == 45:
@@ -229,7 +290,7 @@ def parse_time_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     return unix_kernel(buffer, start, end)
 
 
-@kernel
+@part
 def _short_clf_kernel(buffer: Any, start: Any, end: Any, state: Any) -> Any:
     """``23/Nov/2026 18:29:55`` as Python's http.server writes it: a blank or a colon, and no zone."""
     if end - start != 20 or (byte_at(buffer, start + 11) != 32 and byte_at(buffer, start + 11) != 58):

@@ -1,0 +1,228 @@
+"""What docs/ says about structs, made from the structs: JSON Schemas and the reference of the configuration.
+
+``make schemas`` writes it, and a test fails when docs/ say something else.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas.config import DEFAULT_RULES, Config
+from schemas.errors import SourceError
+from schemas.events import KINDS
+from schemas.mitigation import Finding, Mitigation
+
+_GENERATED = "Written by `make schemas`; the text stands in"
+
+
+def field_texts(struct: type[Any]) -> dict[str, str]:
+    """The comments beside the fields of a struct and of those it inherits from, each as one paragraph."""
+    texts: dict[str, str] = {}
+    for owner in reversed(struct.__mro__[:-1]):
+        if not issubclass(owner, msgspec.Struct) or owner is msgspec.Struct:
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, comment in zip(body.body, body.body[1:], strict=False):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+                continue
+            if isinstance(comment, ast.Expr) and isinstance(comment.value, ast.Constant):
+                texts[field.target.id] = " ".join(str(comment.value.value).split())
+    return texts
+
+
+def json_schema(struct: type[Any]) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a struct, with the comments beside the fields as descriptions."""
+    (document,), definitions = msgspec.json.schema_components([struct], ref_template="#/$defs/{name}")
+    for known in _structs_of(struct):
+        described = definitions[known.__name__]
+        for name, text in field_texts(known).items():
+            described["properties"][name]["description"] = text
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": struct.__name__,
+        **document,
+        "$defs": definitions,
+    }
+
+
+def _structs_of(struct: type[Any]) -> list[type[Any]]:
+    """A struct and every struct in its fields."""
+    found: list[type[Any]] = []
+
+    def visit(info: Any) -> None:
+        if isinstance(info, msgspec.inspect.StructType):
+            if info.cls in found:
+                return
+            found.append(info.cls)
+            for field in info.fields:
+                visit(field.type)
+        for part in ("item_type", "value_type"):
+            if hasattr(info, part):
+                visit(getattr(info, part))
+        for part in ("item_types", "types"):
+            for inner in getattr(info, part, ()):
+                visit(inner)
+
+    visit(msgspec.inspect.type_info(struct))
+    return found
+
+
+def documents() -> dict[str, str]:
+    """Path below docs/ -> text of everything that is generated."""
+    structs: dict[str, type[Any]] = {"mitigation": Mitigation, "finding": Finding, "config": Config, **KINDS}
+    found = {f"schemas/{name}.json": pretty(json_schema(struct)) for name, struct in structs.items()}
+    found["configuration.md"] = _configuration()
+    found["events.md"] = _events()
+    return found
+
+
+def pretty(document: Any) -> str:
+    """Plain data as JSON that people can read."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def _events() -> str:
+    parts = [
+        "# Our own schema of events",
+        f"{_GENERATED} `schemas/events.py`. The same as JSON Schemas: "
+        + ", ".join(f"[{name}](schemas/{name}.json)" for name in KINDS)
+        + ".",
+        "For whoever writes a new producer: one JSON object per line or message, or an array of them. Fields that are not "
+        "there are left out or null. Other names are mapped with `input.fields`.",
+    ]
+    for name, struct in KINDS.items():
+        parts.append(f"## {name}\n\n{_doc_of(struct)}")
+        parts.append(_table(struct, ("field", "type", "meaning"), defaults=False))
+    return "\n\n".join(parts) + "\n"
+
+
+def _configuration() -> str:
+    parts = [
+        "# Configuration",
+        f"{_GENERATED} `schemas/config.py`. The same as a JSON Schema: [config](schemas/config.json).",
+        "A file is TOML; every setting has a default, and a file may be empty. Unknown keys are errors, and a refused value is "
+        "named with its path, its bound and what came. `floodwall config check FILE` says whether a file is right, and with "
+        "`--json` prints all that is then in force.",
+        "| variable | meaning |\n|---|---|\n"
+        "| `FLOODWALL_SEED` | the secret of `engine.seed`, so that it need not stand in a file |\n"
+        "| `FLOODWALL_KAFKA_PASSWORD` | the password that goes with `kafka.username` |\n"
+        "| `FLOODWALL_DEBUG` | `1`: a fault of Floodwall prints where it happened |",
+        "## At the top\n\n" + _table(Config, ("setting", "type", "default", "meaning"), defaults=True),
+    ]
+    parts += _sections(Config, "")
+    parts.append("## The default rules\n\nWhy these numbers: [detectors.md](detectors.md).")
+    for profile, rules in DEFAULT_RULES.items():
+        rows = [
+            f"| `{rule.dimension}` | `{rule.measure}` | {rule.window_s} | {rule.limit:,} | {rule.action} | {rule.severity} "
+            f"| {rule.confidence} |"
+            for rule in rules
+        ]
+        head = "| dimension | measure | window_s | limit | action | severity | confidence |\n|---|---|---|---|---|---|---|"
+        parts.append(f"Profile `{profile}`:\n\n" + "\n".join([head, *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _sections(struct: type[Any], above: str) -> list[str]:
+    parts = []
+    for field in msgspec.structs.fields(struct):
+        inner, many = _section_of(field.type)
+        if inner is None:
+            continue
+        path = f"{above}{field.encode_name}"
+        heading = f"`[[{path}]]`" if many else f"`[{path}]`"
+        parts.append(f"## {heading}\n\n{_doc_of(inner)}")
+        if any(_section_of(own.type)[0] is None for own in msgspec.structs.fields(inner)):
+            parts.append(_table(inner, ("setting", "type", "default", "meaning"), defaults=True))
+        parts += _sections(inner, f"{path}.")
+    return parts
+
+
+def _doc_of(struct: type[Any]) -> str:
+    return (inspect.getdoc(struct) or "").replace("``", "`")
+
+
+def _section_of(annotation: Any) -> tuple[type[Any] | None, bool]:
+    """(the struct that a field holds, does it hold many)."""
+    info = msgspec.inspect.type_info(annotation)
+    many = False
+    for inner in getattr(info, "types", (info,)):
+        if isinstance(inner, msgspec.inspect.VarTupleType):
+            many, inner = True, inner.item_type
+        if isinstance(inner, msgspec.inspect.StructType):
+            return inner.cls, many
+    return None, False
+
+
+def _table(struct: type[Any], columns: tuple[str, ...], *, defaults: bool) -> str:
+    texts = field_texts(struct)
+    schema = json_schema(struct)
+    properties = schema["$defs"][struct.__name__]["properties"]
+    rows = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for field in msgspec.structs.fields(struct):
+        if defaults and _section_of(field.type)[0] is not None:
+            continue
+        cells = [f"`{field.encode_name}`", _type_text(properties[field.encode_name])]
+        if field.required and not defaults:
+            cells[1] += ", required"
+        if defaults:
+            cells.append(_default_text(field.default, field.required))
+        cells.append(texts.get(field.name, ""))
+        rows.append("| " + " | ".join(cell.replace("|", "\\|").replace("``", "`") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def _default_text(default: Any, required: bool) -> str:
+    if required:
+        return "required"
+    if default is None:
+        return "none"
+    if default is msgspec.NODEFAULT:
+        return "empty"
+    return f"`{msgspec.json.encode(default).decode()}`"
+
+
+def _type_text(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(text for part in schema["anyOf"] if (text := _type_text(part)) != "null")
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    kind = str(schema.get("type", "object"))
+    if kind == "array":
+        return f"list of {_type_text(schema.get('items', {}))}"
+    bounds = [
+        f"{sign} {schema[key]}"
+        for key, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+        if key in schema
+    ]
+    if schema.get("maxLength") is not None:
+        bounds.append(f"{schema.get('minLength', 0)} to {schema['maxLength']} characters")
+    return f"{kind} {', '.join(bounds)}".strip()
+
+
+def write(folder: Path) -> list[str]:
+    """Bring ``folder`` up to date; the paths that were written. Raises `SourceError` when one cannot be."""
+    written = []
+    for name, text in documents().items():
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                path.write_text(text, encoding="utf-8")
+                written.append(name)
+        except OSError as error:
+            raise SourceError(f"expected a writable file at {path}, got: {error.strerror or error}") from None
+    return written
+
+
+if __name__ == "__main__":
+    print("\n".join(write(Path(sys.argv[1] if len(sys.argv) > 1 else "docs"))) or "everything is up to date")

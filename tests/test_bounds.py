@@ -1,0 +1,45 @@
+"""Bounded by construction: what an attacker can send costs what was declared. Small versions of `make bench`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.collisions import RATIO_MAX, WITH_SEED, cases, cost_of, lines_of
+
+ROOT = Path(__file__).resolve().parent.parent
+KEYS = 2000
+
+
+@pytest.fixture(scope="module")
+def attacks() -> dict[str, list[bytes]]:
+    return {name: list(lines_of(*keys)) for name, keys in cases(KEYS).items()}
+
+
+def test_keys_built_to_collide_push_nobody_out(attacks: dict[str, list[bytes]]) -> None:
+    """In a table twice as large as it needs to be, keys that met would be given up; those of an attacker do not meet."""
+    for name, chunks in attacks.items():
+        aged_out = cost_of(chunks, keys_max=1 << 15).aged_out
+        assert (aged_out > 1000) == (WITH_SEED in name), (name, aged_out)
+
+
+def test_keys_built_to_collide_cost_what_ordinary_keys_cost(attacks: dict[str, list[bytes]]) -> None:
+    """The best of some rounds in turn: what is slow by chance is faster in another, what is slow by design never is."""
+    best = {name: float("inf") for name in attacks if WITH_SEED not in name}
+    for _ in range(8):
+        for name, so_far in best.items():
+            best[name] = min(so_far, cost_of(attacks[name]).tables_ns)
+        worst = max(best, key=lambda name: best[name])
+        if best[worst] <= RATIO_MAX * best["ordinary"]:
+            return
+    raise AssertionError(f"{worst}: {best[worst]:.0f} ns, where ordinary keys cost {best['ordinary']:.0f} ns")
+
+
+def test_hundreds_of_thousands_of_sources_stay_within_the_memory_and_only_the_attacker_is_stopped() -> None:
+    words = [sys.executable, "-m", "benchmarks", "memory", "--sources", "300000"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, check=False, timeout=300, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "stopped ['203.0.113.66']" in done.stdout
