@@ -51,12 +51,14 @@ schemas: $(STAMP)  ## write docs/schemas/, docs/configuration.md and docs/events
 bench: $(STAMP)  ## measure, with the data, the count, the median and the spread
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lock:  ## compile requirements.lock again from pyproject.toml
+LOCK := env -u PIP_FIND_LINKS $(VENV)/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config --quiet
+
+lock:  ## compile requirements.lock, and what of it the image of the workers needs, again from pyproject.toml
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	env -u PIP_FIND_LINKS $(VENV)/lock/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config --quiet \
-		-o requirements.lock
+	$(LOCK) --all-extras -o requirements.lock
+	$(LOCK) --extra kafka --constraint requirements.lock -o deploy/requirements.lock
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

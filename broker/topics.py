@@ -13,13 +13,13 @@ from confluent_kafka.admin._config import ConfigResource  # the package itself d
 from confluent_kafka.cimpl import NewTopic
 
 from broker.connection import Cluster, Connection
+from broker.offsets import ANSWER_S_MAX, wait_for
 from schemas.config import Config
 from schemas.errors import BrokerError
 from schemas.topics import STATE, TALLIES, Topic, all_topics, tallies_topic
 
 RAW_PARTITIONS = 4
 """Of a raw topic that we make: the most observers that can share it."""
-ADMIN_S_MAX = 20.0
 State = Literal["created", "there", "missing", "differs"]
 
 
@@ -90,7 +90,7 @@ def describe_topics(config: Config, connection: Connection, cluster: Cluster) ->
     found: Mapping[ConfigResource, Future[Any]] = connection.admin().describe_configs(resources) if resources else {}
     settings = {}
     for resource, future in found.items():
-        entries = _result(connection, future, resource.name)
+        entries = wait_for(connection, resource.name, future)
         settings[resource.name] = {entry.name: entry.value for entry in entries.values()}
     return [_compare(topic, cluster.topics.get(topic.name), settings.get(topic.name, {})) for topic in wanted]
 
@@ -113,7 +113,7 @@ def create_topics(
     asked = connection.admin().create_topics([_new(topic, replication) for topic in missing.values()]) if missing else {}
     for name, future in asked.items():
         try:
-            future.result(timeout=ADMIN_S_MAX)
+            future.result(timeout=ANSWER_S_MAX)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was quicker
                 raise connection.explain(error, name) from None
@@ -127,10 +127,10 @@ def create_topics(
 
 def _wait_for(connection: Connection, names: set[str]) -> Cluster:
     """A broker answers that a topic is made before all brokers know it: whoever uses it next should find it."""
-    deadline = time.monotonic() + ADMIN_S_MAX
+    deadline = time.monotonic() + ANSWER_S_MAX
     while not names <= set((cluster := connection.check()).topics):
         if time.monotonic() >= deadline:
-            raise BrokerError(f"expected the brokers to know the new topics within {ADMIN_S_MAX:.0f} s, they do not")
+            raise BrokerError(f"expected the brokers to know the new topics within {ANSWER_S_MAX:.0f} s, they do not")
         connection.admin().poll(0.1)
     return cluster
 
@@ -154,12 +154,3 @@ def _compare(topic: Topic, partitions: int | None, settings: Mapping[str, str]) 
     shown = {name: settings.get(name, "") for name in topic.settings}
     state: State = "differs" if differences else "there"
     return TopicReport(topic.name, state, partitions, shown, topic.key, tuple(differences))
-
-
-def _result(connection: Connection, future: Future[Any], subject: str) -> Any:
-    try:
-        return future.result(timeout=ADMIN_S_MAX)
-    except KafkaException as error:
-        raise connection.explain(error, subject) from None
-    except TimeoutError:
-        raise BrokerError(f"expected an answer about {subject} within {ADMIN_S_MAX:.0f} s, got none") from None

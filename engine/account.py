@@ -20,6 +20,8 @@ class PoisonSample:
     at: int
     """Bytes from the record's start to where reading stopped."""
     excerpt: str
+    offset: int | None = None
+    """Of the message that it is, on Kafka, where ``start`` is 0; none: ``start`` counts the bytes of the source."""
 
 
 @dataclass(slots=True)

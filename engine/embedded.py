@@ -20,7 +20,7 @@ from engine.judge import Judge
 from engine.observe import Observed, Observer, Rows, SourceClock
 from engine.seeds import Seeds, make_seeds
 from engine.snapshot import load_judge, pack, refusing_misfits, save_judge, unpack
-from schemas.columns import U8
+from schemas.columns import I64, U8
 from schemas.config import Config
 from schemas.decode import ADDRESS_SOURCE_NAMES, FIELD_NAMES, Decoder
 from schemas.errors import StateError
@@ -83,7 +83,7 @@ class _Worker:
 
 
 class Embedded:
-    """Feed it bytes, take decisions.
+    """Feed it bytes or messages, take decisions.
 
     Args:
         config: everything that can be set.
@@ -152,11 +152,40 @@ class Embedded:
                     chunk, length, at, bound_ms=source.bound_ms, events_max=min(decoder.capacity, most - rows.events)
                 )
                 self._observer.add(decoder.columns, source.clock, rows)
-                self._count_records(name, chunk, base)
+                self._count_records()
+                for index in range(decoder.poison):
+                    self._count_poison(name, chunk, index, base + int(decoder.poison_start[index]), None)
             observed = self._observer.finish(source.clock, rows, name, base + start, base + at)
             self._count_events(observed)
             self._submit(observed.tally, rows)
         source.position = base + length
+
+    def feed_records(self, name: str, buffer: U8, starts: I64, ends: I64, times_ms: I64, offsets: I64) -> None:
+        """Take in messages of one partition, in the order of their offsets.
+
+        Message i is ``buffer[starts[i]:ends[i]]`` at the offset ``offsets[i]``, one behind the other in the buffer, and no
+        event of it may be ahead of its own time ``times_ms[i]`` (0: none) by more than ``time.ahead_s``. Positions of such a
+        source are offsets. One that is left out belongs to the segment of the next message: it was compacted away, or a
+        transaction's marker, and is no gap. The room behind the last message is used as in `feed`.
+        """
+        source, decoder, most = self._sources[name], self._decoder, self.config.engine.chunk_events
+        at = 0
+        while at < len(starts):
+            rows = self._free.get()
+            while at < len(starts) and rows.events < most:
+                at = decoder.decode_records(
+                    buffer, starts, ends, times_ms, at, events_max=min(decoder.capacity, most - rows.events)
+                )
+                self._observer.add(decoder.columns, source.clock, rows)
+                self._count_records()
+                for index in range(decoder.poison):
+                    message = int(np.searchsorted(starts, decoder.poison_start[index], "right")) - 1
+                    self._count_poison(name, buffer, index, 0, int(offsets[message]))
+            position = int(offsets[at - 1]) + 1
+            observed = self._observer.finish(source.clock, rows, name, source.position, position)
+            self._count_events(observed)
+            self._submit(observed.tally, rows)
+            source.position = position
 
     def refuse(self, name: str, start: int, length: int, reason: Poison, at: int = 0, excerpt: bytes = b"") -> None:
         """Count a stretch of bytes that never became a line: too long, binary, or the tail of a half-written archive."""
@@ -304,18 +333,23 @@ class Embedded:
         if self._worker is not None:
             self._worker.drain()
 
-    def _count_records(self, name: str, chunk: U8, base: int) -> None:
+    def _count_records(self) -> None:
         account, decoder = self._account, self._decoder
         account.records += decoder.records
         account.empty += decoder.empty
         account.time_replaced += decoder.time_replaced
         self._address_source += decoder.address_source
         self._field_seen += decoder.field_seen
-        for index in range(decoder.poison):
-            start, length = int(decoder.poison_start[index]), int(decoder.poison_length[index])
-            excerpt = chunk[start : start + min(length, EXCERPT_BYTES)].tobytes()
-            reason = Poison(int(decoder.poison_reason[index]))
-            account.add_poison(_sample(name, base + start, length, reason, int(decoder.poison_at[index]), excerpt))
+
+    def _count_poison(self, name: str, buffer: U8, index: int, start: int, offset: int | None) -> None:
+        """Poison number ``index`` of the last call of the decoder; ``start`` and ``offset`` are where the record lies."""
+        decoder = self._decoder
+        at, length = int(decoder.poison_start[index]), int(decoder.poison_length[index])
+        excerpt = buffer[at : at + min(length, EXCERPT_BYTES)].tobytes()
+        reason = Poison(int(decoder.poison_reason[index]))
+        sample = _sample(name, start, length, reason, int(decoder.poison_at[index]), excerpt)
+        sample.offset = offset
+        self._account.add_poison(sample)
 
     def _count_events(self, observed: Observed) -> None:
         account = self._account

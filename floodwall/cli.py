@@ -11,7 +11,9 @@ from floodwall import (
     commands_config,
     commands_edge,
     commands_mitigations,
+    commands_produce,
     commands_run,
+    commands_status,
     commands_topics,
 )
 from floodwall.guard import prepare_streams, run_guarded
@@ -32,6 +34,8 @@ app.command("demo")(commands_run.demo)
 app.command("replay")(commands_run.replay)
 app.command("watch")(commands_run.watch)
 app.command("doctor")(commands_run.doctor)
+app.command("produce")(commands_produce.produce)
+app.command("status")(commands_status.status)
 app.add_typer(commands_config.app, name="config")
 app.add_typer(commands_broker.app, name="broker")
 app.add_typer(commands_topics.app, name="topics")

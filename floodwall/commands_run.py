@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +35,10 @@ Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge 
 @guarded
 def replay(
     sources: Annotated[
-        list[str], typer.Argument(help="Log files, folders, .gz, .zst; - is standard input.", metavar="SOURCE...")
+        list[str],
+        typer.Argument(
+            help="Log files, folders, .gz, .zst, kafka://host:port/topic; - is standard input.", metavar="SOURCE..."
+        ),
     ],
     config: ConfigFile = None,
     profile: ProfileName = None,
@@ -44,8 +46,10 @@ def replay(
     out: Out = None,
     findings: Findings = None,
     state: StateFile = None,
-    since: Annotated[datetime | None, typer.Option("--from", help="Only events from this time on (UTC).")] = None,
-    until: Annotated[datetime | None, typer.Option("--to", help="Only events before this time (UTC).")] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Only events from this time on: 2026-11-18T11:07:00 (UTC), or -2h.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Only events before this time.")] = None,
     early: Annotated[bool, typer.Option("--early", help="Write early records too, as a live run does.")] = False,
     threads: Threads = 1,
     as_json: Json = False,
@@ -56,15 +60,22 @@ def replay(
     """
     from engine.clock import SystemClock
     from floodwall import show
+    from replay.moments import parse_moment
     from replay.run import replay as run
     from replay.sink import Sink
 
     tell_of_compiling()
     chosen = _config(config, profile, proxy_depth)
+    clock = SystemClock()
+    now_ms = clock.now_ms()
+    between_ms = (
+        None if since is None else parse_moment(since, now_ms),
+        None if until is None else parse_moment(until, now_ms),
+    )
     sink = Sink(out, findings)
     with show.progress_of(sources) as advance:
         outcome = run(
-            chosen, sources, sink, SystemClock(), between_ms=(_ms(since), _ms(until)), state=state, early=early,
+            chosen, sources, sink, clock, between_ms=between_ms, state=state, early=early,
             threads=threads, progress=advance,
         )  # fmt: skip
     sink.close()
@@ -118,7 +129,7 @@ def watch(
 
 @guarded
 def doctor(
-    sources: Annotated[list[str], typer.Argument(help="Log files or folders.", metavar="SOURCE...")],
+    sources: Annotated[list[str], typer.Argument(help="Log files, folders, kafka://host:port/topic.", metavar="SOURCE...")],
     config: ConfigFile = None,
     profile: ProfileName = None,
     proxy_depth: ProxyDepth = None,
@@ -127,16 +138,27 @@ def doctor(
 ) -> int:
     """Say per file what format it has, which fields were found, where the address comes from, and what cannot be detected.
 
+    Of a topic also: whether brokers, credentials, topics, lag and clocks are as they should be.
+
     Example:  floodwall doctor /var/log/nginx/access.log
     """
     from engine.clock import SystemClock
     from floodwall import show
     from replay.doctor import examine
-    from replay.sources import expand
+    from replay.sources import KAFKA_SCHEME, expand
 
     tell_of_compiling()
-    chosen = _config(config, profile, proxy_depth)
-    show.print_diagnoses([examine(chosen, name, SystemClock(), sample=sample) for name in expand(sources)], as_json=as_json)
+    chosen, clock = _config(config, profile, proxy_depth), SystemClock()
+    diagnoses = [
+        examine(chosen, name, clock, sample=sample)
+        for name in expand([name for name in sources if not name.startswith(KAFKA_SCHEME)])
+    ]
+    clusters = []
+    for url in (name for name in sources if name.startswith(KAFKA_SCHEME)):
+        from replay.doctor_kafka import examine_kafka
+
+        clusters.append(examine_kafka(chosen, url, clock, sample=sample))
+    show.print_diagnoses(diagnoses, clusters, as_json=as_json)
     return 0
 
 
@@ -168,9 +190,3 @@ def _config(file: Path | None, profile: str | None, proxy_depth: int | None) -> 
     if proxy_depth is not None:
         document["input"]["proxy_depth"] = proxy_depth
     return parse_config(document, "options")
-
-
-def _ms(moment: datetime | None) -> int | None:
-    from datetime import UTC
-
-    return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp() * 1000)

@@ -11,12 +11,14 @@ from typing import ParamSpec
 
 import typer
 
-from schemas.errors import FloodwallError, SourceError
+from schemas.errors import BrokerError, FloodwallError, SourceError
 
 EXIT_ENDED_EARLY = 5
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 DEBUG = "FLOODWALL_DEBUG"
+_KAFKA_PACKAGES = ("confluent_kafka", "aiokafka", "faust")
+"""An installation that only reads files does without them."""
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the system says when standard output takes no more. Every file of ours reports for itself."""
 
@@ -51,6 +53,9 @@ def run_guarded(command: Callable[[], int]) -> int:
             print(f"floodwall: expected to write to standard output, got: {error.strerror}", file=sys.stderr)
             _discard_output()
             return SourceError.exit_code
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _KAFKA_PACKAGES:
+            print(f"floodwall: expected the package {error.name}, got none: pip install 'floodwall[kafka]'", file=sys.stderr)
+            return BrokerError.exit_code
         if os.environ.get(DEBUG):
             raise
         text = f"floodwall: a fault of Floodwall, not of yours: {type(error).__name__}: {error}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.account import Account
     from engine.embedded import Decisions
     from replay.doctor import Diagnosis
+    from replay.doctor_kafka import KafkaDiagnosis
     from replay.run import Outcome
 
 ROWS_SHOWN = 40
@@ -174,16 +175,21 @@ def print_account(account: Account, *, as_json: bool) -> None:
         print(f"unreadable, {reason.replace('_', ' ')}: {count:,}")
         for sample in account.poison_samples:
             if sample.reason == reason:
-                print(f"  {sample.source} at byte {sample.start + sample.at}: {sample.excerpt[:100]}")
+                place = "" if sample.offset is None else f" offset {sample.offset},"
+                print(f"  {sample.source} at{place} byte {sample.start + sample.at}: {sample.excerpt[:100]}")
                 break
 
 
-def print_diagnoses(diagnoses: list[Diagnosis], *, as_json: bool) -> None:
+def print_diagnoses(diagnoses: list[Diagnosis], clusters: list[KafkaDiagnosis], *, as_json: bool) -> None:
     """One paragraph per source."""
     if as_json:
-        _print_json([asdict(found) for found in diagnoses])
+        _print_json([*(asdict(found) for found in diagnoses), *(asdict(found) for found in clusters)])
         return
-    for found in diagnoses:
+    for cluster in clusters:
+        print(f"{_safe(cluster.source)}:")
+        for check in cluster.checks:
+            print(f"  {check.verdict}: {_safe(check.name)}: {_safe(check.text)}")
+    for found in [*diagnoses, *(topic for cluster in clusters for topic in cluster.topics)]:
         print(f"{found.source}: {found.records:,} records looked at, {found.events:,} events, {found.empty:,} empty")
         for title, parts in (("format", found.formats), ("unreadable", found.poison)):
             if parts:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from detectors.rate import plan_rate
 from engine.clock import Clock
 from engine.seeds import make_seeds
@@ -70,6 +72,19 @@ def examine(config: Config, name: str, clock: Clock, *, sample: int = 1000) -> D
         while at < length and found.records < sample:
             at = _decode_one(decoder, buffer, length, at, bound_of(name, clock.now_ms()), found)
     found.broke_off = source.error
+    _conclude(config, found)
+    return found
+
+
+def examine_lines(config: Config, name: str, data: bytes, bound_ms: int, *, sample: int = 1000) -> Diagnosis:
+    """The same for bytes at hand, one record a line."""
+    buffer = make_buffer(config.input.record_bytes_max, len(data))
+    buffer[: len(data)] = np.frombuffer(data, np.uint8)
+    decoder = Decoder(config.input, key_seed=make_seeds(config).key, ahead_ms=config.time.ahead_s * 1000, events_max=1)
+    found = Diagnosis(name, 0, 0, 0, {}, {}, {}, {}, [], [])
+    at = 0
+    while at < len(data) and found.records < sample:
+        at = _decode_one(decoder, buffer, len(data), at, bound_ms, found)
     _conclude(config, found)
     return found
 

@@ -1,4 +1,4 @@
-"""replay: recorded traffic through the engine, as fast as it goes, in step of event time."""
+"""replay: recorded traffic, of files and topics, through the engine, as fast as it goes, in step of event time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from engine.account import Account
 from engine.clock import Clock
 from engine.embedded import Embedded
 from replay.sink import Sink
-from replay.sources import STDIN, LineSource, bound_of, expand, make_buffer, open_source
+from replay.sources import KAFKA_SCHEME, STDIN, bound_of, expand, make_buffer, open_source
 from replay.state import load_state, save_state
+from schemas.columns import U8
 from schemas.config import Config
 from schemas.tally import UNKNOWN_MS
 
@@ -33,6 +35,79 @@ class Outcome:
     """Sources that broke off, and why."""
 
 
+class Reading(Protocol):
+    """A source partition on its way into the engine."""
+
+    name: str
+
+    @property
+    def ended(self) -> bool:
+        """All has been read."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """Why it ended before its end, if it did."""
+        ...
+
+    def open(self, engine: Embedded) -> None:
+        """Begin, or go on."""
+        ...
+
+    def advance(self, engine: Embedded) -> int:
+        """Read on and feed what came; returns its bytes."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is read."""
+        ...
+
+
+class FileReading:
+    """A file, an archive or standard input.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+
+    def __init__(
+        self, config: Config, name: str, known: dict[str, int], clock: Clock, buffer: U8, chunk_bytes: int
+    ) -> None:
+        self.name = name
+        self._start = 0 if name == STDIN else known.get(name, 0)
+        self._source = open_source(name, start=self._start, line_max=config.input.record_bytes_max, chunk_bytes=chunk_bytes)
+        self._clock, self._buffer = clock, buffer
+
+    @property
+    def ended(self) -> bool:
+        """All has been read."""
+        return self._source.ended
+
+    @property
+    def error(self) -> str | None:
+        """Why it ended before its end, if it did."""
+        return self._source.error
+
+    def open(self, engine: Embedded) -> None:
+        """Begin, or go on."""
+        engine.open(self.name, bound_of(self.name, self._clock.now_ms()), self._start)
+
+    def advance(self, engine: Embedded) -> int:
+        """Read on and feed what came; returns its bytes."""
+        length = self._source.read(self._buffer)
+        if self.name == STDIN:
+            engine.set_bound(STDIN, self._clock.now_ms())
+        refused = self._source.refusal
+        if refused is not None:
+            engine.refuse(self.name, refused.start, refused.length, refused.reason, excerpt=refused.excerpt)
+        if length:
+            engine.feed(self.name, self._buffer, length, self._source.base)
+        return length
+
+    def close(self) -> None:
+        """Its stream closes with it."""
+
+
 def replay(
     config: Config,
     paths: list[str],
@@ -51,9 +126,9 @@ def replay(
     With ``state``, an interrupted run leaves one, and a run that finds one goes on from it.
 
     Raises:
-        SourceError: a source cannot be opened. StateError: the state cannot be used.
+        SourceError: a source cannot be opened. StateError: the state cannot be used. BrokerError: Kafka cannot be read.
     """
-    names = expand(paths)
+    names = expand([path for path in paths if not path.startswith(KAFKA_SCHEME)])
     began = time.perf_counter()
     saved = load_state(state)
     if saved is None:
@@ -61,31 +136,26 @@ def replay(
     else:
         engine = Embedded.restore(config, saved, early=early, threads=threads, between_ms=between_ms)
     known = engine.positions()
-    line_max = config.input.record_bytes_max
-    buffer = make_buffer(line_max, chunk_bytes)
-    outcome = Outcome(Account(), 0.0, len(names), 0)
-    sources: list[LineSource] = []
-    for name in names:
-        start = 0 if name == STDIN else known.get(name, 0)
-        sources.append(open_source(name, start=start, line_max=line_max, chunk_bytes=chunk_bytes))
-        engine.open(name, bound_of(name, clock.now_ms()), start)
+    buffer = make_buffer(config.input.record_bytes_max, chunk_bytes)
+    readings: list[Reading] = [FileReading(config, name, known, clock, buffer, chunk_bytes) for name in names]
+    for url in dict.fromkeys(path for path in paths if path.startswith(KAFKA_SCHEME)):
+        from replay.kafka import open_partitions
+
+        readings += open_partitions(config, url, between_ms, known)
+    outcome = Outcome(Account(), 0.0, len(readings), 0)
+    for reading in readings:
+        reading.open(engine)
+    unread = list(readings)
     try:
-        while sources:
-            source = min(sources, key=lambda s: _order(engine.newest_ms(s.name)))
-            length = source.read(buffer)
-            if source.name == STDIN:
-                engine.set_bound(STDIN, clock.now_ms())
-            if source.refusal is not None:
-                refused = source.refusal
-                engine.refuse(source.name, refused.start, refused.length, refused.reason, excerpt=refused.excerpt)
-            if length:
-                engine.feed(source.name, buffer, length, source.base)
-                outcome.bytes += length
-            if source.ended:
-                if source.error is not None:
-                    outcome.ended_early[source.name] = source.error
-                engine.close(source.name)
-                sources.remove(source)
+        while unread:
+            reading = min(unread, key=lambda r: _order(engine.newest_ms(r.name)))
+            length = 0 if reading.ended else reading.advance(engine)
+            outcome.bytes += length
+            if reading.ended:
+                if reading.error is not None:
+                    outcome.ended_early[reading.name] = reading.error
+                engine.close(reading.name)
+                unread.remove(reading)
             sink.write(engine.take())
             if progress is not None:
                 progress(length)
@@ -98,6 +168,9 @@ def replay(
             save_state(state, engine.snapshot())
         else:
             engine.finish()
+    finally:
+        for reading in readings:
+            reading.close()
     outcome.account = engine.account()
     sink.write(engine.take())
     engine.stop()

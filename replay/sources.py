@@ -24,6 +24,8 @@ from schemas.fields import Poison
 
 CHUNK_BYTES = 1 << 20
 STDIN = "-"
+KAFKA_SCHEME = "kafka://"
+"""What a source begins with that is no file (`replay.kafka`)."""
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SUFFIXES = {".gz": (_GZIP, "gzip"), ".zst": (_ZSTD, "zstd")}
 _GZIP_WBITS = 16 + zlib.MAX_WBITS

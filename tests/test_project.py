@@ -86,10 +86,11 @@ def test_imports_point_in_one_direction() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_the_lock_names_no_host_and_every_package_has_a_hash() -> None:
-    text = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("name", ["requirements.lock", "deploy/requirements.lock"])
+def test_the_lock_names_no_host_and_every_package_has_a_hash(name: str) -> None:
+    text = (ROOT / name).read_text()
     for forbidden in ("://", "--index-url", "--extra-index-url", "--find-links", "--trusted-host", " @ ", "-e "):
-        assert forbidden not in text, f"requirements.lock contains {forbidden!r}"
+        assert forbidden not in text, f"{name} contains {forbidden!r}"
     requirements = [block for block in text.replace("\\\n", " ").splitlines() if "==" in block]
     assert requirements
     assert [block.split()[0] for block in requirements if "--hash=sha256:" not in block] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -67,6 +68,6 @@ def broker(local_broker: LocalBroker) -> str:
 @pytest.fixture
 def unique(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Names that no other test uses: ``unique("requests")``. Topics, groups and transactional ids outlive a test."""
-    base = "".join(c if c.isalnum() else "-" for c in request.node.nodeid.split("/")[-1])
+    base = zlib.crc32(request.node.nodeid.encode())
 
-    return lambda name: f"{name}-{base}"[:200]
+    return lambda name: f"{name}-{base:08x}"

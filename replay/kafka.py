@@ -1,0 +1,226 @@
+"""Topics as sources: every partition from an offset to where it ended when the run began, without joining a group.
+
+Nothing is committed and no group is touched, so a replay disturbs no worker. Each partition has a consumer of its own: the
+run reads the partition that is furthest behind in event time, and a consumer that is not asked holds what fits its queue and
+stops fetching by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
+
+from broker.connection import Connection, is_about_no_group
+from broker.offsets import end_offsets, first_offsets, offsets_at, partitions_of
+from engine.embedded import Embedded
+from replay.sources import KAFKA_SCHEME
+from schemas.columns import U8
+from schemas.config import Config
+from schemas.errors import SourceError, UsageError
+
+MESSAGES = 4096
+"""Of one call: enough that a call's fixed cost is nothing, and few enough that partitions stay in step."""
+QUEUE_KB_MAX = 256 << 10
+"""Fetched ahead over all partitions."""
+PARTITIONS_MAX = 256
+"""Each consumer has three threads and a connection to each broker that it reads from."""
+WAIT_S = 0.1
+SILENCE_S_MAX = 30.0
+"""A partition that has not ended and sends nothing for so long is given up: its broker has vanished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is to be read of one partition."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+    """The offset after the last: where the partition ended when the run began."""
+
+    @property
+    def name(self) -> str:
+        """Of the source partition."""
+        return f"{self.topic}-{self.partition}"
+
+
+def split_url(url: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(brokers, topics) of ``kafka://host:port[,host:port]/topic[,topic]``; no brokers: those of the configuration.
+
+    Raises:
+        UsageError: it has another form.
+    """
+    brokers, slash, topics = url.removeprefix(KAFKA_SCHEME).partition("/")
+    names = tuple(topics.split(","))
+    if not slash or not all(names) or len(set(names)) < len(names):
+        raise UsageError(f"expected kafka://host:port/topic or kafka://host:port/topic,other, got {ascii(url)[:100]}")
+    return tuple(brokers.split(",")) if brokers else (), names
+
+
+def plan_spans(connection: Connection, topics: tuple[str, ...], from_ms: int | None, known: dict[str, int]) -> list[Span]:
+    """What each partition holds now, from the first message not older than ``from_ms`` on, or from where a saved state stands.
+
+    The end is that of what is committed: a transaction that is still open is not waited for.
+
+    Raises:
+        BrokerError: a topic is not there or may not be read. SourceError: a saved position is no longer kept.
+    """
+    connection.check()
+    partitions = [partition for topic in topics for partition in partitions_of(connection, topic)]
+    if len(partitions) > PARTITIONS_MAX:
+        raise SourceError(
+            f"expected at most {PARTITIONS_MAX} partitions in one replay, got {len(partitions)}: name fewer topics"
+        )
+    ends = end_offsets(connection, partitions)
+    starts = oldest = first_offsets(connection, partitions)
+    if from_ms is not None:
+        found = offsets_at(connection, partitions, from_ms)
+        starts = {key: offset if offset >= 0 else ends[key] for key, offset in found.items()}
+    spans = []
+    for key in partitions:
+        span = Span(*key, starts[key], ends[key])
+        if span.name in known:
+            if known[span.name] < oldest[key]:
+                raise SourceError(
+                    f"expected offset {known[span.name]} of {span.name}, where the saved state stands, the oldest kept is "
+                    f"{oldest[key]}"
+                )
+            span = Span(*key, known[span.name], max(ends[key], known[span.name]))
+        spans.append(span)
+    return spans
+
+
+class Buffer:
+    """Messages one behind the other, with the room that decoding wants behind them; shared by all partitions."""
+
+    def __init__(self) -> None:
+        self.bytes: U8 = np.zeros(0, np.uint8)
+
+    def fill(self, values: list[bytes]) -> None:
+        """Replace what is there."""
+        data = b"".join(values)
+        if len(self.bytes) < 2 * len(data) + 16384:
+            self.bytes = np.zeros(4 * len(data) + 16384, np.uint8)
+        self.bytes[: len(data)] = np.frombuffer(data, np.uint8)
+
+
+class PartitionReading:
+    """One partition on its way into the engine."""
+
+    error: str | None = None
+
+    def __init__(self, connection: Connection, config: Config, span: Span, to_ms: int | None, queue_kb: int, buffer: Buffer):
+        self.name = span.name
+        self.ended = span.start >= span.end
+        self._connection, self._span, self._buffer = connection, span, buffer
+        # An event before ``to_ms`` that comes when its partition is further on than this is late, and would not count.
+        self._stop_ms = None if to_ms is None else to_ms + config.time.lateness_s * 1000
+        self._consumer: Consumer | None = None
+        self._queue_kb = queue_kb
+        self._heard_s = time.monotonic()
+
+    def open(self, engine: Embedded) -> None:
+        """Begin, or go on."""
+        engine.open(self.name, 0, self._span.start)
+        if not self.ended:
+            self._consumer = Consumer(
+                self._connection.settings(
+                    # A consumer has to name a group; this one asks it for nothing and tells it nothing.
+                    group_id="floodwall-replay",
+                    enable_auto_commit=False,
+                    enable_auto_offset_store=False,
+                    auto_offset_reset="error",
+                    isolation_level="read_committed",
+                    enable_partition_eof=True,
+                    # The defaults let consume() wait for a second whenever its queue has run full or empty.
+                    queued_min_messages=1_000_000,
+                    fetch_queue_backoff_ms=5,
+                    queued_max_messages_kbytes=self._queue_kb,
+                )
+            )
+            self._consumer.assign([TopicPartition(self._span.topic, self._span.partition, self._span.start)])
+            self._heard_s = time.monotonic()
+
+    def advance(self, engine: Embedded) -> int:
+        """Read some messages and feed them; returns their bytes.
+
+        Raises:
+            BrokerError: the broker refuses, or says nothing for `SILENCE_S_MAX`.
+        """
+        if self._consumer is None:
+            return 0
+        messages = []
+        for message in self._consumer.consume(MESSAGES, WAIT_S):
+            error = message.error()
+            if error is None:
+                if (message.offset() or 0) < self._span.end:
+                    messages.append(message)
+                else:
+                    self.ended = True
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self.ended = self.ended or (message.offset() or 0) >= self._span.end
+            elif not is_about_no_group(error):
+                raise self._connection.explain(error, self._span.topic)
+        if not messages:
+            self._check_silence()
+            return 0
+        self._heard_s = time.monotonic()
+        length = self._feed(engine, messages)
+        if message_end(messages) >= self._span.end:
+            self.ended = True
+        if self._stop_ms is not None and engine.newest_ms(self.name) >= self._stop_ms:
+            self.ended = True
+        return length
+
+    def close(self) -> None:
+        """Let the consumer go."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _feed(self, engine: Embedded, messages: list[Message]) -> int:
+        values = [message.value() or b"" for message in messages]
+        self._buffer.fill(values)
+        ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+        stamps = (message.timestamp() for message in messages)
+        times_ms = np.fromiter((0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps), np.int64, len(values))
+        offsets = np.fromiter((message.offset() or 0 for message in messages), np.int64, len(values))
+        engine.feed_records(self.name, self._buffer.bytes, starts, ends, times_ms, offsets)
+        return int(ends[-1])
+
+    def _check_silence(self) -> None:
+        if self.ended or time.monotonic() - self._heard_s < SILENCE_S_MAX:
+            return
+        raise self._connection.explain(KafkaError(KafkaError._TRANSPORT), self._span.topic)
+
+
+def message_end(messages: list[Message]) -> int:
+    """The offset after the last of them."""
+    return (messages[-1].offset() or 0) + 1
+
+
+def open_partitions(
+    config: Config, url: str, between_ms: tuple[int | None, int | None], known: dict[str, int]
+) -> list[PartitionReading]:
+    """Every partition of the topics that a ``kafka://`` address names.
+
+    Raises:
+        UsageError, ConfigError: the address or the settings are wrong. BrokerError: Kafka cannot be reached or refuses.
+    """
+    brokers, topics = split_url(url)
+    kafka = msgspec.structs.replace(config.kafka, brokers=brokers) if brokers else config.kafka
+    connection = Connection(kafka)
+    from_ms, to_ms = between_ms
+    if from_ms is not None:
+        # No event is more than `ahead_s` after its message's time. The lateness before that sets the partition's clock.
+        from_ms -= (config.time.ahead_s + config.time.lateness_s) * 1000
+    spans = plan_spans(connection, topics, from_ms, known)
+    queue_kb = min(64 << 10, QUEUE_KB_MAX // max(len(spans), 1))
+    buffer = Buffer()
+    return [PartitionReading(connection, config, span, to_ms, queue_kb, buffer) for span in spans]
