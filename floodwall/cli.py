@@ -6,7 +6,16 @@ import sys
 
 import typer
 
-from floodwall import commands_broker, commands_config, commands_produce, commands_run, commands_status, commands_topics
+from floodwall import (
+    commands_broker,
+    commands_config,
+    commands_edge,
+    commands_mitigations,
+    commands_produce,
+    commands_run,
+    commands_status,
+    commands_topics,
+)
 from floodwall.guard import prepare_streams, run_guarded
 
 app = typer.Typer(
@@ -30,6 +39,8 @@ app.command("status")(commands_status.status)
 app.add_typer(commands_config.app, name="config")
 app.add_typer(commands_broker.app, name="broker")
 app.add_typer(commands_topics.app, name="topics")
+app.add_typer(commands_mitigations.app, name="mitigations")
+app.add_typer(commands_edge.app, name="edge")
 
 
 def main() -> None:
