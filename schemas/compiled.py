@@ -94,15 +94,6 @@ def _cached(function: Kernel, options: dict[str, Any]) -> Kernel:
         ) from None
 
 
-def kernel(function: Kernel) -> Kernel:
-    """A compiled function of its own, kept in the cache on disk.
-
-    Raises:
-        ConfigError: there is no folder to keep it in; compiling at every start would take a minute of everybody's time.
-    """
-    return _cached(function, {"cache": True, "nogil": True, "_nrt": False})
-
-
 def tell_compiling(tell: Callable[[], None]) -> None:
     """Have ``tell`` called once, when the first kernel has to be compiled; never, when all come from the cache on disk."""
 
@@ -123,7 +114,11 @@ def tell_compiling(tell: Callable[[], None]) -> None:
 
 
 def entry(function: Kernel) -> Kernel:
-    """A compiled function that Python calls, kept in the cache on disk with all the parts below it. Raises as `kernel`."""
+    """A compiled function that Python calls, kept in the cache on disk with all the parts below it.
+
+    Raises:
+        ConfigError: there is no folder to keep it in; compiling at every start would take a minute of everybody's time.
+    """
     return _cached(function, _ENTRY)
 
 

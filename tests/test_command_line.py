@@ -220,9 +220,9 @@ def test_an_empty_input_is_said_to_be_empty(tmp_path: Path) -> None:
 def test_the_first_run_says_that_it_compiles_and_the_second_does_not(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "from schemas.compiled import kernel, tell_compiling\n"
+        "from schemas.compiled import entry, tell_compiling\n"
         "tell_compiling(lambda: print('told'))\n"
-        "@kernel\ndef double_kernel(x):\n    return 2 * x\n"
+        "@entry\ndef double_kernel(x):\n    return 2 * x\n"
         "print(double_kernel(1), double_kernel(2))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}

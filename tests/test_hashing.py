@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from detectors.kernels.hashing import hash_bytes_kernel, hash_keys
 from engine.seeds import Seeds
-from schemas.compiled import kernel
+from schemas.compiled import entry
 from schemas.decoding.machine import SLACK
 from tests.oracles.hashing import hash_words, siphash_1_3_128
 
 SEEDS = Seeds("for tests only", configured=True)
 
 
-@kernel
+@entry
 def hash_text_kernel(seeds: Any, data: Any, length: Any) -> Any:
     return hash_bytes_kernel(seeds, data, np.int64(0), length)
 

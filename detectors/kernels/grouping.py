@@ -17,7 +17,7 @@ from detectors.kernels.hashing import hash_words_kernel
 from detectors.kernels.machine import add_measures, copy_bytes, equal_bytes, prefetch, set_measures
 from detectors.kernels.memo import L_ASSET, L_ROUTE, Memo, route_entry_kernel, route_start_kernel, text_key_kernel
 from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, path_end_kernel
-from schemas.compiled import inlined, kernel
+from schemas.compiled import entry, inlined
 from schemas.fields import MEASURES, Dimension, Flag, Measure, Number, Text
 from schemas.tally import (
     C_DIMENSION,
@@ -312,7 +312,7 @@ def name_kernel(
     return length
 
 
-@kernel
+@entry
 def group_kernel(
     dimensions: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, n: Any,
     is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any, block_parts: Any,
@@ -416,7 +416,7 @@ def group_kernel(
     progress[P_OLDEST], progress[P_NEWEST] = oldest, newest
 
 
-@kernel
+@entry
 def finish_rows_kernel(dimensions: Any, seeds: Any, table_parts: Any, progress: Any) -> None:
     """Complete the rows of a tally: those of networks are made of their addresses' rows. The index is empty afterwards."""
     table = Table(*table_parts)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.machine import multiply_add_high
-from schemas.compiled import inlined, kernel
+from schemas.compiled import entry, inlined
 from schemas.decoding.machine import word_at
 
 U64 = np.uint64
@@ -101,7 +101,7 @@ def hash_bytes_kernel(seeds: Any, data: Any, start: Any, length: Any) -> Any:
     return first, v0 ^ v1 ^ v2 ^ v3
 
 
-@kernel
+@entry
 def _hash_keys_kernel(seeds: Any, a: Any, b: Any, dimension: Any, out: Any) -> None:
     for k in range(len(out)):
         out[k] = hash_words_kernel(seeds, a[k], b[k], U64(dimension[k]))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from detectors.kernels.hashing import hash_bytes_kernel
 from detectors.kernels.machine import copy_bytes, equal_bytes
 from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, is_asset_kernel, path_end_kernel
-from schemas.compiled import inlined, kernel
+from schemas.compiled import inlined, part
 from schemas.decoding.machine import word_at
 
 U64 = np.uint64
@@ -87,7 +87,7 @@ def text_key_kernel(memo: Any, seeds: Any, buffer: Any, start: Any, length: Any)
     return memo.key[entry, 0], memo.key[entry, 1]
 
 
-@kernel
+@part
 def _hash(seeds: Any, buffer: Any, start: Any, length: Any) -> Any:
     return hash_bytes_kernel(seeds, buffer, start, length)
 
@@ -109,7 +109,7 @@ def route_entry_kernel(
     return entry
 
 
-@kernel
+@part
 def _fill_route(
     memo: Any, seeds: Any, buffer: Any, method_start: Any, method_length: Any, path_start: Any, path_length: Any, entry: Any
 ) -> None:

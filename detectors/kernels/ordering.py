@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import inlined, kernel
+from schemas.compiled import entry, inlined
 from schemas.tally import C_HASH, C_TICK
 
 U64 = np.uint64
 
 
-@kernel
+@entry
 def order_kernel(
     records: Any, rows: Any, by_tick: Any, tick_min: Any, ticks: Any, partitions: Any, order: Any, starts: Any, bins: Any
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import kernel
+from schemas.compiled import part
 from schemas.decoding.machine import byte_at
 
 _EXTENSIONS = (
@@ -34,7 +34,7 @@ _CLASSES[[*range(97, 103), *range(65, 71), 45]] = _HEXADECIMAL
 _CLASSES[[47, 63, 35]] = _END
 
 
-@kernel
+@part
 def path_end_kernel(buffer: Any, start: Any, length: Any) -> Any:
     """Where the path ends and its query or fragment begins."""
     for at in range(start, start + length):
@@ -44,7 +44,7 @@ def path_end_kernel(buffer: Any, start: Any, length: Any) -> Any:
     return np.int64(start + length)
 
 
-@kernel
+@part
 def is_asset_kernel(buffer: Any, start: Any, end: Any) -> Any:
     """True when the path ``buffer[start:end]`` (without query) ends in the extension of a static asset."""
     packed = np.int64(0)
@@ -67,7 +67,7 @@ def is_asset_kernel(buffer: Any, start: Any, end: Any) -> Any:
     return False
 
 
-@kernel
+@part
 def fold_route_kernel(
     buffer: Any, method_start: Any, method_length: Any, path_start: Any, end: Any, out: Any, out_start: Any
 ) -> Any:

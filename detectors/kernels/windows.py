@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.machine import copy_bytes, prefetch
-from schemas.compiled import inlined, kernel
+from schemas.compiled import entry, inlined, part
 from schemas.fields import Dimension
 from schemas.tally import (
     C_DIMENSION,
@@ -208,7 +208,7 @@ def delete_key_kernel(w: Any, slot: Any) -> None:
         before -= 1
 
 
-@kernel
+@part
 def give_up_key_kernel(w: Any, slot: Any) -> None:
     """Drop a key with all its rows, because a bound was reached; counted."""
     row = w.keys[slot, K_NEWEST]
@@ -257,7 +257,7 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
     return chosen
 
 
-@kernel
+@part
 def sweep_kernel(w: Any) -> None:
     """Put the rows of dead keys back on the free list."""
     ticks, dimensions, _ = w.chains.shape
@@ -291,7 +291,7 @@ def free_row_kernel(w: Any, row: Any) -> None:
     w.scalars[ROWS_USED] -= 1
 
 
-@kernel
+@part
 def make_room_kernel(w: Any) -> None:
     """The log is full: free at least a quarter of it, dead rows first, then the lightest keys, heaviest last."""
     wanted = len(w.rows) // 4
@@ -560,7 +560,7 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
 # tuple in Python at every call, which cost 30 µs.
 
 
-@kernel
+@entry
 def all_insert_kernel(
     windows: Any, plan: Any, order: Any, cursors: Any, starts: Any, tick_limit: Any, early: Any, records: Any, names: Any,
     crossings: Any, out_at: Any,
@@ -591,7 +591,7 @@ def all_insert_kernel(
     return out_at, True
 
 
-@kernel
+@entry
 def all_close_kernel(windows: Any, plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any) -> Any:
     """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns."""
     w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
@@ -605,7 +605,7 @@ def all_close_kernel(windows: Any, plan: Any, target: Any, emit: Any, crossings:
     return out_at, np.int64(0)
 
 
-@kernel
+@entry
 def all_find_kernel(windows: Any, p: Any, h: Any, a: Any, b: Any, dimension: Any) -> Any:
     """The slot of a key in partition ``p``, or -1."""
     return find_key_kernel(part_kernel(Windows(*windows), p), h, a, b, dimension)
