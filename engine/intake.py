@@ -69,6 +69,8 @@ class Intake:
         state.expected = tally.end
         if tally.newest_ms > state.newest_ms:
             state.newest_ms = tally.newest_ms
+        if state.left_behind and self._target is not None and (state.newest_ms - self._lateness_ms) // 1000 > self._target:
+            state.left_behind = False  # it has caught up, and counts again
         if tally.rows:
             self.remember(tally)
             self.tick_max = tally.tick_max if self.tick_max is None else max(self.tick_max, tally.tick_max)

@@ -45,11 +45,13 @@ class JudgePost:
         self._findings += findings
 
     def _open_sources(self) -> None:
+        intake = self.judge.intake
         for name in self._sources:
-            if name not in self.judge.intake.sources:
-                self.judge.intake.open(name, ANY_OFFSET)
-        for name in self.judge.intake.sources.keys() - set(self._sources):
-            self.judge.intake.close(name)
+            if name not in intake.sources:
+                intake.open(name, ANY_OFFSET)
+            intake.sources[name].open = True
+        for name in intake.sources.keys() - set(self._sources):
+            intake.close(name)  # its topic is read no more
 
     def begin(self, record: Record) -> None:
         """Take over a record; then `reread` the tallies of [record.rebuild_from, record.position), then `end`."""
