@@ -41,7 +41,8 @@ def needed_rights(config: Config, topics: tuple[Topic, ...]) -> list[Right]:
             operations = [
                 name for name, roles in (("read", topic.readers), ("write", topic.writers)) if role in roles
             ]  # fmt: skip
-            if operations:
+            # A worker looks at its start whether all is there; a judge has to know every partition of the raw topics.
+            if operations or role in ("observer", "judge"):
                 rights.append(Right(role, "topic", topic.name, "literal", (*operations, "describe")))
         rights += _group_rights(config, role)
     return rights
@@ -52,11 +53,7 @@ def _group_rights(config: Config, role: str) -> list[Right]:
     if role not in groups:
         return []
     group = groups[role]
-    rights = [
-        Right(role, "group", group, "literal", ("read", "describe")),
-        # Faust elects the leader of a group by a topic of its own, which it makes: <group>-__assignor-__leader.
-        Right(role, "topic", f"{group}-", "prefixed", ("create", "read", "write", "describe")),
-    ]
+    rights = [Right(role, "group", group, "literal", ("read", "describe"))]
     if role == "observer":
         # One transactional producer for each source partition, named after the group, topic and partition.
         rights.append(Right(role, "transactional_id", f"{group}-", "prefixed", ("write", "describe")))

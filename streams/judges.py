@@ -24,7 +24,7 @@ from engine.post import JudgePost
 from engine.record import Record, decode_record
 from engine.seeds import Seeds
 from schemas.config import Config
-from schemas.errors import StateError
+from schemas.errors import BrokerError, StateError
 from schemas.topics import STATE, tallies_topic
 from streams.failpoints import Failpoints
 from streams.leaving import leave
@@ -98,8 +98,15 @@ class Judges:
         return {tp: seat.post.position for tp, seat in seats.items()}
 
     def _list_sources(self) -> list[str]:
+        """Every partition of every raw topic: one that is not known would be overtaken before it has spoken."""
         topics = Connection(self.config.kafka).check().topics
-        return [f"{name}-{partition}" for name in self.config.kafka.topics for partition in range(topics.get(name, 0))]
+        missing = [name for name in self.config.kafka.topics if name not in topics]
+        if missing:
+            raise BrokerError(
+                f"expected to see the topic {missing[0]} (kafka.topics), got nothing of that name: judges need the right to "
+                "describe the raw topics"
+            )
+        return [f"{name}-{partition}" for name in self.config.kafka.topics for partition in range(topics[name])]
 
     async def _take_over_one(self, reader: AIOKafkaConsumer, tp: TP, sources: list[str], committed: int) -> _Seat:
         post = JudgePost(self.config, self._seeds, tp.partition, sources, early=True)
