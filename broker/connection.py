@@ -140,6 +140,15 @@ class Connection:
             self._noted = error
 
 
+def is_about_no_group(error: KafkaError) -> bool:
+    """Whether a consumer that reads by assignment may go on: it asks its group for nothing and needs no right to it.
+
+    librdkafka looks for the group's coordinator all the same, and hands on that it was refused
+    (tests/kafka/test_refusals.py, the rights of replay).
+    """
+    return error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+
+
 def _text(error: KafkaError) -> str:
     """One bounded line, printable: part of it comes from the other side."""
     line = " ".join(error.str().split())[:300]

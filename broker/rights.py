@@ -8,7 +8,9 @@ from typing import Literal
 from schemas.config import Config
 from schemas.topics import Topic
 
-ROLES = ("shippers", "observer", "judge", "edge", "operator", "replay")
+ROLES = ("shippers", "observer", "judge", "edge", "operator", "replay", "admin")
+"""``admin`` runs ``floodwall topics create``, once."""
+_OF_EVERY_TOPIC = {"operator": ("describe_configs",), "admin": ("create", "describe_configs")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,13 @@ def judges_group(config: Config) -> str:
 
 
 def needed_rights(config: Config, topics: tuple[Topic, ...]) -> list[Right]:
-    """By principal, then by resource. Edges, operators and replay read without a group, so they need none."""
+    """By principal, then by resource. Edges and replay read without a group, so they need no right to one."""
     rights = []
     for role in ROLES:
         for topic in topics:
-            operations = [
-                name for name, roles in (("read", topic.readers), ("write", topic.writers)) if role in roles
-            ]  # fmt: skip
+            reads = ("read",) if role in topic.readers else ()
+            writes = ("write",) if role in topic.writers else ()
+            operations = (*reads, *writes, *_OF_EVERY_TOPIC.get(role, ()))
             # A worker looks at its start whether all is there; a judge has to know every partition of the raw topics.
             if operations or role in ("observer", "judge"):
                 rights.append(Right(role, "topic", topic.name, "literal", (*operations, "describe")))
@@ -49,12 +51,13 @@ def needed_rights(config: Config, topics: tuple[Topic, ...]) -> list[Right]:
 
 
 def _group_rights(config: Config, role: str) -> list[Right]:
-    groups = {"observer": observers_group(config), "judge": judges_group(config)}
-    if role not in groups:
-        return []
-    group = groups[role]
-    rights = [Right(role, "group", group, "literal", ("read", "describe"))]
+    observers, judges = observers_group(config), judges_group(config)
     if role == "observer":
         # One transactional producer for each source partition, named after the group, topic and partition.
-        rights.append(Right(role, "transactional_id", f"{group}-", "prefixed", ("write", "describe")))
-    return rights
+        transactions = Right(role, "transactional_id", f"{observers}-", "prefixed", ("write", "describe"))
+        return [Right(role, "group", observers, "literal", ("read", "describe")), transactions]
+    if role == "judge":
+        return [Right(role, "group", judges, "literal", ("read", "describe"))]
+    if role == "operator":  # floodwall status
+        return [Right(role, "group", group, "literal", ("describe",)) for group in (observers, judges)]
+    return []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Message, TopicPartition
 
-from broker.connection import Cluster, Connection
+from broker.connection import Cluster, Connection, is_about_no_group
 from broker.offsets import Partition, asked, end_offsets, first_offsets, wait_for
 from broker.probe import probe
 from broker.rights import judges_group, observers_group
@@ -218,6 +218,8 @@ def _read(connection: Connection, starts: dict[Partition, int], ends: dict[Parti
             for message in messages:
                 key = (message.topic() or "", message.partition() or 0)
                 error, offset = message.error(), message.offset() or 0
+                if error is not None and is_about_no_group(error):
+                    continue
                 if error is None:
                     if offset < ends[key]:
                         found[key].append(message)

@@ -1,60 +1,42 @@
 """An edge inside a service: asked about every request, answers from the mitigations that it was given.
 
-It keeps the rules that every reader of mitigations keeps: per target and detector a lower (tick, stage) is ignored, the
-strongest record that has not expired counts, dry runs and drills are not enforced, and the allowlist core is checked again.
+The rules are those of `edge.reader`; here is only what asks it.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import threading
-from dataclasses import dataclass
 
+from edge.reader import ALLOW, Reader
+from edge.subject import Subject, covering
 from schemas.config import DEFAULT_ALLOWLIST_CORE, parse_prefixes
 from schemas.mitigation import Mitigation
+from schemas.prefixes import Prefixes
 
-STRENGTH = {"challenge": 1, "throttle": 2, "block": 3}
-"""What this edge can do, weakest first."""
-_STAGES = {"early": 0, "final": 1}
-
-
-@dataclass(slots=True)
-class _Record:
-    tick: int
-    stage: int
-    action: str
-    expires_at_ms: int
+ACTIONS = {"challenge": 1, "throttle": 2, "block": 3, ALLOW: 4}
+"""What this edge can do; the higher number counts where several targets have the address in them."""
+LENGTHS = {"ip4": (32, 24), "ip6": (128, 64, 48)}
+"""Prefix lengths that it looks an address up with."""
 
 
 class InProcessEdge:
     """Decides about addresses. Safe to use from several threads."""
 
     def __init__(self, allowlist_core: tuple[str, ...] = DEFAULT_ALLOWLIST_CORE) -> None:
-        self._core = parse_prefixes(allowlist_core, "policy.allowlist_core")
-        self._records: dict[str, dict[str, _Record]] = {}
+        self._core = Prefixes(parse_prefixes(allowlist_core, "policy.allowlist_core"))
+        self._reader = Reader(self._core, _supports)
+        self._reader.begin({})
         self._lock = threading.Lock()
-        self.unsupported = 0
+
+    @property
+    def unsupported(self) -> int:
         """Records whose action or target it cannot enforce; never replaced by a harsher one."""
+        return self._reader.counts["unsupported"]
 
     def apply(self, mitigation: Mitigation) -> None:
         """Take in one record."""
-        if mitigation.dry_run or mitigation.drill:
-            return
-        if mitigation.target.type not in ("ip", "net") or mitigation.action not in STRENGTH:
-            self.unsupported += mitigation.action != "notify"
-            return
-        fresh = _Record(mitigation.tick, _STAGES[mitigation.stage], mitigation.action, mitigation.expires_at * 1000)
         with self._lock:
-            known = self._records.setdefault(mitigation.target.value, {})
-            old = known.get(mitigation.detector)
-            if old is not None and (fresh.tick, fresh.stage) < (old.tick, old.stage):
-                return
-            if mitigation.state == "active":
-                known[mitigation.detector] = fresh
-            else:
-                known.pop(mitigation.detector, None)
-                if not known:
-                    del self._records[mitigation.target.value]
+            self._reader.take_mitigation(mitigation)
 
     def decide(self, address: str, now_ms: int) -> str | None:
         """The action on an address now; None: let it pass.
@@ -62,29 +44,15 @@ class InProcessEdge:
         Raises:
             ValueError: ``address`` is none.
         """
-        parsed = ipaddress.ip_address(address)
-        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-        if any(parsed.version == network.version and parsed in network for network in self._core):
+        subjects = covering(address, LENGTHS)
+        if self._core.touches(subjects[0].low, subjects[0].high):
             return None
-        strongest: str | None = None
         with self._lock:
-            for target in _targets(parsed):
-                records = self._records.get(target)
-                if records is None:
-                    continue
-                for detector in [name for name, record in records.items() if record.expires_at_ms <= now_ms]:
-                    del records[detector]
-                for record in records.values():
-                    if strongest is None or STRENGTH[record.action] > STRENGTH[strongest]:
-                        strongest = record.action
-                if not records:
-                    del self._records[target]
-        return strongest
+            self._reader.changes(now_ms)
+            standing = [self._reader.table[subject].action for subject in subjects if subject in self._reader.table]
+        action = max(standing, key=ACTIONS.__getitem__, default=None)
+        return None if action == ALLOW else action
 
 
-def _targets(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[str, ...]:
-    if address.version == 4:
-        return str(address), str(ipaddress.ip_network(f"{address}/24", strict=False))
-    prefixes = (64, 48)
-    return tuple(str(ipaddress.ip_network(f"{address}/{length}", strict=False)) for length in prefixes)
+def _supports(subject: Subject, action: str) -> bool:
+    return action in ACTIONS and subject.length in LENGTHS.get(subject.kind, ())

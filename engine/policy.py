@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import ipaddress
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from detectors import rate
 from schemas.config import Config, RateRule, parse_prefixes
 from schemas.fields import Dimension
 from schemas.mitigation import Evidence, Finding, Mitigation, Stage, State, Target, Window
+from schemas.prefixes import Prefixes
 
 CONFIG_VERSION = 1
 """Of a configuration that comes from a file."""
@@ -70,33 +70,6 @@ def address_range(dimension: Dimension, a: int, b: int) -> tuple[int, int]:
     if a == 0 and b >> 32 == 0xFFFF:
         return b, b + (0 if dimension == Dimension.IP else 255)
     return a << 64, (a << 64) + (1 << (64 if dimension == Dimension.IP else 80)) - 1
-
-
-class Prefixes:
-    """A set of address prefixes that answers whether a range touches one of them, in logarithmic time."""
-
-    def __init__(self, networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
-        spans = sorted(self._span(network) for network in networks)
-        merged: list[tuple[int, int]] = []
-        for low, high in spans:
-            if merged and low <= merged[-1][1] + 1:
-                merged[-1] = (merged[-1][0], max(merged[-1][1], high))
-            else:
-                merged.append((low, high))
-        self._low = [low for low, _ in merged]
-        self._high = [high for _, high in merged]
-
-    @staticmethod
-    def _span(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> tuple[int, int]:
-        first, last = int(network.network_address), int(network.broadcast_address)
-        if network.version == 4:
-            return (0xFFFF << 32) + first, (0xFFFF << 32) + last
-        return first, last
-
-    def touches(self, low: int, high: int) -> bool:
-        """Does any prefix have an address in common with ``low..high``?"""
-        at = bisect_right(self._low, high) - 1
-        return at >= 0 and self._high[at] >= low
 
 
 @dataclass(slots=True)

@@ -9,6 +9,8 @@ import typer
 from floodwall import (
     commands_broker,
     commands_config,
+    commands_edge,
+    commands_mitigations,
     commands_produce,
     commands_run,
     commands_status,
@@ -39,6 +41,8 @@ app.command("worker")(commands_worker.worker)
 app.add_typer(commands_config.app, name="config")
 app.add_typer(commands_broker.app, name="broker")
 app.add_typer(commands_topics.app, name="topics")
+app.add_typer(commands_mitigations.app, name="mitigations")
+app.add_typer(commands_edge.app, name="edge")
 
 
 def main() -> None:

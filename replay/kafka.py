@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
 
-from broker.connection import Connection
+from broker.connection import Connection, is_about_no_group
 from broker.offsets import end_offsets, first_offsets, offsets_at, partitions_of
 from engine.embedded import Embedded
 from replay.sources import KAFKA_SCHEME
@@ -164,7 +164,7 @@ class PartitionReading:
                     self.ended = True
             elif error.code() == KafkaError._PARTITION_EOF:
                 self.ended = self.ended or (message.offset() or 0) >= self._span.end
-            else:
+            elif not is_about_no_group(error):
                 raise self._connection.explain(error, self._span.topic)
         if not messages:
             self._check_silence()

@@ -101,6 +101,11 @@ def decode_mitigation(data: bytes) -> Mitigation:
     return msgspec.json.decode(data, type=Mitigation)
 
 
+def topic_key(target: Target, detector: str) -> bytes:
+    """What a mitigation is keyed by on the enforcement topic: one writer, and after compaction one record, per key."""
+    return f"{target.type}:{target.value}:{detector}".encode("utf-8", "backslashreplace")
+
+
 def json_schemas() -> dict[str, Any]:
     """The JSON Schemas of what is published."""
     return {"mitigation": msgspec.json.schema(Mitigation), "finding": msgspec.json.schema(Finding)}

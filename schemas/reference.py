@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.acknowledgement import Acknowledgement
 from schemas.config import DEFAULT_RULES, Config
 from schemas.errors import SourceError
 from schemas.events import KINDS
@@ -77,7 +78,9 @@ def _structs_of(struct: type[Any]) -> list[type[Any]]:
 
 def documents() -> dict[str, str]:
     """Path below docs/ -> text of everything that is generated."""
-    structs: dict[str, type[Any]] = {"mitigation": Mitigation, "finding": Finding, "config": Config, **KINDS}
+    structs: dict[str, type[Any]] = {
+        "mitigation": Mitigation, "finding": Finding, "acknowledgement": Acknowledgement, "config": Config, **KINDS,
+    }  # fmt: skip
     found = {f"schemas/{name}.json": pretty(json_schema(struct)) for name, struct in structs.items()}
     found["configuration.md"] = _configuration()
     found["events.md"] = _events()

@@ -43,7 +43,7 @@ class Topic:
     settings: dict[str, str]
     """Kafka's own topic settings."""
     writers: tuple[str, ...]
-    """Principals by role: shippers, observer, judge, edge, operator."""
+    """Principals by role: shippers, observer, judge, edge, operator, replay."""
     readers: tuple[str, ...]
     raw: bool = False
     """Made by whoever ships into it as often as by us, with as many partitions as they like."""
@@ -83,7 +83,7 @@ def all_topics(
         ),
         Topic(
             STATE, judge_partitions, "judge partition",
-            {"cleanup.policy": "compact", "max.message.bytes": str(16 << 20)}, ("judge",), ("judge",),
+            {"cleanup.policy": "compact", "max.message.bytes": str(16 << 20)}, ("judge",), ("judge", "operator"),
         ),
         Topic(MITIGATIONS, 1, "type:value:detector", kept, ("judge", "operator"), ("edge", "operator")),
         Topic(FINDINGS, 1, "dimension:key", seven_days, ("judge",), ("operator",)),

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from edge.in_process import InProcessEdge
-from schemas.mitigation import Evidence, Mitigation, Target, Window
+from schemas.mitigation import Mitigation
+from tests.mitigations import record
 
 NOW = 1_000_000
-
-
-def record(value: str = "203.0.113.7", **changes: Any) -> Mitigation:
-    fields: dict[str, Any] = {
-        "id": "x", "tick": 990, "stage": "early", "state": "active", "action": "throttle",
-        "target": Target(type="net" if "/" in value else "ip", value=value), "detector": "rate", "detector_version": 1,
-        "reason": "", "severity": 5, "confidence": 0.9, "window": Window(start=989, end=991), "observed": 2, "limit": 1,
-        "issued_at": 991, "expires_at": 1100, "evidence": Evidence(),
-    }  # fmt: skip
-    return Mitigation(**{**fields, **changes})
 
 
 def edge_with(*records: Mitigation) -> InProcessEdge:
@@ -37,7 +26,7 @@ def test_strongest_until_it_expires() -> None:
 
 
 def test_networks_and_sixty_fours() -> None:
-    edge = edge_with(record("203.0.113.0/24"), record("2001:db8:1:2::/64", target=Target(type="ip", value="2001:db8:1:2::/64")))
+    edge = edge_with(record("203.0.113.0/24"), record("2001:db8:1:2::/64"))
     assert edge.decide("203.0.113.99", NOW) == "throttle"
     assert edge.decide("2001:db8:1:2::99", NOW) == "throttle"
     assert edge.decide("2001:db8:1:3::99", NOW) is None
@@ -55,3 +44,9 @@ def test_never_a_harsher_action_and_never_the_core() -> None:
     assert edge.decide("203.0.113.7", NOW) is None
     assert edge.decide("10.0.0.7", NOW) is None
     assert edge.unsupported == 1
+
+
+def test_an_operators_allow_of_an_address_holds_inside_a_blocked_network() -> None:
+    edge = edge_with(record("203.0.113.0/24", action="block"), record("203.0.113.7", action="allow", detector="operator"))
+    assert edge.decide("203.0.113.7", NOW) is None
+    assert edge.decide("203.0.113.8", NOW) == "block"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import (
@@ -29,7 +30,14 @@ from confluent_kafka.admin import (
 
 from broker.connection import Connection
 from broker.local import LocalBroker
+from broker.rights import Right, needed_rights
 from broker.settings import PASSWORD
+from broker.status import take_status
+from broker.topics import create_topics, wanted_topics
+from drills.traffic import combined_lines
+from engine.clock import SystemClock
+from replay.run import replay
+from replay.sink import Sink
 from schemas.config import Kafka, parse_config
 from schemas.errors import BrokerError
 from tests.kafka.certificates import Certificates
@@ -202,3 +210,60 @@ def test_nothing_but_the_one_line_is_printed_and_no_secret(
     assert (done.returncode, done.stdout) == (6, "")
     assert len(done.stderr.strip().splitlines()) == 1
     assert "not-the-one" not in done.stderr
+
+
+@pytest.fixture
+def grant(local_broker: LocalBroker, user: str) -> Callable[[list[Right]], None]:
+    """Give the user of the secured listener exactly these rights."""
+    admin = AdminClient({"bootstrap.servers": local_broker.bootstrap, "log_level": 0})
+    resources = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactional_id": ResourceType.TRANSACTIONAL_ID}
+
+    def give(rights: list[Right]) -> None:
+        rows = [
+            AclBinding(
+                resources[right.resource], right.name, ResourcePatternType[right.pattern.upper()], f"User:{user}", "*",
+                AclOperation[operation.upper()], AclPermissionType.ALLOW,
+            )
+            for right in rights for operation in right.operations
+        ]  # fmt: skip
+        for future in admin.create_acls(rows).values():
+            future.result(timeout=10)
+
+    return give
+
+
+@pytest.mark.parametrize("role", ["replay", "operator", "admin"])
+def test_the_rights_that_are_printed_are_enough(
+    role: str,
+    broker: str,
+    secured: Callable[..., Kafka],
+    grant: Callable[[list[Right]], None],
+    unique: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = unique(role)
+    own = {"topic_prefix": f"{name}.", "topics": [f"{name}.log"], "group_prefix": name}
+    document = {"engine": {"judge_partitions": 2, "seed": "for tests only"}}
+    plain = parse_config({"kafka": {"brokers": [broker], "development": True, **own}, **document})
+    config = msgspec.structs.replace(plain, kafka=secured(**own))
+    if role != "admin":
+        create_topics(plain, Connection(plain.kafka), raw_partitions=1)
+    producer = Producer({"bootstrap.servers": broker, "log_level": 0})
+    if role == "replay":
+        producer.produce(f"{name}.log", combined_lines(seed=1, events=1).data)
+        producer.flush(10)
+    grant([right for right in needed_rights(config, wanted_topics(config)) if right.principal == role])
+    monkeypatch.setenv(PASSWORD, SECRET)
+    connection = Connection(config.kafka)
+    for attempt in range(10):  # brokers obey a new right a moment after it was granted, and hide what may not be seen
+        try:
+            if role == "replay":
+                assert replay(config, [f"kafka:///{name}.log"], Sink(), SystemClock()).account.events == 1
+            elif role == "operator":
+                assert {topic.state for topic in take_status(config, connection).topics} == {"there"}
+            else:
+                assert {topic.state for topic in create_topics(config, connection)} == {"created"}
+            break
+        except (BrokerError, AssertionError):
+            if attempt == 9:
+                raise

@@ -1,0 +1,93 @@
+"""``floodwall edge``: enforcement points that follow the enforcement topic."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from floodwall.guard import EXIT_INTERRUPTED, guarded
+
+app = typer.Typer(no_args_is_help=True, help="Enforce what is on the enforcement topic.")
+
+
+@app.callback()
+def edge() -> None:
+    """Enforce what is on the enforcement topic; one command for each kind of firewall."""
+
+
+@app.command("nft")
+@guarded
+def nft(
+    config: Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")] = None,
+    table: Annotated[str, typer.Option("--table", help="Our table, in the family inet.")] = "floodwall",
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="Start although input.proxy_depth > 0: this host sees the clients.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what nft would be told; nothing is changed.")] = False,
+    drills: Annotated[bool, typer.Option("--drills", help="Enforce drills too; for rehearsals.")] = False,
+    flush_on_stop: Annotated[
+        bool, typer.Option("--flush-on-stop", help="Remove the table when stopped; without it bans run out by themselves.")
+    ] = False,
+    throttle_packets: Annotated[
+        int, typer.Option("--throttle-packets", min=1, max=1_000_000, help="Packets a second that a throttled target may send.")
+    ] = 20,
+    netns: Annotated[str | None, typer.Option("--netns", help="Work in this network namespace (ip netns).")] = None,
+    edge_id: Annotated[str | None, typer.Option("--edge-id", help="In acknowledgements; none: the host's name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON, one object per line.")] = False,
+) -> int:
+    """Follow the enforcement topic and keep a table of nftables in step with it.
+
+    Example:  floodwall edge nft --config kafka.toml --dry-run
+    """
+    import signal
+    import socket
+
+    from broker.connection import Connection
+    from edge.acknowledge import Acknowledger
+    from edge.enforce import Enforcer
+    from edge.nft import NftTable, refuse_behind_proxy
+    from edge.nft_rules import Throttle, element_of
+    from edge.reader import Reader
+    from edge.topic import EnforcementTopic
+    from engine.clock import SystemClock
+    from floodwall.notices import teller
+    from schemas.config import load_config, parse_prefixes
+    from schemas.prefixes import Prefixes
+    from schemas.topics import ENFORCEMENT_ACKS, MITIGATIONS
+
+    chosen = load_config(config)
+    refuse_behind_proxy(chosen.input.proxy_depth, behind_proxy)
+    core = parse_prefixes(chosen.policy.allowlist_core, "policy.allowlist_core")
+    point = NftTable(
+        table, core, Throttle(throttle_packets, 2 * throttle_packets), netns=netns, show=_print_batch if dry_run else None
+    )
+    standing = point.open()
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda came, _: stopping.append(came))
+    clock, tell = SystemClock(), teller("edge", as_json=as_json)
+    connection, prefix = Connection(chosen.kafka), chosen.kafka.topic_prefix
+    name = edge_id or socket.gethostname()
+    topic = EnforcementTopic(connection, prefix + MITIGATIONS, clock, tell)
+    acknowledger = None if dry_run else Acknowledger(connection, prefix + ENFORCEMENT_ACKS, name, tell)
+    try:
+        Enforcer(
+            name, topic, Reader(Prefixes(core), point.supports, drills=drills), point, acknowledger, clock, tell,
+            known=lambda subject, one: element_of(subject, one.action) in standing,
+        ).run(lambda: bool(stopping))  # fmt: skip
+    finally:
+        topic.close()
+        if acknowledger is not None:
+            acknowledger.close()
+    if flush_on_stop:
+        point.remove()
+    tell("stopped", {"table": "removed" if flush_on_stop else "left: bans end on time by themselves"})
+    return EXIT_INTERRUPTED if signal.SIGINT in stopping else 0
+
+
+def _print_batch(batch: str) -> None:
+    sys.stdout.write(batch)
+    sys.stdout.flush()

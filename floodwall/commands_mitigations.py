@@ -1,0 +1,238 @@
+"""``floodwall mitigations``: what is in force, what comes, and an operator's own records."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from floodwall.guard import EXIT_INTERRUPTED, guarded
+
+if TYPE_CHECKING:
+    from broker.connection import Connection
+    from edge.reader import Record, Standing
+    from schemas.config import Config
+    from schemas.mitigation import Mitigation
+    from schemas.prefixes import Prefixes
+
+app = typer.Typer(no_args_is_help=True, help="What is in force on the enforcement topic, and an operator's own records.")
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Target = Annotated[str, typer.Argument(help="An address, a prefix (/24, /64, /48), or a value of --type.", metavar="TARGET")]
+Kind = Annotated[str | None, typer.Option("--type", help="api_key, account, …; none: TARGET is an address or prefix.")]
+Owner = Annotated[str, typer.Option("--owner", help="Who says so.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, in one sentence.")]
+Ttl = Annotated[int, typer.Option("--ttl", min=1, help="Seconds; at most policy.ttl_s_max.")]
+EXIT_NOT_FOUND = 1
+
+
+@app.command("list")
+@guarded
+def list_(config: ConfigFile = None, as_json: Json = False) -> int:
+    """Print what is in force now: per target the strongest mitigation that has not expired.
+
+    Example:  floodwall mitigations list --config kafka.toml
+    """
+    from edge.snapshot import read_topic
+    from engine.clock import SystemClock
+
+    _, connection, topic, core = _open(config)
+    reader = read_topic(connection, topic, core, SystemClock(), lambda record, value: None)
+    standing = sorted(reader.table.values(), key=lambda one: (one.expires_at_ms, one.record.target.value))
+    if as_json:
+        _print_json([_plain(one) for one in standing])
+    else:
+        _print_standing(standing)
+    malformed = sum(count for reason, count in reader.counts.items() if reason.startswith("malformed_"))
+    if malformed:
+        print(f"floodwall: {malformed} records could not be read and were skipped", file=sys.stderr)
+    return 0
+
+
+@app.command("follow")
+@guarded
+def follow(
+    config: ConfigFile = None,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Begin with what the topic holds already.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Print every record as it comes: early and final, dry runs and lifts too.
+
+    Example:  floodwall mitigations follow --config kafka.toml --json
+    """
+    import signal
+
+    from edge.snapshot import follow_topic
+    from engine.clock import SystemClock
+    from floodwall.notices import teller
+
+    _, connection, topic, core = _open(config)
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda came, _: stopping.append(came))
+
+    def heard(record: Record, value: bytes) -> None:
+        if as_json:
+            sys.stdout.buffer.write(value + b"\n")
+            sys.stdout.buffer.flush()
+        else:
+            print(_line(record), flush=True)
+
+    tell = teller("mitigations", as_json=False)
+    follow_topic(connection, topic, core, SystemClock(), heard, lambda: bool(stopping), tell, from_start=from_start)
+    return EXIT_INTERRUPTED if signal.SIGINT in stopping else 0
+
+
+@app.command("show")
+@guarded
+def show(identifier: Annotated[str, typer.Argument(metavar="ID")], config: ConfigFile = None) -> int:
+    """Print every record that the topic still has of one mitigation, as JSON, the oldest first.
+
+    Example:  floodwall mitigations show 6f1c0d0e8a7b4c5d9e2f3a4b5c6d7e8f --config kafka.toml
+    """
+    from edge.snapshot import records_of
+    from engine.clock import SystemClock
+    from floodwall.tables import printable
+
+    _, connection, topic, core = _open(config)
+    found = records_of(connection, topic, core, SystemClock(), identifier)
+    if not found:
+        print(f"floodwall: expected a mitigation {printable(identifier[:64])} on {topic}, found none", file=sys.stderr)
+        return EXIT_NOT_FOUND
+    _print_json(found)
+    return 0
+
+
+@app.command("add")
+@guarded
+def add(
+    target: Target,
+    owner: Owner,
+    reason: Reason,
+    action: Annotated[str, typer.Option("--action", help="block, or allow: keep every detector away.")] = "block",
+    ttl: Ttl = 600,
+    kind: Kind = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> int:
+    """Write an operator's record, which wins over every detector's on the same target.
+
+    Example:  floodwall mitigations add 203.0.113.7 --owner ana --reason "scraper, ticket 4711" --ttl 1800
+    """
+    from edge.operator import operator_record, publish, target_of
+    from engine.clock import SystemClock
+
+    chosen, connection, topic, _ = _open(config)
+    record = operator_record(
+        target_of(target, kind), action, now=SystemClock().now_ms() // 1000, ttl_s=ttl, ttl_s_max=chosen.policy.ttl_s_max,
+        owner=owner, reason=reason,
+    )  # fmt: skip
+    publish(connection, topic, record)
+    _print_written(record, as_json)
+    return 0
+
+
+@app.command("lift")
+@guarded
+def lift(
+    target: Target,
+    owner: Owner,
+    reason: Reason,
+    ttl: Ttl = 600,
+    kind: Kind = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> int:
+    """End what is in force on a target: an operator's record is lifted, a detector's is kept away by an allow for --ttl.
+
+    Example:  floodwall mitigations lift 203.0.113.7 --owner ana --reason "a customer's office" --ttl 3600
+    """
+    from edge.operator import lift_record, publish, target_of
+    from edge.snapshot import read_topic
+    from edge.subject import parse_subject
+    from engine.clock import SystemClock
+
+    chosen, connection, topic, core = _open(config)
+    clock, whom = SystemClock(), target_of(target, kind)
+    reader = read_topic(connection, topic, core, clock, lambda record, value: None)
+    standing = reader.standing(parse_subject(whom), clock.now_ms())
+    if not standing:
+        print(f"floodwall: expected a mitigation in force on {whom.value}, found none", file=sys.stderr)
+        return EXIT_NOT_FOUND
+    record = lift_record(
+        whom, standing, now=clock.now_ms() // 1000, ttl_s=ttl, ttl_s_max=chosen.policy.ttl_s_max, owner=owner, reason=reason
+    )
+    publish(connection, topic, record)
+    _print_written(record, as_json)
+    others = [one for one in standing if one.detector != record.detector]
+    if record.state == "lifted" and others and not as_json:
+        print(f"still in force: {', '.join(f'{one.action} by {one.detector}' for one in others)}; lift again to allow it")
+    return 0
+
+
+def _open(file: Path | None) -> tuple[Config, Connection, str, Prefixes]:
+    from broker.connection import Connection
+    from schemas.config import load_config, parse_prefixes
+    from schemas.prefixes import Prefixes
+    from schemas.topics import MITIGATIONS
+
+    config = load_config(file)
+    core = Prefixes(parse_prefixes(config.policy.allowlist_core, "policy.allowlist_core"))
+    return config, Connection(config.kafka), config.kafka.topic_prefix + MITIGATIONS, core
+
+
+def _plain(standing: Standing) -> dict[str, object]:
+    record = standing.record
+    return {
+        "id": record.id, "type": record.target.type, "value": record.target.value, "action": record.action,
+        "detector": record.detector, "reason": record.reason, "since": record.tick, "until": record.expires_at,
+        "stage": record.stage,
+    }  # fmt: skip
+
+
+def _print_standing(standing: list[Standing]) -> None:
+    from floodwall.show import moment
+    from floodwall.tables import print_table
+
+    if not standing:
+        print("Nothing is in force.")
+        return
+    rows = [
+        (
+            f"{one.record.target.type} {one.record.target.value}", one.action, one.record.detector, one.record.reason,
+            moment(one.record.tick), moment(one.record.expires_at), one.record.id,
+        )
+        for one in standing
+    ]  # fmt: skip
+    print_table(("who", "action", "by", "why", "since (UTC)", "until (UTC)", "id"), rows)
+
+
+def _line(record: Record) -> str:
+    from floodwall.show import moment
+    from floodwall.tables import printable
+
+    marks: list[str] = [record.stage, record.state] if record.state != "active" else [record.stage]
+    marks += [name for name, is_so in (("dry run", record.dry_run), ("drill", record.drill)) if is_so]
+    words = f"{record.action} ({', '.join(marks)})  {record.target.type} {record.target.value}"
+    return f"{moment(record.tick)}  {printable(words)}  until {moment(record.expires_at)}  {printable(record.reason)}"
+
+
+def _print_written(record: Mitigation, as_json: bool) -> None:
+    from floodwall.show import moment
+
+    if as_json:
+        import msgspec
+
+        typer.echo(msgspec.json.encode(record).decode())
+        return
+    verb = "lifted" if record.state == "lifted" else f"{record.action} until {moment(record.expires_at)} UTC"
+    print(f"{record.target.type} {record.target.value}: {verb} (id {record.id})")
+
+
+def _print_json(document: object) -> None:
+    import orjson
+
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.buffer.flush()

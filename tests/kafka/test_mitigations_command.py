@@ -1,0 +1,110 @@
+"""``floodwall mitigations``: what is in force, what comes, and what an operator says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from engine.clock import SystemClock
+from tests.kafka.edges import FLOODWALL, Deployment, deploy, floodwall, running, said, wait_until
+
+WHO = ("--owner", "ana", "--reason", "a customer's office")
+
+
+@pytest.fixture
+def deployment(broker: str, tmp_path: Path, unique: Callable[[str], str]) -> Deployment:
+    return deploy(tmp_path, broker, unique("")[-60:] + ".")
+
+
+@pytest.fixture
+def mitigations(deployment: Deployment) -> Callable[..., str]:
+    """Runs a command that succeeds; its output."""
+
+    def run(*words: str) -> str:
+        done = floodwall("mitigations", *words, "--config", str(deployment.file))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def listed(mitigations: Callable[..., str]) -> dict[str, tuple[str, str]]:
+    return {one["value"]: (one["action"], one["detector"]) for one in orjson.loads(mitigations("list", "--json"))}
+
+
+def test_list_has_what_is_in_force_now(deployment: Deployment, mitigations: Callable[..., str]) -> None:
+    assert mitigations("list") == "Nothing is in force.\n"
+    deployment.say(
+        said("203.0.113.1", action="throttle"), said("203.0.113.1", detector="other"), said("203.0.113.2", seconds=-1),
+        said("203.0.113.3", dry_run=True), said("203.0.113.4", state="lifted"), said("abc", kind="api_key", action="throttle"),
+        said("203.0.113.5", reason="\x1b[31mred"),
+    )  # fmt: skip
+    deployment.say_raw((b"k", b"nonsense"))
+    assert listed(mitigations) == {
+        "203.0.113.1": ("block", "other"), "abc": ("throttle", "rate"), "203.0.113.5": ("block", "rate"),
+    }  # fmt: skip
+    shown = mitigations("list")
+    assert "api_key abc" in shown
+    assert "\x1b[31m" not in shown
+
+
+def test_show_has_every_record_of_one_mitigation(deployment: Deployment, mitigations: Callable[..., str]) -> None:
+    deployment.say(said("203.0.113.1", id="a", stage="early"), said("203.0.113.1", id="a"), said("203.0.113.2", id="b"))
+    assert [one["stage"] for one in orjson.loads(mitigations("show", "a"))] == ["early", "final"]
+    done = floodwall("mitigations", "show", "c", "--config", str(deployment.file))
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+
+
+def test_follow_prints_each_record_as_it_comes(deployment: Deployment, tmp_path: Path) -> None:
+    deployment.say(said("203.0.113.1"))
+    output = tmp_path / "followed"
+    words = (*FLOODWALL, "mitigations", "follow", "--from-start", "--config", str(deployment.file))
+    with running(words, output):
+        wait_until(lambda: "203.0.113.1" in output.read_text(), "the first record")
+        deployment.say(said("203.0.113.2", state="lifted", stage="early"))
+        wait_until(lambda: "block (early, lifted)  ip 203.0.113.2" in output.read_text(), "the second record")
+
+
+def test_an_operator_blocks_allows_and_takes_it_back(deployment: Deployment, mitigations: Callable[..., str]) -> None:
+    assert "block until" in mitigations("add", "203.0.113.7", *WHO)
+    assert listed(mitigations) == {"203.0.113.7": ("block", "operator")}
+    now = SystemClock().now_ms() // 1000
+    deployment.say(said("203.0.113.7", action="throttle", tick=now))
+    text = mitigations("lift", "203.0.113.7", *WHO)
+    assert "lifted" in text
+    assert "still in force: throttle by rate" in text
+    assert listed(mitigations) == {"203.0.113.7": ("throttle", "rate")}
+    assert "allow until" in mitigations("lift", "203.0.113.7", *WHO)
+    deployment.say(said("203.0.113.7", tick=now + 60))  # a detector's renewal does not end an operator's allow
+    assert listed(mitigations) == {"203.0.113.7": ("allow", "operator")}
+    assert "lifted" in mitigations("lift", "203.0.113.7", *WHO)
+    assert listed(mitigations) == {"203.0.113.7": ("block", "rate")}
+
+
+def test_the_record_names_its_owner_and_spells_its_target_as_edges_do(mitigations: Callable[..., str]) -> None:
+    written = orjson.loads(mitigations("add", "2001:DB8:0:0::/64", *WHO, "--ttl", "60", "--json"))
+    assert written["target"] == {"type": "ip", "value": "2001:db8::/64"}
+    assert written["evidence"]["features"] == {"owner": "ana"}
+    assert written["expires_at"] == written["issued_at"] + 60
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (("add", "nonsense", *WHO), 2, "expected an address or prefix, got 'nonsense'"),
+        (("add", "203.0.0.0/16", *WHO), 2, "expected a prefix length that edges look up (/32, /24), got 203.0.0.0/16"),
+        (("add", "203.0.113.7", *WHO, "--ttl", "99999"), 2, "expected a TTL of 1 to 3600 s (policy.ttl_s_max"),
+        (("add", "203.0.113.7", *WHO, "--action", "throttle"), 2, "expected one of allow, block, got 'throttle'"),
+        (("add", "203.0.113.7", "--owner", " ", "--reason", "x"), 2, "expected an owner and a reason"),
+        (("lift", "203.0.113.7", *WHO), 1, "expected a mitigation in force on 203.0.113.7, found none"),
+    ],
+)
+def test_what_an_operator_gets_wrong_is_one_line(
+    deployment: Deployment, words: tuple[str, ...], code: int, expected: str
+) -> None:
+    done = floodwall("mitigations", *words, "--config", str(deployment.file))
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1)
+    assert expected in done.stderr
