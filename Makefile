@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 SOURCES := floodwall broker schemas detectors engine streams replay edge drills tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports pytest format schemas bench lock clean
+.PHONY: help setup demo test lint types imports pytest crash format schemas bench lock clean
 
 help:  ## print this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ imports: $(STAMP)  ## the direction of imports
 
 pytest: $(STAMP)  ## the tests alone; choose some with ARGS="-k name"
 	$(BIN)/python -m pytest $(ARGS)
+
+crash: $(STAMP)  ## workers and the broker killed under load, with kept seeds; FLOODWALL_CRASH_KILLS=200 for more
+	FLOODWALL_REQUIRE_BROKER=1 $(BIN)/python -m pytest -m crash tests/kafka $(ARGS)
 
 format: $(STAMP)  ## rewrite the sources in the one format
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -1,4 +1,4 @@
-"""Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [speed|memory|collisions]`."""
+"""Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [speed|memory|collisions|kafka]`."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def replay_spoofed(sources: int) -> None:
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["speed", "memory", "collisions"], help="speed, memory, collisions")
+    parser.add_argument("what", nargs="*", default=["speed", "memory", "collisions"], help="speed, memory, collisions, kafka")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--sources", type=int, default=10_000_000)
@@ -188,6 +188,10 @@ def main() -> None:
         memory(options.sources)
     if "collisions" in options.what:
         collisions(options.runs, options.keys)
+    if "kafka" in options.what:
+        from benchmarks import kafka
+
+        kafka.run(options.runs, options.events)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Any
 
 from schemas.tally import SILENT_MS, UNKNOWN_MS, Tally
 
+ANY_OFFSET = -1
+"""Expected of a source partition whose first segment may begin anywhere."""
 Segment = tuple[int, int, int, int]
 """(from, to, least tick, greatest tick)"""
 
@@ -54,6 +56,8 @@ class Intake:
             RuntimeError: the segment overlaps what was accepted, which no correct observer sends.
         """
         state = self.sources[tally.source]
+        if state.expected == ANY_OFFSET:
+            state.expected = tally.start
         if tally.end <= state.expected and tally.end > tally.start:
             self.duplicates += 1
             return False, False
@@ -65,13 +69,17 @@ class Intake:
         state.expected = tally.end
         if tally.newest_ms > state.newest_ms:
             state.newest_ms = tally.newest_ms
+        if state.left_behind and self._target is not None and (state.newest_ms - self._lateness_ms) // 1000 > self._target:
+            state.left_behind = False  # it has caught up, and counts again
         if tally.rows:
-            self._remember(state.segments, (tally.start, tally.end, tally.tick_min, tally.tick_max))
+            self.remember(tally)
             self.tick_max = tally.tick_max if self.tick_max is None else max(self.tick_max, tally.tick_max)
         return True, gap
 
-    @staticmethod
-    def _remember(segments: deque[Segment], new: Segment) -> None:
+    def remember(self, tally: Tally) -> None:
+        """Keep where the ticks of a tally lie in its source partition."""
+        segments = self.sources[tally.source].segments
+        new = (tally.start, tally.end, tally.tick_min, tally.tick_max)
         if segments:
             start, end, low, high = segments[-1]
             if end == new[0] and (low, high) == (new[2], new[3]):
@@ -126,11 +134,11 @@ class Intake:
                 found[name] = (touching[0][0], touching[-1][1])
         return found
 
-    def save(self) -> dict[str, Any]:
-        """Plain data for `load`."""
+    def save(self, *, segments: bool = True) -> dict[str, Any]:
+        """Plain data for `load`; without ``segments`` where they are remembered again from the tallies."""
         return {
             "sources": {
-                name: [state.expected, state.newest_ms, state.open, state.left_behind, list(state.segments)]
+                name: [state.expected, state.newest_ms, state.open, state.left_behind, list(state.segments) if segments else []]
                 for name, state in self.sources.items()
             },
             "counts": [self.duplicates, self.gaps, self.left_behind],

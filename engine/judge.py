@@ -68,29 +68,33 @@ class _Waiting:
 
 
 class Judge:
-    """All judge partitions of one process.
+    """Judge partitions that close their ticks together: all of them in one process, or one of them in a worker.
 
     Args:
         config: the rules, capacities and policy.
         seeds: of every tally that comes.
         publish: called with what was decided, in order.
         early: also decide inside the tick, from what has arrived.
+        owned: how many judge partitions, each with its share of the capacities; none: all. Tallies have as many parts.
     """
 
-    def __init__(self, config: Config, seeds: Seeds, publish: Publish, *, early: bool = False) -> None:
+    def __init__(
+        self, config: Config, seeds: Seeds, publish: Publish, *, early: bool = False, owned: int | None = None
+    ) -> None:
         engine = config.engine
+        partitions = engine.judge_partitions
+        owned = partitions if owned is None else owned
         self.plan = plan_rate(config)
         self.intake = Intake(config.time.lateness_s * 1000)
-        self.policy = Policy(config, seeds.fingerprint, self.intake.offsets)
+        self.policy = Policy(config, seeds.fingerprint, self.intake.offsets, owned)
         self._publish = publish
         self._early = early
-        self._partitions = engine.judge_partitions
-        self._rows_max = engine.rows_max
+        self._rows_max = engine.rows_max * owned // partitions
         self.windows: Windows = allocate_windows(
             self.plan.arrays,
-            partitions=self._partitions,
-            keys=1 << max(6, (engine.keys_max // self._partitions - 1).bit_length()),
-            rows=max(64, engine.rows_max // self._partitions),
+            partitions=owned,
+            keys=1 << max(6, (engine.keys_max // partitions - 1).bit_length()),
+            rows=max(64, engine.rows_max // partitions),
             ticks=1 << (self.plan.span_s + HORIZON_S).bit_length(),
         )
         self._out: Crossings = allocate_crossings(_CROSSINGS)
@@ -123,14 +127,18 @@ class Judge:
         if not taken:
             return
         self.truncated += tally.truncated
-        if gap and tally.rows:
-            muted = self.windows.scalars[:, MUTED]
-            np.maximum(muted, tally.tick_max, out=muted)
+        if gap:
+            self.mute(max(tally.tick_max, tally.newest_ms // 1000))
         new = _Waiting(tally, tally.partition_start[:-1].copy()) if tally.rows else None
         self._advance(new)
         if new is not None and new.left:
             self.waiting.append(new.keep())
             self._bound_waiting()
+
+    def mute(self, tick: int) -> None:
+        """Something up to ``tick`` is missing: windows that touch it decide nothing."""
+        muted = self.windows.scalars[:, MUTED]
+        np.maximum(muted, tick, out=muted)
 
     def advance(self) -> None:
         """Decide what can be decided: a source partition has been closed."""
@@ -267,6 +275,34 @@ class Judge:
         self._early = early
         if waiting.left:
             self.waiting.append(waiting.keep())
+
+    def begin_rebuild(self, closed: int) -> None:
+        """Before tallies are read again: ticks up to ``closed`` were decided, and no row of one past is in a window."""
+        if closed != NEVER:
+            self.windows.scalars[:, CLOSED] = closed - self.plan.span_s - 1
+
+    def rebuild_from(self, tally: Tally) -> None:
+        """Take in a tally that was accepted before, in any order; nothing is decided."""
+        if tally.rows:
+            self.intake.remember(tally)
+            waiting = _Waiting(tally, tally.partition_start[:-1].copy())
+            if self.closed != NEVER:
+                self._insert_silently([waiting])
+            if waiting.left:
+                self.waiting.append(waiting.keep())
+
+    def end_rebuild(self, closed: int) -> None:
+        """All has been read again: the windows become what they were when ``closed`` had been decided."""
+        while self.closed < closed:
+            self._close(min(closed, self.closed + HORIZON_S), emit=False)
+            self._insert_silently(self.waiting)
+        self.waiting = [waiting for waiting in self.waiting if waiting.left]
+
+    def _insert_silently(self, queue: list[_Waiting]) -> None:
+        early, self._early = self._early, False
+        for waiting in queue:
+            self._insert(waiting, self.closed + HORIZON_S)
+        self._early = early
 
     def save(self) -> dict[str, Any]:
         """Plain data beside the rows: see `engine.snapshot`."""

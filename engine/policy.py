@@ -120,9 +120,15 @@ class _Partition:
 
 
 class Policy:
-    """Decides about crossings, in the order they are given."""
+    """Decides about crossings, in the order they are given.
 
-    def __init__(self, config: Config, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]]) -> None:
+    Args:
+        owned: of how many judge partitions; the budgets of each are the service's divided by ``engine.judge_partitions``.
+    """
+
+    def __init__(
+        self, config: Config, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]], owned: int
+    ) -> None:
         self._config = config.policy
         self._dry_run = config.detectors.rate.dry_run
         self._lateness_s = config.time.lateness_s
@@ -130,7 +136,7 @@ class Policy:
         self._offsets = offsets
         self._offsets_of: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
         partitions = config.engine.judge_partitions
-        self._partitions = [_Partition(len(Dimension)) for _ in range(partitions)]
+        self._partitions = [_Partition(len(Dimension)) for _ in range(owned)]
         self._active_max = -(-self._config.active_max // partitions)
         self._per_minute_max = -(-self._config.new_per_minute_max // partitions)
         core = list(parse_prefixes(self._config.allowlist_core, "policy.allowlist_core"))

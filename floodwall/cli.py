@@ -15,6 +15,7 @@ from floodwall import (
     commands_run,
     commands_status,
     commands_topics,
+    commands_worker,
 )
 from floodwall.guard import prepare_streams, run_guarded
 
@@ -36,6 +37,7 @@ app.command("watch")(commands_run.watch)
 app.command("doctor")(commands_run.doctor)
 app.command("produce")(commands_produce.produce)
 app.command("status")(commands_status.status)
+app.command("worker")(commands_worker.worker)
 app.add_typer(commands_config.app, name="config")
 app.add_typer(commands_broker.app, name="broker")
 app.add_typer(commands_topics.app, name="topics")

@@ -203,7 +203,7 @@ class Kafka(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     transaction_ms: Annotated[int, msgspec.Meta(ge=1000, le=60000)] = 10000
     """An unfinished transaction of a dead worker is given up by the brokers after this."""
     rows_max: Annotated[int, msgspec.Meta(ge=100, le=1_000_000)] = 20_000
-    """Rows that one flush of an observer may ship, heaviest first; the rest is counted as truncated."""
+    """Rows of one second that one flush of a source partition may ship, heaviest first; the rest is counted as truncated."""
     dead_letters_max: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 10_000
     """Dead letters a worker may write in a minute; past that they are only counted."""
     state_ms: Annotated[int, msgspec.Meta(ge=100, le=60000)] = 2000

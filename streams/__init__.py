@@ -1,1 +1,1 @@
-"""The Faust workers: the only package that imports faust."""
+"""The Kafka side: Faust workers that observe and judge, and lose nothing. The only folder that imports faust."""

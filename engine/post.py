@@ -1,0 +1,105 @@
+"""One judge partition in a worker: bytes of tallies in, decisions out, and the record that lets another go on."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from detectors.kernels.windows import NEVER
+from engine.intake import ANY_OFFSET
+from engine.judge import Judge
+from engine.record import Record, begin_judge, encode_record, end_judge
+from engine.seeds import Seeds
+from engine.shipping import receive_tally
+from schemas.config import Config
+from schemas.mitigation import Finding, Mitigation
+from schemas.tally import Tally
+
+
+class JudgePost:
+    """A judge and where it stands in its partition of tallies.
+
+    Args:
+        config: everything that can be set.
+        seeds: of observers and judges alike.
+        partition: which judge partition.
+        sources: every source partition there is, so that none is overtaken before it has spoken.
+        early: also decide inside the tick.
+    """
+
+    def __init__(self, config: Config, seeds: Seeds, partition: int, sources: list[str], *, early: bool) -> None:
+        self.partition = partition
+        self.position = 0
+        """The next offset of the tallies."""
+        self._config, self._seeds, self._hash = config, seeds, seeds.hash
+        self._partitions = config.engine.judge_partitions
+        self._sources = sources
+        self._mitigations: list[Mitigation] = []
+        self._findings: list[Finding] = []
+        self.judge = Judge(config, seeds, self._publish, early=early, owned=1)
+        self._needed: deque[tuple[int, int]] = deque()
+        self._ends: dict[str, int] = {}
+        self._open_sources()
+
+    def _publish(self, mitigations: list[Mitigation], findings: list[Finding]) -> None:
+        self._mitigations += mitigations
+        self._findings += findings
+
+    def _open_sources(self) -> None:
+        intake = self.judge.intake
+        for name in self._sources:
+            if name not in intake.sources:
+                intake.open(name, ANY_OFFSET)
+            intake.sources[name].open = True
+        for name in intake.sources.keys() - set(self._sources):
+            intake.close(name)  # its topic is read no more
+
+    def begin(self, record: Record) -> None:
+        """Take over a record; then `reread` the tallies of [record.rebuild_from, record.position), then `end`."""
+        begin_judge(self.judge, record)
+        self._open_sources()
+
+    def reread(self, offset: int, data: bytes) -> None:
+        """Take in a tally that was judged before the record was written."""
+        tally = self._receive(data)
+        if tally.start < tally.end <= self._ends.get(tally.source, 0):
+            return  # sent twice, and dropped then as now
+        self._ends[tally.source] = tally.end
+        self.judge.rebuild_from(tally)
+        self._need(offset, tally)
+
+    def end(self, record: Record) -> None:
+        """Everything has been read again."""
+        end_judge(self.judge, record, self._seeds)
+        self.position = record.position
+        self._ends.clear()
+
+    def accept(self, offset: int, data: bytes) -> None:
+        """Judge one tally."""
+        tally = self._receive(data)
+        self.judge.accept(tally)
+        self._need(offset, tally)
+        self.position = offset + 1
+
+    def _receive(self, data: bytes) -> Tally:
+        tally = receive_tally(data, self._hash, self.partition, self._partitions)
+        if tally.source not in self.judge.intake.sources:  # a partition that was added to a topic since we asked
+            self.judge.intake.open(tally.source, ANY_OFFSET)
+        return tally
+
+    def _need(self, offset: int, tally: Tally) -> None:
+        if tally.rows:
+            self._needed.append((offset, tally.tick_max))
+
+    def take(self) -> tuple[list[Mitigation], list[Finding]]:
+        """What was decided since the last call, in order."""
+        taken = self._mitigations, self._findings
+        self._mitigations, self._findings = [], []
+        return taken
+
+    def record(self) -> bytes:
+        """Where it stands. Take the decisions first and see that they arrive: the record says that they have."""
+        before = self.judge.closed - self.judge.plan.span_s
+        while self._needed and self.judge.closed != NEVER and self._needed[0][1] <= before:
+            self._needed.popleft()
+        rebuild_from = self._needed[0][0] if self._needed else self.position
+        return encode_record(self.judge, self._config, self._seeds, self.partition, self.position, rebuild_from)

@@ -1,0 +1,113 @@
+"""The record of one judge partition: what a judge writes down so that another can go on, without the rows.
+
+Rows are read again from the tallies that begin at ``rebuild_from``; the record holds what they do not say: what has been
+decided, what the policy remembers, and where every source partition stands. The record is the truth, not the offset that
+the judge's consumer group has committed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from detectors.kernels.hashing import hash_keys
+from detectors.kernels.windows import (
+    AGED_OUT,
+    AGED_TICK,
+    K_A,
+    K_B,
+    K_DIMENSION,
+    MUTED,
+    STRAGGLERS,
+    TOMBSTONE,
+    all_find_kernel,
+)
+from engine.judge import Judge
+from engine.seeds import Seeds
+from engine.snapshot import pack, unpack
+from schemas.config import Config
+from schemas.errors import StateError
+
+_KEPT = (AGED_OUT, AGED_TICK, STRAGGLERS, MUTED)
+
+
+@dataclass(slots=True)
+class Record:
+    """A record as read; `begin_judge` and `end_judge` make a judge of it."""
+
+    position: int
+    """The next offset of the tallies partition."""
+    rebuild_from: int
+    """The first offset whose rows are in a window, or wait."""
+    closed: int
+    state: dict[str, Any]
+
+
+def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, position: int, rebuild_from: int) -> bytes:
+    """What is true once every tally before ``position`` has been judged."""
+    w = judge.windows
+    cells = w.keys[0, :, w.fired_at : w.early_at]
+    cell = judge.closed // config.policy.renew_s
+    decided = np.flatnonzero((w.tag[0, :-1] > TOMBSTONE) & (cells >= cell).any(axis=1))
+    return pack(
+        {
+            "seed": seeds.fingerprint,
+            "partition": [partition, config.engine.judge_partitions],
+            "position": position,
+            "rebuild_from": rebuild_from,
+            "closed": judge.closed,
+            "scalars": [int(w.scalars[0, index]) for index in _KEPT],
+            "intake": judge.intake.save(segments=False),
+            "policy": judge.policy.save(),
+            "truncated": judge.truncated,
+            "rules": [msgspec.to_builtins(rule) for rules in judge.plan.rules for rule in rules],
+            "decided": {
+                "a": w.keys[0, decided, K_A].view(np.uint64), "b": w.keys[0, decided, K_B].view(np.uint64),
+                "dimension": w.keys[0, decided, K_DIMENSION].astype(np.uint8), "cells": cells[decided],
+            },
+        }
+    )  # fmt: skip
+
+
+def decode_record(data: bytes, config: Config, seeds: Seeds, partition: int) -> Record:
+    """Read what `encode_record` wrote.
+
+    Raises:
+        StateError: damaged, of another schema, seed, partition or number of partitions.
+    """
+    state = unpack(data)
+    expected = [seeds.fingerprint, [partition, config.engine.judge_partitions]]
+    came = [state.get("seed"), state.get("partition")]
+    if came != expected:
+        raise StateError(f"expected a record of [seed, [judge partition, of]] {expected}, got one of {came}")
+    return Record(state["position"], state["rebuild_from"], state["closed"], state)
+
+
+def begin_judge(judge: Judge, record: Record) -> None:
+    """Before the tallies of [rebuild_from, position) are given to `Judge.rebuild_from`."""
+    state = record.state
+    judge.intake.load(state["intake"])
+    judge.policy.load(state["policy"])
+    judge.truncated = state["truncated"]
+    judge.windows.scalars[0, list(_KEPT)] = state["scalars"]
+    judge.begin_rebuild(record.closed)
+
+
+def end_judge(judge: Judge, record: Record, seeds: Seeds) -> None:
+    """After them. Under other rules, a cell that has begun is not decided again."""
+    state, w = record.state, judge.windows
+    judge.end_rebuild(record.closed)
+    w.scalars[0, list(_KEPT)] = state["scalars"]
+    if state["rules"] != [msgspec.to_builtins(rule) for rules in judge.plan.rules for rule in rules]:
+        return
+    decided = state["decided"]
+    hashes = hash_keys(seeds.hash, decided["a"], decided["b"], decided["dimension"])
+    for h, a, b, dimension, cells in zip(
+        hashes, decided["a"], decided["b"], decided["dimension"], decided["cells"], strict=True
+    ):
+        slot = all_find_kernel(tuple(w), 0, h, np.int64(a), np.int64(b), int(dimension))
+        if slot >= 0:
+            w.keys[0, slot, w.fired_at : w.early_at] = cells
