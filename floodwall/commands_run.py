@@ -166,15 +166,22 @@ def doctor(
 def demo(
     seconds: Annotated[float, typer.Option("--seconds", min=12, max=300, help="How long it runs.")] = 36.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the traffic.")] = 1,
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="Through a real local broker and workers, all stopped at the end; needs Java.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
-    """A small LLM API, attacked before your eyes and rescued. No Kafka, no root, only loopback.
+    """A small LLM API, attacked before your eyes and rescued. No Kafka (without --kafka), no root, only loopback.
 
     Example:  floodwall demo --seconds 36
     """
+    tell_of_compiling()
+    if kafka:
+        from floodwall.demo_kafka import run as run_with_kafka
+
+        return run_with_kafka(seconds, seed, as_json)
     from floodwall.commands_demo import run
 
-    tell_of_compiling()
     return run(seconds, seed, as_json)
 
 

@@ -27,8 +27,8 @@ class Shipped:
     """Stretches of the sources that are no lines: too long, or half-written."""
 
 
-class _Shipper:
-    """Messages of ``lines`` lines each, in order within their partition."""
+class Shipper:
+    """Messages of up to ``lines`` lines each, in order within their partition; what goes in is counted in ``shipped``."""
 
     def __init__(self, connection: Connection, topic: str, lines: int, shipped: Shipped) -> None:
         self._connection, self._topic, self._lines, self._shipped = connection, topic, lines, shipped
@@ -38,11 +38,21 @@ class _Shipper:
         self._waiting: list[bytes] = []
 
     def add(self, line: bytes) -> None:
+        """Take in one line.
+
+        Raises:
+            BrokerError: as `send`.
+        """
         self._waiting.append(line)
         if len(self._waiting) >= self._lines:
             self.send()
 
     def send(self) -> None:
+        """Send the lines that wait for others, without waiting for the brokers.
+
+        Raises:
+            BrokerError: the brokers refuse, or an earlier message did not arrive.
+        """
         if not self._waiting:
             return
         value = b"\n".join(self._waiting)
@@ -63,6 +73,11 @@ class _Shipper:
         self._waiting = []
 
     def finish(self) -> None:
+        """Send what waits, and return when all of it has arrived.
+
+        Raises:
+            BrokerError: as `send`, or it takes too long.
+        """
         self.send()
         left = self._producer.flush(FLUSH_S_MAX)
         self._check()
@@ -93,7 +108,7 @@ def produce(
     connection.check()
     partitions_of(connection, topic)
     shipped = Shipped()
-    shipper = _Shipper(connection, topic, lines, shipped)
+    shipper = Shipper(connection, topic, lines, shipped)
     buffer = make_buffer(longest)
     for name in expand(paths):
         source = open_source(name, start=0, line_max=longest)

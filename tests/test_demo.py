@@ -10,8 +10,7 @@ import orjson
 import pytest
 
 from drills.demo_service import Second, Stage
-from edge.in_process import InProcessEdge
-from floodwall.commands_demo import Story, conclude
+from floodwall.demo_screen import Plan, Story, conclude
 from schemas.mitigation import Evidence, Mitigation, Target, Window
 
 FLOODWALL = str(Path(sys.executable).parent / "floodwall")
@@ -28,6 +27,7 @@ def test_the_demo_recovers_and_says_so() -> None:
     assert done.stderr == b""
 
 
+PLAN = Plan(seconds=30.0, seed=1, as_json=False, title="demo", try_next="the next thing")
 MITIGATION = Mitigation(
     id="x", tick=1_795_000_010, stage="early", state="active", action="throttle", target=Target(type="ip", value="203.0.113.7"),
     detector="rate", detector_version=1, reason="180 requests in 1 second", severity=8, confidence=0.9,
@@ -48,13 +48,13 @@ def test_it_ends_by_saying_what_happened_and_what_to_try_next(
     worst: float, last: float, mitigated: bool, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage = Stage(tmp_path / "log", lambda address, now_ms: None)
-    for at in range(20):
+    for at in range(30):
         share = 1.0 if at < 10 else worst if at < 13 else last
         stage.seconds[at] = Second(honest=100, honest_served=int(100 * share))
-    story = Story(InProcessEdge())
+    story = Story()
     if mitigated:
         story.first, story.first_at, story.targets = MITIGATION, 11.5, {"203.0.113.7": MITIGATION}
-    assert conclude(stage, story, 10.0, 20.0, as_json=False) == code
+    assert conclude(stage, story, PLAN) == code
     out, err = capsys.readouterr()
     assert said in out + err
-    assert out.splitlines()[-1] == "Try next:  floodwall replay /var/log/nginx/access.log"
+    assert out.splitlines()[-1] == "Try next:  the next thing"
