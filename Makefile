@@ -9,10 +9,10 @@ STAMP := $(VENV)/.installed
 SOURCES := floodwall broker schemas detectors engine streams replay edge drills tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports pytest crash format schemas bench lock clean
+.PHONY: help setup demo demo-kafka test lint types imports pytest crash format schemas bench lock clean
 
 help:  ## print this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP)  ## create .venv and install what requirements.lock pins
 
@@ -26,6 +26,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP)  ## a small LLM API, attacked before your eyes and rescued; no Kafka, no root
 	$(BIN)/floodwall demo
+
+demo-kafka: $(STAMP)  ## the same through a real local broker and real workers, all stopped at the end; needs Java and Maven
+	$(BIN)/floodwall demo --kafka
 
 test: lint types imports pytest  ## everything that CI runs: lint, types, import layers, tests
 

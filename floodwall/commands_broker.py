@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Run a real Kafka on this machine, without Docker. For development: one node, plaintext.",
+    help="Run a real Kafka on this machine, without Docker. For development: one node, plaintext.\n\n"
+    "Example:  floodwall broker up",
 )
 Folder = Annotated[
     Path | None, typer.Option("--folder", help="Where it keeps its data; none: floodwall/broker in the user's cache folder.")
@@ -62,7 +63,10 @@ def up(
 @app.command("down")
 @guarded
 def down(folder: Folder = None, as_json: Json = False) -> int:
-    """Stop it; its data stay. Only the process that `up` started is ended."""
+    """Stop it; its data stay. Only the process that `up` started is ended.
+
+    Example:  floodwall broker down
+    """
     broker = _broker(folder)
     text = "stopped" if broker.stop() else "there was none"
     print(f"floodwall: {text}", file=sys.stderr)
@@ -77,7 +81,10 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Stop it and throw away its topics and everything in them."""
+    """Stop it and throw away its topics and everything in them.
+
+    Example:  floodwall broker reset --yes
+    """
     broker = _broker(folder)
     if not yes and not typer.confirm(f"Throw away the topics in {broker.folder}?", err=True):
         return EXIT_DOWN
@@ -89,7 +96,10 @@ def reset(
 @app.command("status")
 @guarded
 def status(folder: Folder = None, as_json: Json = False) -> int:
-    """Say whether it runs and where; exits 1 when it does not."""
+    """Say whether it runs and where; exits 1 when it does not.
+
+    Example:  floodwall broker status
+    """
     broker = _broker(folder)
     _print(broker, as_json)
     return 0 if broker.pid is not None else EXIT_DOWN

@@ -9,7 +9,10 @@ import typer
 
 from floodwall.guard import guarded
 
-app = typer.Typer(no_args_is_help=True, help="Check a configuration file, or print what one may hold.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Check a configuration file, or print what one may hold.\n\nExample:  floodwall config check floodwall.toml",
+)
 
 
 @app.command("check")

@@ -10,12 +10,16 @@ import typer
 
 from floodwall.guard import EXIT_INTERRUPTED, guarded
 
-app = typer.Typer(no_args_is_help=True, help="Enforce what is on the enforcement topic.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Enforce what is on the enforcement topic; one command for each kind of firewall.\n\n"
+    "Example:  floodwall edge nft --config kafka.toml --dry-run",
+)
 
 
 @app.callback()
 def edge() -> None:
-    """Enforce what is on the enforcement topic; one command for each kind of firewall."""
+    """Without this, Typer would take a single command for the whole group."""
 
 
 @app.command("nft")

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from schemas.mitigation import Mitigation
     from schemas.prefixes import Prefixes
 
-app = typer.Typer(no_args_is_help=True, help="What is in force on the enforcement topic, and an operator's own records.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What is in force on the enforcement topic, and an operator's own records.\n\n"
+    "Example:  floodwall mitigations list --config kafka.toml",
+)
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Target = Annotated[str, typer.Argument(help="An address, a prefix (/24, /64, /48), or a value of --type.", metavar="TARGET")]

@@ -171,9 +171,9 @@ def demo(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """A small LLM API, attacked before your eyes and rescued. No Kafka (without --kafka), no root, only loopback.
+    """A small LLM API, attacked before your eyes and rescued. No root, only loopback, and no Kafka unless asked for.
 
-    Example:  floodwall demo --seconds 36
+    Example:  floodwall demo --seconds 36, or through a real broker:  floodwall demo --kafka
     """
     tell_of_compiling()
     if kafka:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from broker.topics import TopicReport
 
 app = typer.Typer(
-    no_args_is_help=True, help="Make Floodwall's topics where they are missing, and compare those that are there."
+    no_args_is_help=True,
+    help="Make Floodwall's topics where they are missing, and compare those that are there.\n\n"
+    "Example:  floodwall topics create --config kafka.toml",
 )
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -44,7 +46,7 @@ def create(
 
     chosen = load_config(config)
     reports = create_topics(chosen, Connection(chosen.kafka), raw_partitions=raw_partitions, replication=replication)
-    _print(reports, needed_rights(chosen, wanted_topics(chosen)), as_json)
+    _print(reports, needed_rights(chosen, wanted_topics(chosen)), as_json, show_rights=False)
     return EXIT_DIFFERS if any(report.differences for report in reports) else 0
 
 
@@ -64,12 +66,13 @@ def describe(config: ConfigFile = None, as_json: Json = False) -> int:
     connection = Connection(chosen.kafka)
     cluster = connection.check()
     reports = describe_topics(chosen, connection, cluster)
-    _print(reports, needed_rights(chosen, wanted_topics(chosen)), as_json)
+    _print(reports, needed_rights(chosen, wanted_topics(chosen)), as_json, show_rights=True)
     check_judge_partitions(chosen, cluster)
     return EXIT_DIFFERS if any(report.state in ("missing", "differs") for report in reports) else 0
 
 
-def _print(reports: list[TopicReport], rights: list[Right], as_json: bool) -> None:
+def _print(reports: list[TopicReport], rights: list[Right], as_json: bool, *, show_rights: bool) -> None:
+    """JSON has everything; of the tables, people get the rights where they ask for them."""
     import msgspec
 
     from floodwall.tables import print_table
@@ -90,6 +93,8 @@ def _print(reports: list[TopicReport], rights: list[Right], as_json: bool) -> No
             for report in reports
         ],
     )
+    if not show_rights:
+        return
     print_table(
         ("principal", "may", "on", "named"),
         [

@@ -14,6 +14,7 @@ from engine.post import JudgePost
 from engine.seeds import VARIABLE, Seeds, make_seeds
 from engine.shipping import receive_tally
 from engine.source_post import Bench, Messages, SourcePost
+from schemas.compiled import tell_compiling
 from schemas.config import Config
 from schemas.errors import ConfigError
 from streams.failpoints import failpoints_of_environment
@@ -57,6 +58,8 @@ def run_worker(config: Config, role: Role, clock: Clock, *, instance: str | None
     if not seeds.configured:
         raise ConfigError(f"expected a seed that all workers share, in `$.engine.seed` or {VARIABLE}, got none")
     check_topics(config, Connection(config.kafka).check())
+    # Else a first start looks hung. Nothing is lost meanwhile: the group is joined afterwards.
+    tell_compiling(lambda: say("compiling_kernels", then="later starts load them", takes="up to two minutes"))
     warm_up(config, seeds)
     asyncio.run(_run(config, role, clock, seeds, instance))
     return 0

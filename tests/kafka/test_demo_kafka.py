@@ -1,0 +1,97 @@
+"""The demo through a real broker and real workers: it recovers, and leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from broker.local import LocalBroker
+
+FLOODWALL = str(Path(sys.executable).parent / "floodwall")
+START_S_MAX = 150.0
+"""Kernels may have to be compiled first."""
+
+
+@contextmanager
+def started(folder: Path, *words: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The demo with its temporary files in ``folder``, by which its processes are known too."""
+    environment = {**os.environ, "TMPDIR": str(folder), **variables}
+    demo = subprocess.Popen(
+        [FLOODWALL, "demo", "--kafka", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment,
+    )  # fmt: skip
+    try:
+        yield demo
+    finally:
+        if demo.poll() is None:
+            demo.terminate()
+        demo.communicate(timeout=60)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines that name a file in ``folder``: the broker and the workers of a demo."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:  # it has just ended
+            continue
+        if any(word.startswith(os.fsencode(folder) + b"/") for word in words):
+            found.append(b" ".join(words).decode(errors="replace"))
+    return found
+
+
+def wait_for_processes(folder: Path, many: int) -> None:
+    deadline = time.monotonic() + START_S_MAX
+    while len(processes_of(folder)) < many:
+        assert time.monotonic() < deadline, processes_of(folder)
+        time.sleep(0.1)
+
+
+def assert_nothing_is_left(folder: Path) -> None:
+    assert processes_of(folder) == []
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("local_broker")  # for its skips: the demo starts a broker of its own
+def test_the_demo_recovers_through_kafka_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with started(tmp_path, "--seconds", "21", "--json") as demo:
+        out, err = demo.communicate(timeout=START_S_MAX)
+    document = orjson.loads(out)
+    assert demo.returncode == 0, (document, err)
+    assert document["success_before"] > 0.95
+    assert document["success_lowest"] < 0.9
+    assert document["success_after"] >= 0.95
+    assert document["events"] > 1000
+    assert set(document["targets"]) == {f"203.0.113.{last}" for last in (7, 66, 99, 142)}
+    assert_nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "processes"), [(signal.SIGINT, 3), (signal.SIGTERM, 1)])
+def test_an_interrupted_demo_leaves_nothing_behind(
+    local_broker: LocalBroker, number: signal.Signals, processes: int, tmp_path: Path
+) -> None:
+    with started(tmp_path, "--seconds", "300") as demo:
+        wait_for_processes(tmp_path, processes)  # 1: the broker is starting; 3: the workers are, too
+        demo.send_signal(number)
+        out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, out) == (130, b""), err
+    assert_nothing_is_left(tmp_path)
+
+
+def test_without_java_the_demo_says_so_in_one_line(tmp_path: Path) -> None:
+    with started(tmp_path, PATH=str(tmp_path), JAVA_HOME="") as demo:
+        out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, out) == (6, b""), err
+    assert err.startswith(b"floodwall: expected Java 17 or newer to run a broker, got none")
+    assert err.count(b"\n") == 1
+    assert_nothing_is_left(tmp_path)
