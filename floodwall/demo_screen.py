@@ -107,8 +107,13 @@ def perform(plan: Plan, stage: Stage, story: Story, *loops: Loop) -> int:
     """Play the demo with the loops beside it; 0 when honest clients were served again while the attack went on, else 1."""
     quiet = plan.as_json or not sys.stdout.isatty()
     story.began = time.monotonic()
-    with _beside(loops), _screen(stage, story, plan, quiet) as draw:
-        asyncio.run(play(stage, plan.seconds, plan.attack_at, plan.seed, draw))
+    with _beside(loops) as check, _screen(stage, story, plan, quiet) as draw:
+
+        def each_tick(passed: float) -> None:
+            check()
+            draw(passed)
+
+        asyncio.run(play(stage, plan.seconds, plan.attack_at, plan.seed, each_tick))
     return conclude(stage, story, plan)
 
 
@@ -126,8 +131,8 @@ def warm_up() -> None:
 
 
 @contextlib.contextmanager
-def _beside(loops: tuple[Loop, ...]) -> Iterator[None]:
-    """Each loop in its thread; the first that fails is heard of when all have ended."""
+def _beside(loops: tuple[Loop, ...]) -> Iterator[Callable[[], None]]:
+    """Each loop in its thread; gives what raises the first failure of one, which is raised at the end too."""
     stopping = threading.Event()
     failures: list[BaseException] = []
 
@@ -137,17 +142,20 @@ def _beside(loops: tuple[Loop, ...]) -> Iterator[None]:
         except BaseException as error:
             failures.append(error)
 
+    def check() -> None:
+        if failures:
+            raise failures[0]
+
     threads = [threading.Thread(target=run, args=(loop,), name="floodwall") for loop in loops]
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield check
     finally:
         stopping.set()
         for thread in threads:
             thread.join()
-    if failures:
-        raise failures[0]
+    check()
 
 
 @contextlib.contextmanager

@@ -37,16 +37,16 @@ def started(folder: Path, *words: str, **variables: str) -> Iterator[subprocess.
         demo.communicate(timeout=60)
 
 
-def processes_of(folder: Path) -> list[str]:
-    """Command lines that name a file in ``folder``: the broker and the workers of a demo."""
-    found = []
+def processes_of(folder: Path) -> dict[int, str]:
+    """Command lines by their process, of those that name a file in ``folder``: the broker and the workers of a demo."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = entry.read_bytes().split(b"\0")
         except OSError:  # it has just ended
             continue
         if any(word.startswith(os.fsencode(folder) + b"/") for word in words):
-            found.append(b" ".join(words).decode(errors="replace"))
+            found[int(entry.parent.name)] = b" ".join(words).decode(errors="replace")
     return found
 
 
@@ -58,13 +58,13 @@ def wait_for_processes(folder: Path, many: int) -> None:
 
 
 def assert_nothing_is_left(folder: Path) -> None:
-    assert processes_of(folder) == []
+    assert processes_of(folder) == {}
     assert list(folder.iterdir()) == []
 
 
 @pytest.mark.usefixtures("local_broker")  # for its skips: the demo starts a broker of its own
 def test_the_demo_recovers_through_kafka_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with started(tmp_path, "--seconds", "21", "--json") as demo:
+    with started(tmp_path, "--seconds", "30", "--json") as demo:
         out, err = demo.communicate(timeout=START_S_MAX)
     document = orjson.loads(out)
     assert demo.returncode == 0, (document, err)
@@ -85,6 +85,17 @@ def test_an_interrupted_demo_leaves_nothing_behind(
         demo.send_signal(number)
         out, err = demo.communicate(timeout=60)
     assert (demo.returncode, out) == (130, b""), err
+    assert_nothing_is_left(tmp_path)
+
+
+@pytest.mark.usefixtures("local_broker")
+def test_a_worker_that_dies_ends_the_demo_with_one_line(tmp_path: Path) -> None:
+    with started(tmp_path, "--seconds", "300", "--json") as demo:
+        wait_for_processes(tmp_path, 3)
+        os.kill(next(pid for pid, words in processes_of(tmp_path).items() if " worker judge " in words), signal.SIGKILL)
+        out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, out) == (6, b""), err
+    assert err.splitlines()[-1].startswith(b"floodwall: expected the worker to judge, it ended with exit code -9")
     assert_nothing_is_left(tmp_path)
 
 
