@@ -153,8 +153,9 @@ class Observer:
         rows.events += columns.n
         group_kernel(
             self._dimensions, columns.numbers, columns.ip_high, columns.ip_low, columns.text_start, columns.text_length,
-            columns.buffer, columns.n, self._is_api, self._lateness_ms, self._from_ms, self._to_ms, clock.words, self._seeds,
-            self._service, tuple(self._block), tuple(self._texts), tuple(self._routes), tuple(rows.table), rows.progress,
+            columns.buffer, columns.n, columns.present, self._is_api, self._lateness_ms, self._from_ms, self._to_ms,
+            clock.words, self._seeds, self._service, tuple(self._block), tuple(self._texts), tuple(self._routes),
+            tuple(rows.table), rows.progress,
         )  # fmt: skip
 
     def finish(self, clock: SourceClock, rows: Rows, source: str, start: int, end: int) -> Observed:

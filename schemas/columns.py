@@ -31,6 +31,8 @@ class Columns:
     text_start: I32  # i32[TEXTS, capacity]
     text_length: I32  # i32[TEXTS, capacity]
     buffer: U8  # u8[...]
+    present: int = -1
+    """Bits: which columns have a value in some row (numbers from bit 0, texts from bit NUMBERS); -1: any may have."""
 
     @classmethod
     def allocate(cls, capacity: int) -> Columns:

@@ -166,6 +166,7 @@ class Decoder:
         )  # fmt: skip
         columns.n = int(state[ROWS])
         columns.buffer = buffer
+        columns.present = int(state[DIRTY])
         self.records = int(state[RECORDS])
         self.empty = int(state[EMPTY])
         self.poison = int(state[POISONED])

@@ -18,7 +18,7 @@ from detectors.kernels.machine import add_measures, copy_bytes, equal_bytes, pre
 from detectors.kernels.memo import L_ASSET, L_ROUTE, Memo, route_entry_kernel, route_start_kernel, text_key_kernel
 from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, path_end_kernel
 from schemas.compiled import entry, inlined
-from schemas.fields import MEASURES, Dimension, Flag, Measure, Number, Text
+from schemas.fields import MEASURES, NUMBERS, Dimension, Flag, Measure, Number, Text
 from schemas.tally import (
     C_DIMENSION,
     C_HASH,
@@ -315,14 +315,15 @@ def name_kernel(
 @entry
 def group_kernel(
     dimensions: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, n: Any,
-    is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any, block_parts: Any,
-    texts_parts: Any, routes_parts: Any, table_parts: Any, progress: Any,
+    present: Any, is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any,
+    block_parts: Any, texts_parts: Any, routes_parts: Any, table_parts: Any, progress: Any,
 ) -> Any:  # fmt: skip
     """Add the events of a batch to the rows of a tally in the making.
 
     Args:
         dimensions: i64[d], which ones to group by, ascending.
         numbers, ip_*, text_*, buffer, n: the columns of a batch (`schemas.columns`).
+        present: bits of the columns that have values, as in `Columns`.
         from_ms, to_ms: events outside ``from_ms <= time < to_ms`` move the clock and are left out.
         clock: i64[CLOCK_WORDS], the source partition's, advanced.
         seeds: u64[HASH_SEED_WORDS].
@@ -379,6 +380,8 @@ def group_kernel(
                 members = other_keys_kernel(dimension, numbers, text_length, block, count)
             elif dimension == D_SERVICE:
                 members = service_keys_kernel(text_start, text_length, buffer, service_a, service_b, texts, seeds, block, count)
+            elif (present >> (NUMBERS + TEXT_OF_DIMENSION[dimension])) & 1 == 0:
+                continue
             else:
                 members = text_keys_kernel(dimension, numbers, text_start, text_length, buffer, texts, seeds, block, count)
             h, last_a, last_b = hash_words_kernel(seeds, ZERO, ZERO, U64(dimension)), ZERO, ZERO

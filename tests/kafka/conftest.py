@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from broker.java import fetch_jars, find_java
 from broker.local import LocalBroker
 from schemas.errors import BrokerError
 from tests.kafka.certificates import Certificates, make_certificates
@@ -47,13 +48,13 @@ def local_broker(tmp_path_factory: pytest.TempPathFactory, certificates: Certifi
             "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         ),
     }
+    try:
+        fetch_jars(find_java(), print)
+    except BrokerError as error:  # what is there and does not start is a failure, not a reason to skip
+        _missing(str(error))
     broker = LocalBroker(tmp_path_factory.mktemp("kafka"), secured=True, settings=settings, say=print)
     try:
         broker.start()
-    except BrokerError as error:
-        broker.kill()
-        _missing(str(error))
-    try:
         yield broker
     finally:
         broker.kill()
