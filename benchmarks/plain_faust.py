@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -15,7 +16,7 @@ async def count(bootstrap: str, topic: str, events: int) -> float:
     """Seconds for ``events`` messages, from the first."""
     app = faust.App(
         f"plain-{time.monotonic_ns()}", broker=f"kafka://{bootstrap}", autodiscover=False, web_enabled=False,
-        topic_disable_leader=True, topic_allow_declare=False,
+        topic_disable_leader=True, topic_allow_declare=False, datadir=tempfile.mkdtemp(),
     )  # fmt: skip
     seen, began, done = 0, 0.0, asyncio.Event()
 

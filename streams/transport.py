@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -117,6 +117,8 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     """The thread that owns aiokafka's consumer."""
 
     epoch = 0
+    flowing = 0
+    """The epoch whose chunks may be handed out: the one in which Faust has let messages flow again."""
     places: Mapping[TP, Place] = MappingProxyType({})
     """As of the last fetch; replaced as a whole, so that another thread sees what was handed out together with the position."""
 
@@ -181,6 +183,12 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
     ) -> Any:
         records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         epoch = self.epoch  # nothing has been awaited since they were drained, so no seek lies between
+        if epoch != self.flowing:
+            # A fetch that began before a rebalance ends after the seek, while nobody may take what it brings: Faust would drop
+            # it, and the position would be past it. Nothing has been read.
+            for tp, some in records.items():
+                consumer.seek(tp, some[0].offset)
+            return {}
         chunks = {ensure_TP(tp): _chunk(epoch, some) for tp, some in records.items()}
         places = {tp: replace(self.place(tp), drained=self._drained(tp)) for tp in active_partitions}
         for tp, chunk in chunks.items():
@@ -226,8 +234,23 @@ def _chunk(epoch: int, records: list[Any]) -> Chunk:
     )  # fmt: skip
 
 
+class _NoOffsets(defaultdict[TP, None]):
+    """What Faust remembers of offsets read: nothing. A chunk that ends late would set it past what is read after a seek, and
+    Faust drops what lies before."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+
+    def __setitem__(self, tp: TP, offset: object) -> None:
+        """Forgotten at once."""
+
+
 class ChunkConsumer(driver.Consumer):
     """Faust's consumer, handing over, seeking and acknowledging as the engine needs it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._read_offset = cast(Any, _NoOffsets())
 
     def _new_consumer_thread(self) -> ChunkThread:
         return ChunkThread(self, loop=self.loop, beacon=self.beacon)
@@ -258,9 +281,13 @@ class ChunkConsumer(driver.Consumer):
         except Exception as error:
             leave(error, "taking over")
         for tp in positions:
-            self._read_offset[tp] = None
             self._committed_offset[tp] = None
         self._station.begin(self.thread.epoch)
+
+    def resume_flow(self) -> None:
+        """Faust's last step of a rebalance: from here on chunks are handed out."""
+        super().resume_flow()
+        self.thread.flowing = self.thread.epoch
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """One message per partition, whose value is its chunk."""

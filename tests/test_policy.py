@@ -27,7 +27,7 @@ ATTACKER = v4("203.0.113.7")
 
 def policy_of(detector: dict[str, Any] | None = None, partitions: int = 1, **policy: Any) -> Policy:
     document = {"policy": policy, "detectors": {"rate": detector or {}}, "engine": {"judge_partitions": partitions}}
-    return Policy(parse_config(document), "fingerprint", lambda start, end: {"log": (0, 99)})
+    return Policy(parse_config(document), "fingerprint", lambda start, end: {"log": (0, 99)}, partitions)
 
 
 def crossing(tick: int = NOW, key: tuple[int, int] = ATTACKER, **changes: Any) -> Crossing:
