@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,9 +29,18 @@ class Shipped:
 
 
 class Shipper:
-    """Messages of up to ``lines`` lines each, in order within their partition; what goes in is counted in ``shipped``."""
+    """Messages of up to ``lines`` lines each, in order within their partition; what goes in is counted in ``shipped``.
+
+    Partitions get messages in turn, so that all of them end at the same event time. Where the client chooses, one may end
+    many minutes of a recorded log before the others, and judges then wait for so long until it can be taken for silent.
+
+    Raises:
+        BrokerError: Kafka cannot be reached, or lacks the topic.
+    """
 
     def __init__(self, connection: Connection, topic: str, lines: int, shipped: Shipped) -> None:
+        connection.check()
+        self._partitions = itertools.cycle(number for _, number in partitions_of(connection, topic))
         self._connection, self._topic, self._lines, self._shipped = connection, topic, lines, shipped
         # Idempotent: else a batch that is tried again overtakes later ones, and its events are late.
         self._producer = Producer(connection.settings(enable_idempotence=True, linger_ms=20, message_timeout_ms=30_000))
@@ -56,9 +66,10 @@ class Shipper:
         if not self._waiting:
             return
         value = b"\n".join(self._waiting)
+        partition = next(self._partitions)
         while True:
             try:
-                self._producer.produce(self._topic, value, on_delivery=self._noted)
+                self._producer.produce(self._topic, value, partition=partition, on_delivery=self._noted)
                 break
             except BufferError:  # as much is under way as there is room for
                 self._producer.poll(0.1)
@@ -104,11 +115,8 @@ def produce(
     longest = config.input.record_bytes_max
     if lines > 1 and lines * 512 > longest:
         raise UsageError(f"expected at most {longest // 512} lines in a message of {longest} bytes, got {lines}")
-    connection = Connection(config.kafka)
-    connection.check()
-    partitions_of(connection, topic)
     shipped = Shipped()
-    shipper = Shipper(connection, topic, lines, shipped)
+    shipper = Shipper(Connection(config.kafka), topic, lines, shipped)
     buffer = make_buffer(longest)
     for name in expand(paths):
         source = open_source(name, start=0, line_max=longest)

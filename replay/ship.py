@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from broker.connection import Connection
-from broker.offsets import partitions_of
 from engine.clock import Clock
 from replay.produce import Shipped, Shipper
 from replay.sources import LineSource, make_buffer
@@ -34,12 +33,9 @@ def ship(
     Raises:
         SourceError: the file cannot be read. BrokerError: Kafka cannot be reached, lacks the topic, or refuses.
     """
-    connection = Connection(config.kafka)
-    connection.check()
-    partitions_of(connection, topic)
     line_max = config.input.record_bytes_max
     shipped = Shipped()
-    shipper = Shipper(connection, topic, 1, shipped)
+    shipper = Shipper(Connection(config.kafka), topic, 1, shipped)
     buffer = make_buffer(line_max)
     try:
         file = path.open("rb")
