@@ -462,9 +462,12 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
         row = np.int64(w.chains[(tick - window) & mask, dimension, HEAD])
         while row >= 0:
             slot = w.rows[row, R_SLOT]
+            following = w.rows[row, R_NEXT]
+            if following >= 0:
+                prefetch(w.keys, w.rows[following, R_SLOT], 64)
             if slot >= 0:
                 w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + column]
-            row = w.rows[row, R_NEXT]
+            row = following
     position = (tick - span) & mask
     row = np.int64(w.chains[position, dimension, HEAD])
     if row < 0:
@@ -472,6 +475,9 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     while row >= 0:
         following = w.rows[row, R_NEXT]
         slot = w.rows[row, R_SLOT]
+        if following >= 0:
+            prefetch(w.keys, w.rows[following, R_SLOT], 0)
+            prefetch(w.keys, w.rows[following, R_SLOT], 64)
         if slot >= 0:
             for s in range(many_specs):
                 if rules.spec_window[dimension, s] == span:
