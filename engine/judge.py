@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectors.kernels.judging import all_close_kernel, all_insert_kernel
 from detectors.kernels.windows import (
     AGED_OUT,
     AGED_TICK,
@@ -19,8 +20,6 @@ from detectors.kernels.windows import (
     STRAGGLERS,
     Crossings,
     Windows,
-    all_close_kernel,
-    all_insert_kernel,
     allocate_crossings,
     allocate_windows,
 )

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detectors.kernels.blocks import TEXT_OF_DIMENSION, allocate_block
+from detectors.kernels.clock import CLOCK_CANDIDATE, CLOCK_CONFIRMED, CLOCK_NEWEST, CLOCK_WORDS
 from detectors.kernels.grouping import (
-    CLOCK_CANDIDATE,
-    CLOCK_CONFIRMED,
-    CLOCK_NEWEST,
-    CLOCK_WORDS,
     MASK_START,
     P_LATE,
     P_MASK,
@@ -22,9 +20,7 @@ from detectors.kernels.grouping import (
     P_TICK_MAX,
     P_TICK_MIN,
     PROGRESS,
-    TEXT_OF_DIMENSION,
     Table,
-    allocate_block,
     finish_rows_kernel,
     group_kernel,
     start_progress,

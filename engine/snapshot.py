@@ -59,7 +59,10 @@ _ROWS: dict[str, tuple[type[Any], tuple[int, ...]]] = {
     "measures": (np.int64, (MEASURES,)), "name_length": (np.uint8, ()), "names": (np.uint8, (NAME_BYTES_MAX,)),
 }  # fmt: skip
 _DECIDED: dict[str, tuple[type[Any], tuple[int, ...]]] = {
-    "a": (np.uint64, ()), "b": (np.uint64, ()), "dimension": (np.uint8, ()), "cells": (np.int64, ()),
+    "a": (np.uint64, ()),
+    "b": (np.uint64, ()),
+    "dimension": (np.uint8, ()),
+    "cells": (np.int64, ()),
 }
 _BITS_32 = np.uint64(32)
 

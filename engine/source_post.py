@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from detectors.kernels.grouping import CLOCK_WORDS
+from detectors.kernels.clock import CLOCK_WORDS
 from detectors.rate import plan_rate
 from engine.observe import Observer, SourceClock
 from engine.seeds import Seeds

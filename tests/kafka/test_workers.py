@@ -33,11 +33,6 @@ def last_tick() -> int:
     return int(traffic().times_ms.max()) // 1000
 
 
-@functools.cache
-def _reference(key: str) -> Decided:
-    raise KeyError(key)
-
-
 def reference(deployment: Deployment) -> Decided:
     return decide(traffic().data, int(traffic().times_ms.max()) + 1000, deployment.config)
 
@@ -57,7 +52,7 @@ def check_same(deployment: Deployment, expected: Decided) -> None:
     assert sorted(found) == sorted(set(expected.final_finding_ids))
 
 
-@pytest.mark.parametrize(("partitions", "workers"), [(1, 1), (4, 2)])
+@pytest.mark.parametrize(("partitions", "workers"), [(1, 1), (4, 2), pytest.param(8, 4, marks=pytest.mark.crash)])
 def test_the_final_ids_are_those_of_one_process(
     broker: str, tmp_path: Path, unique: Callable[[str], str], partitions: int, workers: int
 ) -> None:

@@ -1,0 +1,314 @@
+"""What happens to the windows: rows come in, seconds close, and what is over a limit is written down.
+
+See `detectors.kernels.windows` for the state. Every row is touched when it arrives, when its second closes and once per
+window that it leaves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from detectors.kernels.machine import prefetch
+from detectors.kernels.windows import (
+    CLOSED,
+    FREE_HEAD,
+    FRESH,
+    HEAD,
+    K_A,
+    K_B,
+    K_CLOSED,
+    K_DIMENSION,
+    K_NAME,
+    K_ROWS,
+    K_SUMS,
+    K_WEIGHT,
+    LENGTH,
+    MUTED,
+    NO_ROW,
+    PROBES,
+    R_NEXT,
+    R_SLOT,
+    R_TICK,
+    R_VALUES,
+    ROWS_USED,
+    STRAGGLERS,
+    Crossings,
+    Rules,
+    Windows,
+    add_row_kernel,
+    claim_key_kernel,
+    delete_key_kernel,
+    find_key_kernel,
+    free_row_kernel,
+    make_room_kernel,
+    older_kernel,
+    part_kernel,
+)
+from schemas.compiled import entry, inlined
+from schemas.fields import Dimension
+from schemas.tally import C_DIMENSION, C_HASH, C_KEY_A, C_KEY_B, C_MEASURES, C_NAME, C_NAME_LENGTH, C_TICK, NAME_BYTES_MAX
+
+U64 = np.uint64
+FAR, NEAR = 12, 6
+"""So many rows ahead a tally's row is fetched, and its key's place: a load from memory costs as much as several rows."""
+D_SERVICE = int(Dimension.SERVICE)
+
+
+@inlined
+def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, observed: Any, requests: Any) -> None:
+    """Write one crossing down."""
+    out.dimension[at] = w.keys[slot, K_DIMENSION]
+    out.key_a[at] = U64(w.keys[slot, K_A])
+    out.key_b[at] = U64(w.keys[slot, K_B])
+    out.rule[at] = rule
+    out.tick[at] = tick
+    out.observed[at] = observed
+    out.requests[at] = requests
+    out.active[at] = w.active[w.keys[slot, K_DIMENSION]]
+    length = np.int64(w.keys[slot, K_NAME])
+    out.name_length[at] = length
+    for k in range(length):
+        out.names[at, k] = w.names[slot * NAME_BYTES_MAX + k]
+
+
+@inlined
+def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: Any, row: Any, tick: Any) -> Any:
+    """Compare what has arrived of the windows that end at ``tick``; returns the new count of crossings."""
+    cell = tick // rules.renew_s[0]
+    for r in range(rules.rule_count[dimension]):
+        if w.keys[slot, w.fired_at + r] == cell or w.keys[slot, w.early_at + r] == cell:
+            continue
+        column = rules.rule_column[dimension, r]
+        since = tick - rules.rule_window[dimension, r]
+        observed = np.int64(0)
+        at_row = row
+        while at_row >= 0 and w.rows[at_row, R_TICK] > since:
+            observed += w.rows[at_row, R_VALUES + column]
+            at_row = older_kernel(w, at_row)
+        if observed > rules.rule_limit[dimension, r] and since >= w.scalars[MUTED]:
+            w.keys[slot, w.early_at + r] = cell
+            emit_kernel(w, out, at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
+            at += 1
+    return at
+
+
+@inlined
+def insert_kernel(
+    w: Any, rules: Any, order: Any, at: Any, end: Any, tick_limit: Any, early: Any, records: Any, names: Any, out: Any,
+    out_at: Any,
+) -> Any:  # fmt: skip
+    """Take rows of a tally into the log.
+
+    Args:
+        order: i64[...]: rows ``order[at:end]`` of the tally, by tick.
+        tick_limit: rows of later ticks wait.
+        early: compare windows at once, for early findings.
+
+    Returns:
+        (the position of the first row not taken, the count of crossings). It stops before ``out`` overflows.
+    """
+    closed = w.scalars[CLOSED]
+    many_rules = w.early_at - w.fired_at
+    room = len(out.rule)
+    home_mask = U64(len(w.keys) - PROBES - 1)
+    while at < end:
+        if at + FAR < end:  # rows are fetched first, and where their keys lie once the rows are there
+            prefetch(records, order[at + FAR], 0)
+            prefetch(records, order[at + FAR], 64)
+        if at + NEAR < end:
+            home = np.int64(U64(records[order[at + NEAR], C_HASH]) & home_mask)
+            prefetch(w.tag, home, 0)
+            prefetch(w.keys, home, 0)
+            prefetch(w.keys, home, 64)
+            if records[order[at + NEAR], C_NAME_LENGTH] > 0:
+                prefetch(w.names, home * NAME_BYTES_MAX, 0)
+        r = order[at]
+        tick = records[r, C_TICK]
+        if tick > tick_limit or (early and out_at + many_rules > room):
+            break
+        at += 1
+        dimension = records[r, C_DIMENSION]
+        if tick <= closed:
+            if dimension == D_SERVICE:
+                w.scalars[STRAGGLERS] += records[r, C_MEASURES]
+            continue
+        if rules.rule_count[dimension] == 0:
+            continue
+        if w.scalars[FREE_HEAD] < 0 and w.scalars[FRESH] == len(w.rows):
+            make_room_kernel(w)
+        h, a, b = U64(records[r, C_HASH]), records[r, C_KEY_A], records[r, C_KEY_B]
+        slot = find_key_kernel(w, h, a, b, dimension)
+        if slot < 0:
+            slot = claim_key_kernel(w, h, a, b, dimension, names, records[r, C_NAME], records[r, C_NAME_LENGTH])
+        row = add_row_kernel(w, slot, dimension, tick)
+        for m in range(len(rules.tracked)):
+            w.rows[row, R_VALUES + m] += records[r, C_MEASURES + rules.tracked[m]]
+        w.keys[slot, K_WEIGHT] += records[r, C_MEASURES]
+        if early:
+            out_at = early_kernel(w, rules, out, out_at, slot, dimension, row, tick)
+    return at, out_at
+
+
+@inlined
+def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
+    """Let the windows that end at ``tick`` lose what lies before them; rows past the longest are freed."""
+    mask = len(w.chains) - 1
+    span = rules.span[dimension]
+    many_specs = rules.spec_count[dimension]
+    for s in range(many_specs):
+        window = rules.spec_window[dimension, s]
+        if window == span:
+            continue  # below, where the row is freed
+        column = rules.spec_column[dimension, s]
+        row = np.int64(w.chains[(tick - window) & mask, dimension, HEAD])
+        while row >= 0:
+            slot = w.rows[row, R_SLOT]
+            following = w.rows[row, R_NEXT]
+            if following >= 0:
+                prefetch(w.keys, w.rows[following, R_SLOT], 64)
+            if slot >= 0:
+                w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + column]
+            row = following
+    position = (tick - span) & mask
+    row = np.int64(w.chains[position, dimension, HEAD])
+    if row < 0:
+        return
+    while row >= 0:
+        following = w.rows[row, R_NEXT]
+        slot = w.rows[row, R_SLOT]
+        if following >= 0:
+            prefetch(w.keys, w.rows[following, R_SLOT], 0)
+            prefetch(w.keys, w.rows[following, R_SLOT], 64)
+        if slot >= 0:
+            for s in range(many_specs):
+                if rules.spec_window[dimension, s] == span:
+                    w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
+            w.keys[slot, K_WEIGHT] -= w.rows[row, R_VALUES + 0]
+            w.keys[slot, K_ROWS] -= 1
+            w.keys[slot, K_CLOSED] -= 1
+            if w.keys[slot, K_CLOSED] == 0:
+                w.active[dimension] -= 1
+            if w.keys[slot, K_ROWS] == 0:
+                delete_key_kernel(w, slot)
+        free_row_kernel(w, row)
+        row = following
+    w.chains[position, dimension, HEAD] = NO_ROW
+    w.chains[position, dimension, LENGTH] = 0
+
+
+@inlined
+def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, out: Any, out_at: Any) -> Any:
+    """Add the rows of a tick to their keys' sums and compare them; returns the new count of crossings.
+
+    Without ``emit`` what crosses is remembered as decided, and not told.
+    """
+    row = np.int64(w.chains[tick & (len(w.chains) - 1), dimension, HEAD])
+    if row < 0:
+        return out_at
+    first = out_at
+    cell = tick // rules.renew_s[0]
+    many_specs = rules.spec_count[dimension]
+    many_rules = rules.rule_count[dimension]
+    while row >= 0:
+        slot = w.rows[row, R_SLOT]
+        following = w.rows[row, R_NEXT]
+        if following >= 0:
+            prefetch(w.keys, w.rows[following, R_SLOT], 0)
+            prefetch(w.keys, w.rows[following, R_SLOT], 64)
+        if slot >= 0:
+            for s in range(many_specs):
+                w.keys[slot, K_SUMS + s] += w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
+            if w.keys[slot, K_CLOSED] == 0:
+                w.active[dimension] += 1
+            w.keys[slot, K_CLOSED] += 1
+            for r in range(many_rules):
+                spec = rules.rule_spec[dimension, r]
+                observed = w.keys[slot, K_SUMS + spec] if spec >= 0 else w.rows[row, R_VALUES + rules.rule_column[dimension, r]]
+                if observed > rules.rule_limit[dimension, r] and w.keys[slot, w.fired_at + r] != cell:
+                    if tick - rules.rule_window[dimension, r] < w.scalars[MUTED]:
+                        continue
+                    w.keys[slot, w.fired_at + r] = cell
+                    if emit:
+                        emit_kernel(w, out, out_at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
+                        out_at += 1
+        row = following
+    for k in range(first, out_at):
+        out.active[k] = w.active[dimension]
+    return out_at
+
+
+@inlined
+def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: Any) -> Any:
+    """Close ticks in order up to ``target``.
+
+    Returns:
+        (how many crossings ``out`` holds, how many the next tick needs room for: 0 when the target was reached).
+    """
+    ticks, dimensions, _ = w.chains.shape
+    while w.scalars[CLOSED] < target:
+        tick = w.scalars[CLOSED] + 1
+        if w.scalars[ROWS_USED] == 0:
+            w.scalars[CLOSED] = target
+            break
+        needed = np.int64(0)
+        for d in range(dimensions):
+            needed += np.int64(w.chains[tick & (ticks - 1), d, LENGTH]) * rules.rule_count[d]
+        if emit and out_at + needed > len(out.rule):
+            return out_at, needed
+        for d in range(dimensions):
+            if rules.rule_count[d] > 0:
+                expire_kernel(w, rules, d, tick)
+                out_at = judge_tick_kernel(w, rules, d, tick, emit, out, out_at)
+        w.scalars[CLOSED] = tick
+    return out_at, np.int64(0)
+
+
+# The kernels below are called from Python, with plain tuples in place of the named ones: numba looks up the type of a named
+# tuple in Python at every call, which cost 30 µs.
+
+
+@entry
+def all_insert_kernel(
+    windows: Any, plan: Any, order: Any, cursors: Any, starts: Any, tick_limit: Any, early: Any, records: Any, names: Any,
+    crossings: Any, out_at: Any,
+) -> Any:  # fmt: skip
+    """Take a tally into every partition; see `insert_kernel`.
+
+    Args:
+        windows, plan, crossings: `Windows`, `Rules` and `Crossings` as plain tuples.
+        cursors: i64[J]: the next row of each partition, advanced.
+        starts: i64[J + 1]: partition p has ``order[starts[p]:starts[p + 1]]``.
+
+    Returns:
+        (the count of crossings, whether ``out`` has room: else grow it and call again).
+    """
+    w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
+    many_rules = w.early_at - w.fired_at
+    for p in range(len(cursors)):
+        if cursors[p] >= starts[p + 1]:
+            continue
+        before = out_at
+        cursors[p], out_at = insert_kernel(
+            part_kernel(w, p), rules, order, cursors[p], starts[p + 1], tick_limit, early, records, names, out, out_at
+        )  # fmt: skip
+        for k in range(before, out_at):
+            out.partition[k] = p
+        if early and out_at + many_rules > len(out.rule):
+            return out_at, False
+    return out_at, True
+
+
+@entry
+def all_close_kernel(windows: Any, plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any) -> Any:
+    """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns."""
+    w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
+    for p in range(len(w.tag)):
+        before = out_at
+        out_at, needed = close_kernel(part_kernel(w, p), rules, target, emit, out, out_at)
+        for k in range(before, out_at):
+            out.partition[k] = p
+        if needed > 0:
+            return out_at, needed
+    return out_at, np.int64(0)
