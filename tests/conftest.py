@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from drills.traffic import combined_lines, ndjson_lines
 from tests.engines import config_of, decide
+
+# Ended from outside, a run still stops what it started: brokers, workers, namespaces.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
