@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from detectors.kernels.hashing import hash_keys
+from detectors.kernels.hashing import hash_keys, partitions_of
 from schemas.columns import U64
 from schemas.errors import StateError
 from schemas.fields import Dimension, Measure
 from schemas.tally import C_DIMENSION, C_HASH, C_KEY_A, C_KEY_B, C_TICK, Tally, decode_tally
-
-_BITS_32 = np.uint64(32)
 
 
 def bound_rows(tally: Tally, rows_max: int) -> Tally:
@@ -50,7 +48,7 @@ def receive_tally(data: bytes, seeds: U64, partition: int, partitions: int) -> T
     key_a, key_b = tally.column(C_KEY_A).astype(np.uint64), tally.column(C_KEY_B).astype(np.uint64)
     hashes = hash_keys(seeds, key_a, key_b, tally.column(C_DIMENSION).astype(np.uint8))
     tally.records[:, C_HASH] = hashes.view(np.int64)
-    others = np.flatnonzero((hashes >> _BITS_32) % np.uint64(partitions) != partition)
+    others = np.flatnonzero(partitions_of(hashes, partitions) != partition)
     if len(others):
         raise StateError(
             f"expected rows of judge partition {partition} of {partitions}, got {len(others)} of others: "

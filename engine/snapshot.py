@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from detectors.kernels.hashing import hash_keys
+from detectors.kernels.hashing import hash_keys, partitions_of
 from detectors.kernels.windows import (
     AGED_OUT,
     AGED_TICK,
@@ -64,7 +64,6 @@ _DECIDED: dict[str, tuple[type[Any], tuple[int, ...]]] = {
     "dimension": (np.uint8, ()),
     "cells": (np.int64, ()),
 }
-_BITS_32 = np.uint64(32)
 
 
 def pack(state: dict[str, Any]) -> bytes:
@@ -195,10 +194,8 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
         return
     decided = state["decided"]
     hashes = hash_keys(seeds, decided["a"], decided["b"], decided["dimension"])
-    for h, a, b, dimension, cells in zip(
-        hashes, decided["a"], decided["b"], decided["dimension"], decided["cells"], strict=True
-    ):
-        p = int((h >> _BITS_32) % np.uint64(partitions))
+    keys = zip(decided["a"], decided["b"], decided["dimension"], decided["cells"], strict=True)
+    for p, h, (a, b, dimension, cells) in zip(partitions_of(hashes, partitions).tolist(), hashes, keys, strict=True):
         slot = all_find_kernel(tuple(w), p, h, np.int64(a), np.int64(b), int(dimension))
         if slot >= 0:
             w.keys[p, slot, w.fired_at :] = cells
@@ -235,7 +232,7 @@ def _tally(rows: dict[str, npt.NDArray[Any]], seeds: U64, partitions: int) -> Ta
     records[:, C_TICK], records[:, C_DIMENSION] = tick, dimension
     records[:, C_NAME], records[:, C_NAME_LENGTH] = np.arange(len(a)) * width, rows["name_length"][by_tick]
     records[:, C_MEASURES:] = rows["measures"][by_tick]
-    partition = ((hashes >> _BITS_32) % np.uint64(partitions)).astype(np.int64)
+    partition = partitions_of(hashes, partitions)
     return Tally(
         "", 0, 0, 0, int(tick.min(initial=0)), int(tick.max(initial=0)), 0, records, rows["names"][by_tick].ravel(),
         np.argsort(partition, kind="stable"),

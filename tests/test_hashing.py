@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.kernels.hashing import hash_bytes_kernel, hash_keys
+from detectors.kernels.hashing import hash_bytes_kernel, hash_keys, partitions_of
 from engine.seeds import Seeds
 from schemas.compiled import entry
 from schemas.decoding.machine import SLACK
@@ -51,7 +51,7 @@ def test_keys_that_follow_each_other_spread_over_partitions_and_slots() -> None:
     b = (np.uint64(0xFFFF) << np.uint64(32)) + np.arange(n, dtype=np.uint64)
     for step in (1, 256, 65536):
         h = hash_keys(SEEDS.hash, np.zeros(n, np.uint64), b * np.uint64(step), np.ones(n, np.uint8))
-        for part in ((h >> np.uint64(32)) % np.uint64(16), h & np.uint64(15), h >> np.uint64(60)):
+        for part in (partitions_of(h, 16), h & np.uint64(15), (h >> np.uint64(40)) & np.uint64(15)):
             sizes = Counter(part.tolist()).values()
             assert len(sizes) == 16
             assert max(sizes) < 1.1 * n / 16

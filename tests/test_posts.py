@@ -182,10 +182,12 @@ def test_a_repeated_segment_is_dropped_an_overlap_stops_and_a_gap_is_not_judged(
             gapped.accept(offset, tally)
     assert gapped.judge.intake.gaps == 1
     lost = receive_tally(tallies[middle], SEEDS.hash, 0, 4)
-    _, findings = gapped.take()
+    mitigations, findings = gapped.take()
     touching = [f for f in findings if f.window.start <= lost.tick_max and f.window.end > lost.tick_max]
     assert touching == []
-    assert {f.id for f in findings} < set(reference().final_finding_ids)
+    # A finding may come later in its cell than it would have, and so has another id; nobody is mitigated for it who was not.
+    assert findings
+    assert {m.id for m in mitigations} <= set(reference().final_ids)
 
 
 def test_a_judge_waits_until_every_source_partition_has_spoken() -> None:

@@ -69,6 +69,17 @@ def hash_words_kernel(seeds: Any, a: Any, b: Any, dimension: Any) -> Any:
 
 
 @inlined
+def partition_kernel(h: Any, partitions: Any) -> Any:
+    """i64: which of ``partitions`` (u64) judge partitions the hash of a key falls to."""
+    return np.int64((h >> _S32) % partitions)
+
+
+def partitions_of(hashes: U64Array, partitions: int) -> npt.NDArray[np.int64]:
+    """i64[n]: the judge partitions of n hashes, as `partition_kernel` computes them."""
+    return ((hashes >> _S32) % U64(partitions)).astype(np.int64)
+
+
+@inlined
 def hash_bytes_kernel(seeds: Any, data: Any, start: Any, length: Any) -> Any:
     """(u64, u64) of ``data[start:start + length]`` (u8[]): SipHash-1-3 with its 128-bit output, keyed by ``seeds[:2]``."""
     seed_0, seed_1 = seeds[0], seeds[1]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from detectors.kernels.hashing import partition_kernel
 from schemas.compiled import entry, inlined
 from schemas.tally import C_HASH, C_TICK
 
@@ -46,5 +47,5 @@ def order_kernel(
 @inlined
 def place_kernel(records: Any, row: Any, sorted_before: Any, tick_min: Any, ticks: Any, many: Any) -> Any:
     """Which bin a row belongs to."""
-    partition = np.int64((U64(records[row, C_HASH]) >> U64(32)) % many)
+    partition = partition_kernel(U64(records[row, C_HASH]), many)
     return partition * ticks + (np.int64(0) if sorted_before else records[row, C_TICK] - tick_min)
