@@ -24,7 +24,7 @@ from schemas.config import DEFAULT_ALLOWLIST_CORE, parse_prefixes
 from schemas.mitigation import Evidence, Mitigation, Target, Window, encode_line, topic_key
 from schemas.prefixes import Prefixes
 
-FIRST = int(ipaddress.IPv4Address("20.0.0.0"))
+FIRST = int(ipaddress.IPv4Address("198.18.0.0"))
 NOW = 1_000_000
 CORE = parse_prefixes(DEFAULT_ALLOWLIST_CORE, "policy.allowlist_core")
 Records = list[tuple[bytes, bytes]]
