@@ -25,6 +25,7 @@ from detectors.kernels.grouping import (
     group_kernel,
     start_progress,
 )
+from detectors.kernels.machine import allocate_lines
 from detectors.kernels.memo import allocate_memo
 from detectors.kernels.ordering import order_kernel
 from schemas.columns import I64, U64, Columns
@@ -60,7 +61,7 @@ class Rows:
         named = sum(1 for d in dimensions if TEXT_OF_DIMENSION[d] >= 0 or d == Dimension.ROUTE)
         self.table = Table(
             slots=np.zeros(1 << (4 * rows + 1024 * len(dimensions)).bit_length(), np.uint64),
-            records=np.empty((rows, RECORD_WORDS), np.int64),
+            records=allocate_lines((rows, RECORD_WORDS), np.int64),
             names=np.empty(events * named * NAME_BYTES_MAX + NAME_BYTES_MAX, np.uint8),
         )
         self.order = np.empty(rows, np.int64)

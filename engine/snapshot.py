@@ -24,9 +24,8 @@ from detectors.kernels.windows import (
     K_A,
     K_B,
     K_DIMENSION,
-    K_NAME,
+    L_SLOT,
     MUTED,
-    R_SLOT,
     R_TICK,
     R_VALUES,
     STRAGGLERS,
@@ -131,12 +130,13 @@ def save_judge(judge: Judge) -> dict[str, Any]:
     w = judge.windows
     slots = w.keys.shape[1]
     used = np.arange(w.rows.shape[1]) < w.scalars[:, FRESH][:, None]
-    partition, row = np.nonzero(used & (w.rows[:, :, R_SLOT] >= 0))
-    slot = w.rows[partition, row, R_SLOT]
+    partition, row = np.nonzero(used & (w.links[:, :, L_SLOT] >= 0))
+    slot = w.links[partition, row, L_SLOT]
     measures = np.zeros((len(row), MEASURES), np.int64)
     for column, measure in enumerate(judge.plan.arrays.tracked):
         measures[:, measure] = w.rows[partition, row, R_VALUES + column]
-    a, b, dimension, lengths = (w.keys[partition, slot, column] for column in (K_A, K_B, K_DIMENSION, K_NAME))
+    a, b, dimension = (w.keys[partition, slot, column] for column in (K_A, K_B, K_DIMENSION))
+    lengths = w.name_length[partition, slot]
     tick = w.rows[partition, row, R_TICK]
     names = w.names[:, : slots * NAME_BYTES_MAX].reshape(len(w.tag), slots, NAME_BYTES_MAX)[partition, slot]
     parts = [_part(a.view(np.uint64), b.view(np.uint64), dimension, tick, measures, lengths, names)]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from detectors.kernels.machine import copy_bytes, equal_bytes
+from detectors.kernels.machine import allocate_lines, copy_bytes, equal_bytes
 from detectors.kernels.memo import L_ROUTE, route_start_kernel, text_key_kernel
 from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, path_end_kernel
 from schemas.compiled import inlined
@@ -73,7 +73,7 @@ def allocate_block() -> Block:
     """Scratch for `group_kernel`: 45 kB, which stay in the nearest cache."""
     return Block(
         tick=np.zeros(BLOCK, np.int64),
-        measures=np.zeros((BLOCK, MEASURES), np.int64),
+        measures=allocate_lines((BLOCK, MEASURES), np.int64),
         evidence=np.zeros((BLOCK, 2), np.int64),
         event=np.zeros(BLOCK, np.int64),
         route=np.zeros(BLOCK, np.int64),

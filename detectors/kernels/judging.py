@@ -20,16 +20,15 @@ from detectors.kernels.windows import (
     K_B,
     K_CLOSED,
     K_DIMENSION,
-    K_NAME,
     K_ROWS,
     K_SUMS,
     K_WEIGHT,
+    L_NEXT,
+    L_SLOT,
     LENGTH,
     MUTED,
     NO_ROW,
     PROBES,
-    R_NEXT,
-    R_SLOT,
     R_TICK,
     R_VALUES,
     ROWS_USED,
@@ -67,7 +66,7 @@ def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, obse
     out.observed[at] = observed
     out.requests[at] = requests
     out.active[at] = w.active[w.keys[slot, K_DIMENSION]]
-    length = np.int64(w.keys[slot, K_NAME])
+    length = np.int64(w.name_length[slot])
     out.name_length[at] = length
     for k in range(length):
         out.names[at, k] = w.names[slot * NAME_BYTES_MAX + k]
@@ -152,6 +151,35 @@ def insert_kernel(
 
 
 @inlined
+def follow_kernel(w: Any, row: Any, first_byte: Any) -> Any:
+    """(slot of the row's key, next row of the chain); the row after that and its key's lines are fetched."""
+    following = np.int64(w.links[row, L_NEXT])
+    if following >= 0:
+        after = np.int64(w.links[following, L_NEXT])
+        if after >= 0:
+            key = np.int64(w.links[after, L_SLOT])
+            prefetch(w.rows, after, 0)
+            if first_byte == 0:
+                prefetch(w.keys, key, 0)
+            prefetch(w.keys, key, 64)
+    return np.int64(w.links[row, L_SLOT]), following
+
+
+@inlined
+def fetch_kernel(w: Any, dimension: Any, tick: Any) -> None:
+    """Fetch the first two rows of a chain and their keys: `follow_kernel` comes too late for them."""
+    row = np.int64(w.chains[tick & (len(w.chains) - 1), dimension, HEAD])
+    for _ in range(2):
+        if row < 0:
+            break
+        key = np.int64(w.links[row, L_SLOT])
+        prefetch(w.rows, row, 0)
+        prefetch(w.keys, key, 0)
+        prefetch(w.keys, key, 64)
+        row = np.int64(w.links[row, L_NEXT])
+
+
+@inlined
 def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     """Let the windows that end at ``tick`` lose what lies before them; rows past the longest are freed."""
     mask = len(w.chains) - 1
@@ -164,10 +192,7 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
         column = rules.spec_column[dimension, s]
         row = np.int64(w.chains[(tick - window) & mask, dimension, HEAD])
         while row >= 0:
-            slot = w.rows[row, R_SLOT]
-            following = w.rows[row, R_NEXT]
-            if following >= 0:
-                prefetch(w.keys, w.rows[following, R_SLOT], 64)
+            slot, following = follow_kernel(w, row, 64)
             if slot >= 0:
                 w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + column]
             row = following
@@ -176,11 +201,7 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     if row < 0:
         return
     while row >= 0:
-        following = w.rows[row, R_NEXT]
-        slot = w.rows[row, R_SLOT]
-        if following >= 0:
-            prefetch(w.keys, w.rows[following, R_SLOT], 0)
-            prefetch(w.keys, w.rows[following, R_SLOT], 64)
+        slot, following = follow_kernel(w, row, 0)
         if slot >= 0:
             for s in range(many_specs):
                 if rules.spec_window[dimension, s] == span:
@@ -212,11 +233,7 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
     many_specs = rules.spec_count[dimension]
     many_rules = rules.rule_count[dimension]
     while row >= 0:
-        slot = w.rows[row, R_SLOT]
-        following = w.rows[row, R_NEXT]
-        if following >= 0:
-            prefetch(w.keys, w.rows[following, R_SLOT], 0)
-            prefetch(w.keys, w.rows[following, R_SLOT], 64)
+        slot, following = follow_kernel(w, row, 0)
         if slot >= 0:
             for s in range(many_specs):
                 w.keys[slot, K_SUMS + s] += w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
@@ -257,6 +274,11 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
             needed += np.int64(w.chains[tick & (ticks - 1), d, LENGTH]) * rules.rule_count[d]
         if emit and out_at + needed > len(out.rule):
             return out_at, needed
+        for d in range(dimensions):
+            if rules.rule_count[d] > 0:
+                for s in range(rules.spec_count[d]):
+                    fetch_kernel(w, d, tick - rules.spec_window[d, s])
+                fetch_kernel(w, d, tick)
         for d in range(dimensions):
             if rules.rule_count[d] > 0:
                 expire_kernel(w, rules, d, tick)

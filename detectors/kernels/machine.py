@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -14,7 +16,16 @@ from schemas.compiled import inlined
 from schemas.decoding.machine import CHECKED, _touch, word_at
 from schemas.fields import MEASURES, Measure
 
+LINE_BYTES = 64
 _I64, _I128 = ir.IntType(64), ir.IntType(128)
+
+
+def allocate_lines(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Zeros that begin at a cache line, so that records of whole lines take no more of them than they must."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.zeros(size + LINE_BYTES, np.uint8)
+    start = -room.ctypes.data % LINE_BYTES
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def _intrinsic(function: Callable[..., Any]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from detectors.kernels.machine import copy_bytes
+from detectors.kernels.machine import allocate_lines, copy_bytes
 from schemas.compiled import entry, inlined, part
 from schemas.tally import (
     NAME_BYTES_MAX,
@@ -31,15 +31,17 @@ EMPTY, TOMBSTONE = np.uint32(0), np.uint32(1)
 TAG_BIT = np.uint32(1 << 31)
 NO_ROW = -1
 FREE, DEAD = -1, -2
-"""Values of ``row_slot``: on the free list, and in a tick's chain while its key is gone."""
+"""Values of `L_SLOT`: on the free list, and in a tick's chain while its key is gone."""
 NEVER = -(2**62)
 HEAD, LENGTH = 0, 1
 
-K_A, K_B, K_DIMENSION, K_WEIGHT, K_NEWEST, K_ROWS, K_CLOSED, K_NAME, K_SUMS = range(9)
-"""Of a key: its words, dimension, requests in the log, newest row, rows, closed rows, bytes of its name; then its sums."""
-R_SLOT, R_TICK, R_NEXT, R_OLDER, R_VALUES = range(5)
-"""Of a row: its key's slot (or FREE, DEAD), its tick, the next of its tick's chain or of the free list, and the row of the
-same key before it (see `older_kernel`); then its values."""
+K_A, K_B, K_DIMENSION, K_WEIGHT, K_NEWEST, K_TICK, K_ROWS, K_CLOSED, K_SUMS = range(9)
+"""Of a key: its words, dimension, requests in the log, newest row and that one's tick, rows, closed rows; then its sums."""
+R_TICK, R_OLDER, R_VALUES = range(3)
+"""Of a row: its tick and the row of the same key before it (see `older_kernel`); then its values."""
+L_NEXT, L_SLOT = range(2)
+"""Of a row too, apart from it: the next row of its tick's chain or of the free list, and its key's slot (or FREE, DEAD). Chains
+are walked here, in little memory, so that a row and its key can be fetched before they are needed."""
 
 CLOSED, FREE_HEAD, ROWS_USED, KEYS_USED, AGED_OUT, AGED_TICK, STRAGGLERS, MUTED, FRESH, SCALARS = range(10)
 
@@ -72,7 +74,9 @@ class Windows(NamedTuple):
     fired_at: int  # … rules fired last: their first column,
     early_at: int  # and that of the early ones
     names: npt.NDArray[np.uint8]  # u8[(C + PROBES) * NAME_BYTES_MAX + 8]
+    name_length: npt.NDArray[np.uint8]  # u8[C + PROBES]
     rows: I64Array  # i64[N, R_VALUES + M]: the columns R_…, then the tracked measures
+    links: npt.NDArray[np.int32]  # i32[N, 2]: the columns L_…
     chains: npt.NDArray[np.int32]  # i32[T, D, 2]: of a tick and dimension the first row, and the length with dead rows
     active: I64Array  # i64[D]: keys with a closed row
     scalars: I64Array  # i64[SCALARS]
@@ -111,11 +115,13 @@ def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, tic
     scalars[:, FREE_HEAD] = NO_ROW
     return Windows(
         tag=np.zeros((partitions, slots + 1), np.uint32),
-        keys=np.zeros((partitions, slots, K_SUMS + specs + 2 * many_rules), np.int64),
+        keys=allocate_lines((partitions, slots, K_SUMS + specs + 2 * many_rules), np.int64),
         fired_at=K_SUMS + specs,
         early_at=K_SUMS + specs + many_rules,
         names=np.zeros((partitions, slots * NAME_BYTES_MAX + 8), np.uint8),
-        rows=np.zeros((partitions, rows, R_VALUES + len(rules.tracked)), np.int64),
+        name_length=np.zeros((partitions, slots), np.uint8),
+        rows=allocate_lines((partitions, rows, R_VALUES + len(rules.tracked)), np.int64),
+        links=allocate_lines((partitions, rows, 2), np.int32),
         chains=np.tile(np.array([NO_ROW, 0], np.int32), (partitions, ticks, dimensions, 1)),
         active=np.zeros((partitions, dimensions), np.int64),
         scalars=scalars,
@@ -144,8 +150,8 @@ def allocate_crossings(capacity: int) -> Crossings:
 def part_kernel(w: Any, p: Any) -> Any:
     """The windows of partition ``p`` (views)."""
     return Windows(
-        w.tag[p], w.keys[p], w.fired_at, w.early_at, w.names[p], w.rows[p], w.chains[p], w.active[p],
-        w.scalars[p], w.buckets[p],
+        w.tag[p], w.keys[p], w.fired_at, w.early_at, w.names[p], w.name_length[p], w.rows[p], w.links[p], w.chains[p],
+        w.active[p], w.scalars[p], w.buckets[p],
     )  # fmt: skip
 
 
@@ -156,7 +162,7 @@ def older_kernel(w: Any, row: Any) -> Any:
     Links are not mended when the older row is freed: one is good only while it leads to an older tick of the same key.
     """
     older = w.rows[row, R_OLDER]
-    if older >= 0 and w.rows[older, R_SLOT] == w.rows[row, R_SLOT] and w.rows[older, R_TICK] < w.rows[row, R_TICK]:
+    if older >= 0 and w.links[older, L_SLOT] == w.links[row, L_SLOT] and w.rows[older, R_TICK] < w.rows[row, R_TICK]:
         return older
     return np.int64(NO_ROW)
 
@@ -202,10 +208,10 @@ def give_up_key_kernel(w: Any, slot: Any) -> None:
     row = w.keys[slot, K_NEWEST]
     while row >= 0:
         older = older_kernel(w, row)
-        w.rows[row, R_SLOT] = DEAD
+        w.links[row, L_SLOT] = DEAD
         row = older
     w.scalars[AGED_OUT] += 1
-    w.scalars[AGED_TICK] = max(w.scalars[AGED_TICK], w.rows[w.keys[slot, K_NEWEST], R_TICK])
+    w.scalars[AGED_TICK] = max(w.scalars[AGED_TICK], w.keys[slot, K_TICK])
     delete_key_kernel(w, slot)
 
 
@@ -239,7 +245,7 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
     for r in range(w.early_at - w.fired_at):
         w.keys[chosen, w.fired_at + r] = NEVER
         w.keys[chosen, w.early_at + r] = NEVER
-    w.keys[chosen, K_NAME] = name_length
+    w.name_length[chosen] = name_length
     copy_bytes(w.names, chosen * NAME_BYTES_MAX, names, name_start, name_length)
     w.scalars[KEYS_USED] += 1
     return chosen
@@ -257,11 +263,11 @@ def sweep_kernel(w: Any) -> None:
             kept = np.int64(NO_ROW)
             count = 0
             while row >= 0:
-                following = w.rows[row, R_NEXT]
-                if w.rows[row, R_SLOT] == DEAD:
+                following = np.int64(w.links[row, L_NEXT])
+                if w.links[row, L_SLOT] == DEAD:
                     free_row_kernel(w, row)
                 else:
-                    w.rows[row, R_NEXT] = kept
+                    w.links[row, L_NEXT] = kept
                     kept = row
                     count += 1
                 row = following
@@ -272,9 +278,8 @@ def sweep_kernel(w: Any) -> None:
 @inlined
 def free_row_kernel(w: Any, row: Any) -> None:
     """Put one row, already out of its chain, on the free list."""
-    w.rows[row, R_SLOT] = FREE
-    w.rows[row, R_TICK] = NEVER
-    w.rows[row, R_NEXT] = np.int64(w.scalars[FREE_HEAD])
+    w.links[row, L_SLOT] = FREE
+    w.links[row, L_NEXT] = w.scalars[FREE_HEAD]
     w.scalars[FREE_HEAD] = row
     w.scalars[ROWS_USED] -= 1
 
@@ -310,31 +315,30 @@ def make_room_kernel(w: Any) -> None:
 @inlined
 def add_row_kernel(w: Any, slot: Any, dimension: Any, tick: Any) -> Any:
     """The row of a key at a tick: the one that is there, or a new one of zeros. A free row must exist."""
-    newer = np.int64(NO_ROW)
-    row = w.keys[slot, K_NEWEST]
-    while row >= 0 and w.rows[row, R_TICK] > tick:
-        newer = row
-        row = older_kernel(w, row)
-    if row >= 0 and w.rows[row, R_TICK] == tick:
-        return row
+    newer, row = np.int64(NO_ROW), w.keys[slot, K_NEWEST]
+    if row >= 0 and w.keys[slot, K_TICK] >= tick:  # else it is new, and no other row has to be looked at
+        while row >= 0 and w.rows[row, R_TICK] > tick:
+            newer = row
+            row = older_kernel(w, row)
+        if row >= 0 and w.rows[row, R_TICK] == tick:
+            return row
     fresh = w.scalars[FREE_HEAD]
     if fresh >= 0:
-        w.scalars[FREE_HEAD] = w.rows[fresh, R_NEXT]
+        w.scalars[FREE_HEAD] = w.links[fresh, L_NEXT]
     else:
         fresh = w.scalars[FRESH]
         w.scalars[FRESH] += 1
     w.scalars[ROWS_USED] += 1
-    w.rows[fresh, R_SLOT] = slot
     w.rows[fresh, R_TICK] = tick
     w.rows[fresh, R_OLDER] = row
     if newer >= 0:
         w.rows[newer, R_OLDER] = fresh
     else:
-        w.keys[slot, K_NEWEST] = fresh
+        w.keys[slot, K_NEWEST], w.keys[slot, K_TICK] = fresh, tick
     for m in range(w.rows.shape[1] - R_VALUES):
         w.rows[fresh, R_VALUES + m] = 0
     position = tick & (len(w.chains) - 1)
-    w.rows[fresh, R_NEXT] = w.chains[position, dimension, HEAD]
+    w.links[fresh, L_NEXT], w.links[fresh, L_SLOT] = w.chains[position, dimension, HEAD], slot
     w.chains[position, dimension, HEAD] = fresh
     w.chains[position, dimension, LENGTH] += 1
     w.keys[slot, K_ROWS] += 1
