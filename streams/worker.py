@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from typing import Literal
 
@@ -61,6 +62,10 @@ def run_worker(config: Config, role: Role, clock: Clock, *, instance: str | None
     # Else a first start looks hung. Nothing is lost meanwhile: the group is joined afterwards.
     tell_compiling(lambda: say("compiling_kernels", then="later starts load them", takes="up to two minutes"))
     warm_up(config, seeds)
+    # What compiled kernels and modules are made of stays for ever, and is half a million objects. The garbage collector walked
+    # all of them every few seconds, with the GIL held: two thirds of the work of reading single events, and the pauses with it.
+    gc.collect()
+    gc.freeze()
     asyncio.run(_run(config, role, clock, seeds, instance))
     return 0
 
