@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.kafka_probes import CALM_PER_S, measure_latency, measure_recovery
-from benchmarks.kafka_workers import JUDGE_PARTITIONS, fill_topic, processor_s, running, wait_until
+from benchmarks.kafka_workers import JUDGE_PARTITIONS, fill_topic, processor_s, running, send_values, wait_until
 from broker.local import LocalBroker
 from drills.traffic import Attack, Traffic, combined_lines
 from engine.seeds import make_seeds
@@ -64,13 +64,18 @@ def _envelopes(lines: Sequence[bytes]) -> list[bytes]:
 
 
 def _observe(
-    broker: LocalBroker, folder: Path, topic: str, events: int, observers: int = 1, partitions: int = 1, group: str = ""
-) -> Rate:
-    """Observers that catch up with a topic."""
+    broker: LocalBroker, folder: Path, topic: str, events: int, observers: int = 1, partitions: int = 1,
+    values: Sequence[bytes] = (),
+) -> Rate:  # fmt: skip
+    """Observers that catch up with a topic; with ``values``, which are sent when the partitions have been shared out: else the
+    first observer has read much of it before the second has joined."""
     pid = broker.pid
     assert pid is not None
+    share = f"partitions={partitions // observers} "
     marks: list[tuple[float, float, list[float]]] = []
-    with running(broker.bootstrap, folder, topic, [["observe"]] * observers, partitions, group) as workers:
+    with running(broker.bootstrap, folder, topic, [["observe"]] * observers, partitions) as workers:
+        wait_until(lambda: all(share in worker.log.read_text() for worker in workers), f"{share}for each observer")
+        send_values(broker.bootstrap, topic, values, partitions)
         pids = [worker.process.pid for worker in workers] + [pid]
 
         def passed() -> bool:
@@ -143,14 +148,17 @@ def _throughput(broker: LocalBroker, folder: Path, runs: int, events: int) -> fl
     for index in range(runs):
         fill_topic(broker.bootstrap, f"plain{index}", flood[:few])
         words = [sys.executable, "-m", "benchmarks.plain_faust", broker.bootstrap, f"plain{index}", str(few)]
-        plain = few / float(subprocess.run(words, capture_output=True, check=True).stdout)
-        print(f"run {index + 1}\n  plain Faust agent, {few:,} events: {plain:,.0f} events/s", flush=True)
+        took_s, used_s = map(float, subprocess.run(words, capture_output=True, check=True).stdout.split())
+        plain, plain_ns = few / took_s, 1e9 * used_s / few
+        print(f"run {index + 1}\n  plain Faust agent, {few:,} events: {plain:,.0f} events/s; processor: {plain_ns:,.0f} ns",
+              flush=True)  # fmt: skip
         for number, (label, (values, size)) in enumerate(kinds.items()):
             topic = f"kind{number}-{index}"
             fill_topic(broker.bootstrap, topic, values)
             rate = _observe(broker, folder, topic, events)
             alone, alone_ns = _in_process(values, events, IN_PROCESS_EVENTS // size)
-            print(f"  {label}: {rate.per_second / plain:.1f} x plain, {rate}; in process {alone:,.0f} events/s, "
+            print(f"  {label}: {rate.per_second / plain:.1f} x plain ({plain_ns / sum(rate.observers_ns):.1f} x by "
+                  f"processor time), {rate}; in process {alone:,.0f} events/s, "
                   f"{alone_ns:.0f} ns; {_load()}", flush=True)  # fmt: skip
             if size == 1:
                 singles.append(rate.per_second)
@@ -158,12 +166,11 @@ def _throughput(broker: LocalBroker, folder: Path, runs: int, events: int) -> fl
 
 
 def _two_observers(broker: LocalBroker, folder: Path, runs: int, events: int) -> None:
-    """Print two observers beside one, on the same topic of two partitions."""
+    """Print two observers beside one, on topics of two partitions that are filled while they read."""
     values = _envelopes([line.rstrip(b"\n") for line in _flood(events).lines()])
-    fill_topic(broker.bootstrap, "pair", values, 2)
     for index in range(runs):
-        one = _observe(broker, folder, "pair", events, 1, 2, f"one{index}")
-        two = _observe(broker, folder, "pair", events, 2, 2, f"two{index}")
+        one = _observe(broker, folder, f"one{index}", events, 1, 2, values)
+        two = _observe(broker, folder, f"two{index}", events, 2, 2, values)
         print(
             f"two observers against one: {two.per_second / one.per_second:.2f} x; {_load()}\n  one: {one}\n  two: {two}",
             flush=True,

@@ -82,6 +82,11 @@ def make_topic(bootstrap: str, topic: str, partitions: int = 1) -> None:
 def fill_topic(bootstrap: str, topic: str, values: Sequence[bytes], partitions: int = 1) -> None:
     """Create a topic and send all values, to its partitions in turn."""
     make_topic(bootstrap, topic, partitions)
+    send_values(bootstrap, topic, values, partitions)
+
+
+def send_values(bootstrap: str, topic: str, values: Sequence[bytes], partitions: int = 1) -> None:
+    """Send all values, to the topic's partitions in turn."""
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "queue.buffering.max.messages": 2_000_000})
     for index, value in enumerate(values):
         while True:
@@ -95,29 +100,24 @@ def fill_topic(bootstrap: str, topic: str, values: Sequence[bytes], partitions: 
 
 @contextmanager
 def running(
-    bootstrap: str, folder: Path, topic: str, commands: Sequence[Sequence[str]], partitions: int = 1, group: str = ""
+    bootstrap: str, folder: Path, topic: str, commands: Sequence[Sequence[str]], partitions: int = 1
 ) -> Iterator[list[Worker]]:
-    """One worker for each of ``commands`` (what follows ``floodwall worker``); it begins when each has its partitions.
-
-    Args:
-        group: names the deployment; the topic's name if empty. Another one reads the topic again from its beginning.
-    """
-    name = group or topic
+    """One worker for each of ``commands`` (what follows ``floodwall worker``); it begins when each has taken over."""
     kafka = {
-        "brokers": [bootstrap], "development": True, "topics": [topic], "topic_prefix": f"{name}.", "group_prefix": name,
+        "brokers": [bootstrap], "development": True, "topics": [topic], "topic_prefix": f"{topic}.", "group_prefix": topic,
         "rows_max": 1_000_000,
     }  # fmt: skip
     document = {"kafka": kafka, "engine": {"judge_partitions": JUDGE_PARTITIONS}}
     config = parse_config(document)
     create_topics(config, Connection(config.kafka), raw_partitions=partitions)
-    file = folder / f"{name}.toml"
+    file = folder / f"{topic}.toml"
     sections = [[f"[{name}]", *(f"{key} = {orjson.dumps(value).decode()}" for key, value in section.items())]
                 for name, section in document.items()]  # fmt: skip
     file.write_text("\n".join(line for section in sections for line in section))
     workers: list[Worker] = []
     try:
         for index, words in enumerate(commands):
-            log = folder / f"{name}-{index}.log"
+            log = folder / f"{topic}-{index}.log"
             with log.open("wb") as out:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "floodwall", "worker", *words, "--config", str(file)], stdout=out, stderr=out,
