@@ -2,7 +2,7 @@
 
 aiokafka's loop over records is Python that runs several times per message. So it is given batches that look as if they held one
 record, the whole batch, which is read in one step by its C parser; what aiokafka knows of transactions, control records and
-checksums stays in use.
+checksums stays in use. aiokafka has no place to say so for one consumer: it holds for every consumer of a worker's process.
 """
 
 from __future__ import annotations
