@@ -261,7 +261,7 @@ async def _read(reader: AIOKafkaConsumer, tp: TopicPartition, start: int, end: i
     reader.seek(tp, start)
     while await reader.position(tp) < end:
         found = await reader.getmany(tp, timeout_ms=READ_MS)
-        for batch in found.get(tp, []):  # every consumer of the process reads whole batches, see streams/transport.py
+        for batch in found.get(tp, []):  # `streams.records.RecordBatch`, as for every consumer of a worker
             for offset, value in zip(batch.offsets, batch.values, strict=True):
                 if offset < end:
                     yield offset, value

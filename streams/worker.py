@@ -32,6 +32,11 @@ STOP_S_MAX = 10.0
 """How long Faust may take to end in an orderly way; then the process ends anyway, which loses nothing."""
 
 
+YOUNG_OBJECTS_MAX = 100_000
+"""New objects before Python looks for cycles among them. A fetch of 4 MiB brings 40,000 small records, which reference counts
+free; with Python's 700 the collector walked them again and again, and took more processor time than reading them."""
+
+
 def warm_up(config: Config, seeds: Seeds) -> None:
     """Compile or load every kernel: a compiler holds the GIL, and heartbeats with it."""
     source = SourcePost("warm-up-0", 0, "", Bench(config, seeds))
@@ -62,10 +67,9 @@ def run_worker(config: Config, role: Role, clock: Clock, *, instance: str | None
     # Else a first start looks hung. Nothing is lost meanwhile: the group is joined afterwards.
     tell_compiling(lambda: say("compiling_kernels", then="later starts load them", takes="up to two minutes"))
     warm_up(config, seeds)
-    # What compiled kernels and modules are made of stays for ever, and is half a million objects. The garbage collector walked
-    # all of them every few seconds, with the GIL held: two thirds of the work of reading single events, and the pauses with it.
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # what has been loaded stays, and need not be walked
+    gc.set_threshold(YOUNG_OBJECTS_MAX)
     asyncio.run(_run(config, role, clock, seeds, instance))
     return 0
 

@@ -159,11 +159,27 @@ def test_observers_and_judges_that_die_anywhere(seed: int, many: int) -> None:
     assert sum(read_ledger(name, note).counted for name, (_, note) in log.committed.items()) == EVENTS
 
 
+def judged(log: Log, partition: int, names: list[str]) -> list[Finding]:
+    """What the judge of a partition finds when nothing is missing."""
+    post = JudgePost(CONFIG, SEEDS, partition, names, early=False)
+    for offset, tally in enumerate(log.tallies[partition]):
+        post.accept(offset, tally)
+    return post.take()[1]
+
+
+def touching(findings: list[Finding], tick: int) -> list[Finding]:
+    """Those whose window holds a second."""
+    return [finding for finding in findings if finding.window.start <= tick < finding.window.end]
+
+
 def test_a_repeated_segment_is_dropped_an_overlap_stops_and_a_gap_is_not_judged() -> None:
     parts = {"requests-0": [line.rstrip(b"\n") for line in traffic().lines()]}
     log = observe(parts, CONFIG, random.Random(1))
-    tallies = log.tallies[0]
-    post = JudgePost(CONFIG, SEEDS, 0, list(parts), early=False)
+    partition, whole = next(
+        (partition, found) for partition in range(len(log.tallies)) if (found := judged(log, partition, list(parts)))
+    )
+    tallies = log.tallies[partition]
+    post = JudgePost(CONFIG, SEEDS, partition, list(parts), early=False)
     for offset, tally in enumerate(tallies[:20]):
         post.accept(2 * offset, tally)
         post.accept(2 * offset + 1, tally)
@@ -173,18 +189,17 @@ def test_a_repeated_segment_is_dropped_an_overlap_stops_and_a_gap_is_not_judged(
     messages = Messages()
     messages.add([b"x", b"y"], [other.position, other.position + 1], [0, 0], 2)
     with pytest.raises(RuntimeError, match="expected the segment"):
-        post.accept(40, other.ship(messages, NOW_MS, 1000).parts[0][0])
+        post.accept(40, other.ship(messages, NOW_MS, 1000).parts[partition][0])
 
-    gapped = JudgePost(CONFIG, SEEDS, 0, list(parts), early=False)
-    middle = (len(tallies) - 199) // 2  # the last 199 are silence
+    gapped = JudgePost(CONFIG, SEEDS, partition, list(parts), early=False)
+    ticks = [receive_tally(tally, SEEDS.hash, partition, 4).tick_max for tally in tallies]
+    lost = next(offset for offset, tick in enumerate(ticks) if offset and touching(whole, tick))
     for offset, tally in enumerate(tallies):
-        if offset != middle:
+        if offset != lost:
             gapped.accept(offset, tally)
     assert gapped.judge.intake.gaps == 1
-    lost = receive_tally(tallies[middle], SEEDS.hash, 0, 4)
     mitigations, findings = gapped.take()
-    touching = [f for f in findings if f.window.start <= lost.tick_max and f.window.end > lost.tick_max]
-    assert touching == []
+    assert touching(findings, ticks[lost]) == []
     assert {f.id for f in findings} < set(reference().final_finding_ids)
     assert {m.id for m in mitigations} <= set(reference().final_ids)
 

@@ -1,163 +1,349 @@
-"""What Faust and aiokafka do that we had to work around, and the private parts that the work-arounds rest on.
+"""What Faust does to a consumer, shown on its own code without a broker, and what our consumer does under the same.
 
-A test that fails here after an upgrade is the reason to read `streams/transport.py` again.
+Each pair: first upstream as it is, then ours. docs/faust.md lists all faults, those among them that need a broker
+(test_faust_on_a_broker.py), what is left off (test_faust_left_off.py) and the pins (test_faust_pins.py). A test of upstream
+that fails after an upgrade is good news: read streams/transport.py again, there may be less to override.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import importlib.metadata
-import inspect
-import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
-import aiokafka
-import faust
 import pytest
-from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
-from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.consumer.subscription_state import TopicPartitionState
-from aiokafka.errors import MessageSizeTooLargeError
-from aiokafka.producer.sender import Sender
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
-from faust.app.base import App
-from faust.tables.recovery import Recovery
-from faust.transport.consumer import Consumer
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ConsumerRebalanceListener
 from faust.types import TP
 
-from streams.logs import RateLimit
+from engine.clock import SystemClock
+from engine.seeds import make_seeds
+from streams import transport
+from streams.failpoints import Failpoints
+from streams.metrics import Metrics
+from streams.observers import Observers
+from streams.transport import Chunk, ChunkThread
+from tests.engines import config_of
+from tests.kafka.stubs import (
+    NOWHERE,
+    SOURCE,
+    StubFetcher,
+    StubStation,
+    attach,
+    drain,
+    message_at,
+    our_app,
+    our_consumer,
+    stock_app,
+    stock_consumer,
+)
 
-PINS = {
-    "faust.transport.consumer": (
-        Consumer, "868622e091f8", ("getmany", "perform_seek", "ack", "_add_gap", "_drain_messages", "on_partitions_revoked")
-    ),
-    "faust.recovery": (Recovery, "d986a6710c1a", ("_resume_streams",)),
-    "faust.app": (App, "8e73826da1c5", ("_on_partitions_revoked", "_on_partitions_assigned", "_new_transport")),
-    "faust.thread": (
-        AIOKafkaConsumerThread, "001b05435938",
-        ("_fetch_records", "_seek_wait", "_create_worker_consumer", "on_start", "getmany"),
-    ),
-    "faust.listener": (ConsumerRebalanceListener, "d442302833f5", ("on_partitions_revoked", "on_partitions_assigned")),
-    "aiokafka.fetcher": (Fetcher, "76010ff9e26f", ("fetched_records", "_get_actions_per_node", "_proc_fetch_request")),
-    "aiokafka.records": (PartitionRecords, "a643fa5a721b", ("_unpack_records", "_consumer_record")),
-    "aiokafka.coordinator": (
-        GroupCoordinator, "72be5b5cead6", ("fetch_committed_offsets", "_do_heartbeat", "reset_generation")
-    ),
-    "aiokafka.sender": (Sender, "6f352c523882", ("start", "_maybe_wait_for_pid")),
-}  # fmt: skip
-
-
-def fingerprint(owner: Any, names: tuple[str, ...]) -> str:
-    """Of the source text of methods."""
-    text = "".join(inspect.getsource(getattr(owner, name)) for name in names)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+FLOWING = 1
+"""The epoch after the first seek."""
 
 
-@pytest.mark.parametrize("name", PINS)
-def test_what_we_override_or_rest_on_is_as_it_was(name: str) -> None:
-    owner, expected, names = PINS[name]
-    assert fingerprint(owner, names) == expected, f"{names} of {owner.__name__} have changed: read streams/transport.py again"
+class LeftError(Exception):
+    """The process would have ended."""
 
 
-def test_the_versions_are_those_that_were_measured() -> None:
-    found = {name: importlib.metadata.version(name) for name in ("faust-streaming", "aiokafka")}
-    assert found == {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
+@pytest.fixture
+def leaving(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the process left during."""
+    left: list[str] = []
+
+    def leave(error: BaseException, during: str) -> NoReturn:
+        left.append(during)
+        raise LeftError from error
+
+    monkeypatch.setattr(transport, "leave", leave)
+    return left
 
 
-def test_the_plain_attributes_that_are_read_exist() -> None:
-    source = inspect.getsource(TopicPartitionState.__init__)
-    assert all(f"self.{name} =" in source for name in ("lso", "timestamp", "_position"))
-    assert "self._prefetch_backoff = prefetch_backoff" in inspect.getsource(Fetcher.__init__)
-    assert "prefetch_backoff=" not in inspect.getsource(aiokafka.AIOKafkaConsumer.start), "it takes an argument for it now"
+# One event per message costs four tasks each; so the consumer hands out chunks.
 
 
-def make_topic(broker: str, name: str, **settings: str) -> str:
-    admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
-    admin.create_topics([NewTopic(name, 1, config=settings)])[name].result(10)
-    return name
+def test_stock_faust_hands_out_one_message_per_record_and_we_one_per_fetch(tmp_path: Path) -> None:
+    async def hand_out(consumer: Any, fetcher: StubFetcher) -> list[Any]:
+        attach(consumer, fetcher)
+        fetcher.go_on.set()
+        return [message async for _, message in consumer.getmany(timeout=1.0)]
+
+    async def stock() -> list[Any]:
+        return await hand_out(stock_consumer(tmp_path), StubFetcher(records=500))
+
+    async def ours() -> list[Any]:
+        consumer = our_consumer(StubStation({SOURCE: 10}))
+        fetcher = StubFetcher(records=500)
+        attach(consumer, fetcher)
+        await consumer.perform_seek()
+        consumer.resume_flow()
+        return await hand_out(consumer, fetcher)
+
+    assert len(asyncio.run(stock())) == 500
+    (chunk,) = asyncio.run(ours())
+    assert chunk.value.offsets == list(range(10, 510))
 
 
-def test_stock_faust_acknowledges_what_its_agent_refused(broker: str, unique: Callable[[str], str], tmp_path: Path) -> None:
-    """So no exception may leave an agent of ours: `streams.leaving.leave` ends the process instead."""
-    topic, group = make_topic(broker, unique("raises")), unique("group-raises")
-    producer = Producer({"bootstrap.servers": broker, "log_level": 0})
-    for _ in range(3):
-        producer.produce(topic, b"x")
-    assert producer.flush(10) == 0
-
-    async def run() -> int:
-        app = faust.App(
-            group, broker=f"kafka://{broker}", autodiscover=False, web_enabled=False, topic_disable_leader=True,
-            broker_commit_interval=0.2, datadir=tmp_path, topic_allow_declare=False,
-        )  # fmt: skip
-        seen = 0
-
-        async def refuse(stream: Any) -> None:
-            nonlocal seen
-            async for _ in stream:
-                seen += 1
-                raise ValueError("an agent that fails")
-
-        app.agent(app.topic(topic, value_serializer="raw", internal=True), name="refuse")(refuse)
-        app.finalize()
-        logging.disable(logging.CRITICAL)
-        await app.start()
-        committed = 0
-        for _ in range(300):
-            await asyncio.sleep(0.1)
-            committed = dict(app.consumer._committed_offset).get(TP(topic, 0)) or 0
-            if seen == 3 and committed == 3:
-                break
-        await app.stop()
-        logging.disable(logging.NOTSET)
-        return committed
-
-    assert asyncio.run(run()) == 3
+# Acknowledging.
 
 
-def test_aiokafka_commits_a_transaction_although_a_send_of_it_failed(broker: str, unique: Callable[[str], str]) -> None:
-    """So `streams.producers.send_all` awaits every send before the offset is sent."""
-    topic = make_topic(broker, unique("small"), **{"max.message.bytes": "2000"})
+def test_stock_faust_commits_past_a_message_in_flight(tmp_path: Path) -> None:
+    """Upstream issue 606: message 10 is being worked on, 11 is done, and 12 would be committed."""
 
-    async def run() -> type[BaseException] | None:
-        producer = aiokafka.AIOKafkaProducer(bootstrap_servers=broker, transactional_id=unique("id"), acks="all")
-        await producer.start()
-        await producer.begin_transaction()
-        sent = await producer.send(topic, bytes(100_000), partition=0)
-        await asyncio.wait([sent])
-        try:
-            await producer.commit_transaction()
-        finally:
-            await producer.stop()
-        error = sent.exception()
-        return None if error is None else type(error)
+    async def offset_to_commit() -> int | None:
+        consumer = stock_consumer(tmp_path)
+        consumer._committed_offset[SOURCE] = 10
+        consumer.ack(message_at(11))
+        return consumer._new_offset(SOURCE)
 
-    assert asyncio.run(run()) is MessageSizeTooLargeError
+    assert asyncio.run(offset_to_commit()) == 12
 
 
-class _SteppedClock:
-    """A clock that stands."""
+def test_stock_faust_counts_what_lies_between_two_chunks_as_done(tmp_path: Path) -> None:
+    """The second chunk, 200 to 299, is done; the first, 100 to 199, is not: and everything to 200 would be committed."""
 
-    now = 5_000
+    async def offset_to_commit() -> int | None:
+        consumer = stock_consumer(tmp_path)
+        first, second = message_at(100), message_at(200)
+        assert await drain(consumer, [[first, second]]) == [100, 200]
+        consumer.ack(second)
+        return consumer._new_offset(SOURCE)
 
-    def now_ms(self) -> int:
-        return self.now
-
-    def wait(self, seconds: float) -> None:
-        raise AssertionError("nothing waits here")
+    assert asyncio.run(offset_to_commit()) == 201
 
 
-def test_a_storm_of_log_lines_is_cut_and_counted() -> None:
-    """aiokafka was seen to write 36,000 lines in the 12 s that a broker was away."""
-    clock = _SteppedClock()
-    limit = RateLimit(clock)
-    records = [logging.LogRecord("aiokafka", logging.ERROR, "", 0, "connection refused", (), None) for _ in range(101)]
-    assert sum(limit.filter(record) for record in records[:100]) == 5
-    clock.now = 6_000
-    assert limit.filter(records[100])
-    assert "95 lines left out" in records[100].getMessage()
+def test_our_consumer_commits_nothing_whatever_is_acknowledged() -> None:
+    """Offsets travel in our transactions, so nothing that Faust counts may move them."""
+    committed: list[Any] = []
+
+    async def run() -> None:
+        consumer = our_consumer(StubStation({}))
+        attach(consumer, StubFetcher())
+
+        async def commit(offsets: Any) -> bool:
+            committed.append(offsets)
+            return True
+
+        cast(Any, consumer.thread).commit = commit
+        first, second = message_at(100), message_at(200)
+        assert await drain(consumer, [[first, second]]) == [100, 200]
+        for message in (second, message_at(11)):
+            consumer.ack(message)
+            assert message.acked
+        assert not consumer._gap[SOURCE]
+        assert await consumer.commit() is False
+        await consumer.commit_and_end_transactions()
+
+    asyncio.run(run())
+    assert committed == []
+
+
+# Seeking.
+
+
+def test_stock_faust_drops_what_is_read_again_and_we_do_not(tmp_path: Path) -> None:
+    """A chunk that ends after a seek sets what Faust has read past what is then read."""
+    fetches = [[message_at(100)], [message_at(50)]]
+
+    async def run(consumer: Any) -> list[int]:
+        return await drain(consumer, fetches)
+
+    async def stock() -> list[int]:
+        return await run(stock_consumer(tmp_path))
+
+    async def ours() -> list[int]:
+        return await run(our_consumer(StubStation({})))
+
+    assert asyncio.run(stock()) == [100]
+    assert asyncio.run(ours()) == [100, 50]
+
+
+def test_stock_faust_overwrites_a_seek_made_in_a_rebalance_and_seeks_from_another_thread(tmp_path: Path) -> None:
+    async def run() -> None:
+        consumer, fetcher = stock_consumer(tmp_path), StubFetcher(committed=10)
+        attach(consumer, fetcher)
+        await consumer.seek(SOURCE, 50)  # as a listener of on_partitions_assigned would
+        assert fetcher.outside == [SOURCE]
+        await consumer.perform_seek()
+        assert fetcher.positions[SOURCE] == 10
+
+    asyncio.run(run())
+
+
+def test_our_consumer_goes_on_where_the_station_says_and_seeks_in_its_own_thread() -> None:
+    async def run() -> None:
+        station, fetcher = StubStation({SOURCE: 50}), StubFetcher(committed=10)
+        consumer = our_consumer(station)
+        attach(consumer, fetcher)
+        await consumer.perform_seek()
+        assert fetcher.positions[SOURCE] == 50
+        assert fetcher.outside == []
+        assert station.told == ["take_over", f"begin {FLOWING}"]
+
+    asyncio.run(run())
+
+
+async def fetch_across_a_seek(consumer: Any, fetcher: StubFetcher) -> Any:
+    """A fetch that has begun; then the partition is taken over at 50; then the fetch ends."""
+    attach(consumer, fetcher)
+    fetching = asyncio.ensure_future(consumer._thread._fetch_records(fetcher, {SOURCE}, timeout=1.0))
+    await asyncio.sleep(0)
+    await consumer._thread._seek_wait(fetcher, {SOURCE: 50})
+    fetcher.go_on.set()
+    return await fetching
+
+
+def test_stock_faust_returns_what_was_fetched_before_a_seek_after_it(tmp_path: Path) -> None:
+    async def run() -> list[int]:
+        found = await fetch_across_a_seek(stock_consumer(tmp_path), StubFetcher(committed=10))
+        return [record.offset for record in found[SOURCE]]
+
+    assert asyncio.run(run()) == [10, 11, 12]
+
+
+def test_our_consumer_hands_nothing_out_until_messages_flow_and_reads_it_again() -> None:
+    async def run() -> None:
+        consumer, fetcher = our_consumer(StubStation({})), StubFetcher(committed=10)
+        assert await fetch_across_a_seek(consumer, fetcher) == {}
+        assert fetcher.positions[SOURCE] == 10, "nothing has been read"
+        await cast(Any, consumer.thread)._seek_wait(fetcher, {SOURCE: 50})
+        consumer.resume_flow()
+        found = await consumer.thread._fetch_records(fetcher, {SOURCE})
+        assert found[SOURCE].offsets == [50, 51, 52]
+
+    asyncio.run(run())
+
+
+def test_a_chunk_of_another_epoch_is_not_ours_though_the_generation_is_the_same() -> None:
+    """A static member that is restarted, or taken over anew, gets the same generation; an epoch is a seek's own."""
+
+    async def run() -> None:
+        consumer, fetcher = our_consumer(StubStation({SOURCE: 50})), StubFetcher()
+        attach(consumer, fetcher)
+        epochs = []
+        for _ in range(2):
+            await consumer.perform_seek()
+            epochs.append(consumer.thread.epoch)
+        assert epochs == [1, 2]
+        config = config_of({"kafka": {"brokers": [NOWHERE], "development": True}})
+        station = Observers(config, SystemClock(), make_seeds(config), Metrics(), Failpoints(None))
+        station._held[SOURCE] = cast(Any, type("Held", (), {"epoch": 2, "coming": 0}))
+        values: tuple[list[bytes], list[int], list[int], int] = ([b"x"], [7], [0], 1)
+        assert [station.expect(SOURCE, Chunk(epoch, *values)) for epoch in epochs] == [False, True]
+
+    asyncio.run(run())
+
+
+# Taking over.
+
+
+def test_stock_faust_stands_still_without_a_word_when_seeking_takes_too_long(tmp_path: Path) -> None:
+    """The task that would let messages flow ends, nothing is raised, and the worker stays alive and idle."""
+
+    async def run() -> None:
+        app = stock_app(tmp_path, broker_request_timeout=0.05, broker_session_timeout=0.05, stream_recovery_delay=0.0)
+        consumer, recovery = cast(Any, app.consumer), cast(Any, app.tables.recovery)
+        attach(consumer, StubFetcher())
+        consumer.perform_seek = asyncio.Event().wait
+        consumer.stop_flow()
+        recovery.signal_recovery_start.set()
+        await asyncio.wait_for(type(recovery)._restart_recovery.fun(recovery), 10)
+        assert not recovery.should_stop
+        assert not app.should_stop
+        assert not consumer.flow_active
+
+    asyncio.run(run())
+
+
+def test_our_worker_leaves_when_taking_over_takes_too_long(leaving: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "TAKE_OVER_S_MAX", 0.05)
+
+    class Hanging(StubStation):
+        async def take_over(self, partitions: set[TP], generation: int) -> Mapping[TP, int]:
+            await asyncio.Event().wait()
+            return {}
+
+    async def run() -> None:
+        consumer = our_consumer(Hanging({}))
+        attach(consumer, StubFetcher())
+        with pytest.raises(LeftError):
+            await consumer.perform_seek()
+        assert not consumer.thread.epoch
+
+    asyncio.run(run())
+    assert leaving == ["taking over"]
+    assert our_request_timeout_s() > 60.0, "Faust would be first"
+
+
+def our_request_timeout_s() -> float:
+    async def ask() -> float:
+        return float(our_app(StubStation({})).conf.broker_request_timeout)
+
+    return asyncio.run(ask())
+
+
+def test_what_is_held_is_dead_before_faust_waits_for_its_agents() -> None:
+    async def run() -> None:
+        station = StubStation({})
+        consumer = our_consumer(station)
+
+        async def revoked(partitions: set[TP]) -> None:
+            station.told.append("faust")
+
+        cast(Any, consumer)._on_partitions_revoked = revoked
+        await consumer.on_partitions_revoked({SOURCE})
+        assert station.told == ["revoke", "faust"]
+
+    asyncio.run(run())
+
+
+# Waiting.
+
+
+@pytest.mark.parametrize(("ours", "seconds"), [(False, 1.0), (True, transport.EMPTY_S)])
+def test_a_consumer_with_every_partition_paused_looks_again_after(tmp_path: Path, ours: bool, seconds: float) -> None:
+    """Stock Faust sleeps a second, also when only its buffers are full: 30 k/s instead of 282 k/s."""
+
+    async def run() -> list[float]:
+        consumer = cast(Any, our_consumer(StubStation({})) if ours else stock_consumer(tmp_path))
+        slept: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        consumer.sleep = sleep
+        consumer._active_partitions = set()
+        assert [message async for _, message in consumer.getmany(timeout=1.0)] == []
+        return slept
+
+    assert asyncio.run(run()) == [seconds]
+
+
+def test_stock_faust_waits_long_reads_what_was_aborted_and_is_missed_late_and_our_consumer_does_not(tmp_path: Path) -> None:
+    async def settings(app: Any) -> tuple[str, int, int]:
+        made = app.consumer._thread._create_worker_consumer(app.consumer.transport)
+        found = made._isolation_level, made._fetch_max_wait_ms, made._session_timeout_ms
+        await made.stop()
+        return found
+
+    async def run() -> None:
+        assert await settings(stock_app(tmp_path)) == ("read_uncommitted", 1500, 60_000)
+        assert await settings(our_app(StubStation({}))) == ("read_committed", transport.FETCH_WAIT_MS, 6_000)
+
+    asyncio.run(run())
+
+
+def test_our_thread_lowers_the_back_off_that_has_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def started(self: Any) -> None:
+        self._consumer = type(
+            "Started", (), {"_fetcher": type("Fetcher", (), {"_prefetch_backoff": 0.1}), "_coordinator": None}
+        )
+
+    monkeypatch.setattr(transport.driver.AIOKafkaConsumerThread, "on_start", started)
+    monkeypatch.setattr(transport.fetcher, "PartitionRecords", transport.fetcher.PartitionRecords)
+
+    async def run() -> float:
+        thread: ChunkThread = our_consumer(StubStation({})).thread
+        await thread.on_start()
+        return float(cast(Any, thread)._consumer._fetcher._prefetch_backoff)
+
+    assert asyncio.run(run()) == transport.PREFETCH_BACKOFF_S
