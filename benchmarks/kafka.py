@@ -30,7 +30,7 @@ PLAIN_MAX = 20_000
 """A plain agent takes a few thousand a second."""
 IN_PROCESS_EVENTS = 50_000
 """About what one flush of a busy observer holds."""
-LOAD_MAX = 100_000
+LOAD_MAX = 200_000
 """Events a second that one producer thread in Python can send beside the rest."""
 FIRST_SHARE, LAST_SHARE = 0.1, 0.9
 """Rates are taken between these parts of a topic: neither the first flush, which loads kernels, nor the last."""
