@@ -2,8 +2,8 @@
 
 Faust keeps what it is good at: membership, assignment, rebalance, flow, lifecycle. What it does per message (four asyncio
 tasks) it does per chunk here. It commits nothing: offsets travel in our transactions (streams/observers.py) or stand in our
-records (streams/judges.py). This rests on private methods of the pinned versions; tests/kafka/test_faust_faults.py fails the
-day they change.
+records (streams/judges.py). This rests on private methods of the pinned versions; docs/faust.md lists what each fault is
+worked around for, and the tests that fail the day one changes.
 
 A chunk belongs to the *epoch* in which it was drained: each seek begins a new one, in the same thread that drains. So what a
 fetch that began before a rebalance returns after it is told from what was read after the seek, and dropped.
@@ -274,8 +274,9 @@ class ChunkConsumer(driver.Consumer):
         everything to what is committed: what is done earlier is undone here."""
         assignment, generation = self.assignment(), self.app.consumer_generation_id
         try:
-            positions = await asyncio.wait_for(self._station.take_over(assignment, generation), TAKE_OVER_S_MAX)
-            await asyncio.wait_for(self.seek_wait(positions), TAKE_OVER_S_MAX)
+            async with asyncio.timeout(TAKE_OVER_S_MAX):
+                positions = await self._station.take_over(assignment, generation)
+                await self.seek_wait(positions)
         except (asyncio.CancelledError, IllegalStateError):
             raise  # another rebalance has begun, which takes over anew
         except Exception as error:

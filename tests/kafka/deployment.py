@@ -29,7 +29,7 @@ from engine.source_post import Ledger, read_ledger
 from schemas.config import Config
 from schemas.fields import Dimension, Measure
 from schemas.mitigation import Finding, Mitigation, decode_mitigation
-from schemas.tally import C_DIMENSION
+from schemas.tally import C_DIMENSION, Tally
 from schemas.topics import DEAD_LETTERS, FINDINGS, MITIGATIONS, STATE, tallies_topic
 from streams.failpoints import VARIABLE
 from tests.engines import config_of
@@ -105,7 +105,10 @@ class Deployment:
 
         ``on_share`` is told the share that has been sent, about every 0.25 %.
         """
-        producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "log_level": 0, "acks": "all"})
+        # Idempotent: what a producer sends twice, as a plain one does when its broker dies before it answers, are two events.
+        producer = Producer(
+            {"bootstrap.servers": self.bootstrap, "linger.ms": 5, "log_level": 0, "acks": "all", "enable.idempotence": True}
+        )
         longest = max(map(len, parts))
         step = max(1, longest // 400)
         began = time.monotonic()
@@ -185,11 +188,18 @@ class Deployment:
         seeds = make_seeds(self.config)
         return {partition: decode_record(value, self.config, seeds, partition) for partition, value in last.items()}
 
+    def tallies(self) -> list[tuple[int, Tally]]:
+        """Judge partition and tally, as judges get them and in that order."""
+        seeds = make_seeds(self.config)
+        return [
+            (message.partition, receive_tally(message.value, seeds.hash, message.partition, JUDGE_PARTITIONS))
+            for message in self.read(tallies_topic(JUDGE_PARTITIONS, self.prefix))
+        ]
+
     def counted(self) -> int:
         """Events in the tallies as judges get them: the service's requests."""
-        seeds, total = make_seeds(self.config), 0
-        for message in self.read(tallies_topic(JUDGE_PARTITIONS, self.prefix)):
-            tally = receive_tally(message.value, seeds.hash, message.partition, JUDGE_PARTITIONS)
+        total = 0
+        for _, tally in self.tallies():
             total += int(tally.measures[tally.column(C_DIMENSION) == Dimension.SERVICE, Measure.REQUESTS].sum())
         return total
 

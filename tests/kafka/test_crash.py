@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,25 +26,31 @@ pytestmark = pytest.mark.crash
 SEEDS = (1, 2)
 KILLS = int(os.environ.get("FLOODWALL_CRASH_KILLS", "20"))
 SECONDS_PER_KILL = 6.0
+ONCE_A_LIFE = {name for name in NAMES if name.endswith(("taking_over", "fenced_predecessor", "rebuilt"))}
+"""Failpoints that a worker passes when it starts, and then hardly ever again."""
 TIMING = {"lateness_s": 10, "ahead_s": 2}
 
 
 class Crew:
-    """Workers that are started again when they have died, some of them with a failpoint in them."""
+    """Workers that are started again when they have died, every second time with a failpoint in the new one."""
 
     def __init__(self, deployment: Deployment, chance: random.Random, kills: int) -> None:
         self._deployment, self._chance, self._left = deployment, chance, kills
         # The first of each role is a static member: it gets its partitions back without a rebalance.
         self._posts = [(role, f"{role}-static" if index == 0 else None) for role in ("observe", "judge") for index in range(2)]
         self._workers = [deployment.start(role, instance=instance) for role, instance in self._posts]
-        self.deaths: dict[str, int] = {}
+        self._points: list[str | None] = [None] * len(self._posts)
+        self.deaths: Counter[str] = Counter()
+        """How many died of what: a signal from here, or at which failpoint."""
         self._next_s = time.monotonic() + SECONDS_PER_KILL
 
     def look(self, share: float) -> None:
         """Start again whoever has died; now and then see to it that somebody does."""
         for index, worker in enumerate(self._workers):
             if worker.poll() is not None:
-                assert worker.returncode == -signal.SIGKILL, self._deployment.logs()
+                point = self._points[index]
+                assert (worker.returncode, point is None) == (-signal.SIGKILL, False), self._deployment.logs()
+                self.deaths[str(point)] += 1
                 self._start(index, None)
         if self._left and time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + SECONDS_PER_KILL
@@ -51,19 +58,22 @@ class Crew:
             index = self._chance.randrange(len(self._workers))
             self._workers[index].kill()
             self._workers[index].wait()
-            role = self._posts[index][0]
-            names = [name for name in NAMES if name.startswith(role)]
-            half = self._chance.random() < 0.5
-            point = f"{self._chance.choice(names)}:{self._chance.randint(1, 30)}" if half else None
-            self._count("kill" if point is None else point.split(":")[0])
-            self._start(index, point)
+            self.deaths["signal"] += 1
+            self._start(index, self._choose_point(index) if self._left % 2 else None)
 
-    def _start(self, index: int, failpoint: str | None) -> None:
+    @property
+    def deaths_at_failpoints(self) -> int:
+        return self.deaths.total() - self.deaths["signal"]
+
+    def _choose_point(self, index: int) -> str:
+        return self._chance.choice([name for name in NAMES if name.startswith(self._posts[index][0])])
+
+    def _start(self, index: int, point: str | None) -> None:
         role, instance = self._posts[index]
+        passes = 1 if point in ONCE_A_LIFE else self._chance.randint(1, 20)
+        failpoint = None if point is None else f"{point}:{passes}"
         self._workers[index] = self._deployment.start(role, instance=instance, failpoint=failpoint)
-
-    def _count(self, what: str) -> None:
-        self.deaths[what] = self.deaths.get(what, 0) + 1
+        self._points[index] = point
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -78,7 +88,9 @@ def test_kills_at_random_and_at_failpoints(broker: str, tmp_path: Path, unique: 
             return deployment.is_judged(last_tick())
 
         deployment.wait(judged, 120, "every judge to be done")
-        print(f"seed {seed}: {crew.deaths}")
+        print(f"seed {seed}: {dict(crew.deaths)}")
+        assert crew.deaths["signal"] == KILLS
+        assert crew.deaths_at_failpoints >= KILLS // 4  # of half; the others were killed before they came there
         check_same(deployment, reference(deployment))
 
 

@@ -7,11 +7,19 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from drills.traffic import Traffic, combined_lines
+from engine.seeds import make_seeds
+from engine.shipping import receive_tally
+from engine.source_post import Bench, Messages, SourcePost
+from schemas.fields import MEASURES
+from schemas.mitigation import Mitigation
+from schemas.tally import C_DIMENSION, C_KEY_A, C_KEY_B, C_MEASURES, C_TICK, Tally
 from tests.engines import Decided, decide
-from tests.kafka.deployment import Deployment, deploy
+from tests.kafka.deployment import JUDGE_PARTITIONS, Deployment, deploy
 
 EVENTS = 30_000
 
@@ -37,19 +45,55 @@ def reference(deployment: Deployment) -> Decided:
     return decide(traffic().data, int(traffic().times_ms.max()) + 1000, deployment.config)
 
 
+def sums(tallies: list[Tally]) -> npt.NDArray[np.int64]:
+    """i64[keys and ticks, 4 + MEASURES]: dimension, key and tick in order, each once, with all its measures."""
+    columns = (C_DIMENSION, C_KEY_A, C_KEY_B, C_TICK, *range(C_MEASURES, C_MEASURES + MEASURES))
+    rows = np.concatenate([tally.records[tally.order][:, columns] for tally in tallies])
+    keys, place = np.unique(rows[:, :4], axis=0, return_inverse=True)
+    added = np.zeros((len(keys), MEASURES), np.int64)
+    np.add.at(added, place.ravel(), rows[:, 4:])
+    return np.concatenate([keys, added], axis=1)
+
+
+def sums_of_one_process(deployment: Deployment) -> npt.NDArray[np.int64]:
+    """What an observer that reads everything in one flush would say."""
+    seeds, lines = make_seeds(deployment.config), traffic().data.splitlines()
+    messages = Messages(lines, list(range(EVENTS)), [int(traffic().times_ms.max()) + 1000] * EVENTS, 0)
+    parts = SourcePost("requests-0", 0, "", Bench(deployment.config, seeds)).ship(messages, 0, 0).parts
+    return sums([receive_tally(data, seeds.hash, at, JUDGE_PARTITIONS) for at, part in enumerate(parts) for data in part])
+
+
+def check_segments(tallies: list[tuple[int, Tally]], committed: dict[str, int]) -> None:
+    """Every judge partition is told of every offset of every source partition, in order, once."""
+    at = {(partition, name): 0 for partition in range(JUDGE_PARTITIONS) for name in committed}
+    for partition, tally in tallies:
+        assert tally.start == at[partition, tally.source]
+        at[partition, tally.source] = tally.end
+    assert all(end == committed[name] for (_, name), end in at.items())
+
+
 def check_same(deployment: Deployment, expected: Decided) -> None:
     ledgers = deployment.ledgers()
-    for name, (offset, _) in deployment.committed().items():
+    committed = {name: offset for name, (offset, _) in deployment.committed().items()}
+    for name, offset in committed.items():
         ledger = ledgers[name]
         assert ledger.records == offset
         assert ledger.events == ledger.counted + ledger.late
         assert (ledger.late, ledger.poison, ledger.truncated, ledger.missing) == (0, 0, 0, 0)
     assert sum(ledger.records for ledger in ledgers.values()) == EVENTS
     assert deployment.counted() == EVENTS
+    tallies = deployment.tallies()
+    check_segments(tallies, committed)
+    np.testing.assert_array_equal(sums([tally for _, tally in tallies]), sums_of_one_process(deployment))
     assert expected.final_ids
-    assert sorted({m.id for m in deployment.mitigations() if m.stage == "final"}) == expected.final_ids
+    assert acted_on(deployment.mitigations()) == acted_on(expected.mitigations)
     found = {f.id for f in deployment.findings() if f.stage == "final"}
     assert sorted(found) == sorted(set(expected.final_finding_ids))
+
+
+def acted_on(mitigations: list[Mitigation]) -> set[tuple[str, str, str, str]]:
+    """What an edge ends up with: the final ids, each with its target and action."""
+    return {(m.id, m.target.type, m.target.value, m.action) for m in mitigations if m.stage == "final"}
 
 
 @pytest.mark.parametrize(("partitions", "workers"), [(1, 1), (4, 2), pytest.param(8, 4, marks=pytest.mark.crash)])
