@@ -60,6 +60,8 @@ class Deployment:
     config: Config
     partitions: int
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    log_files: dict[int, Path] = field(default_factory=dict)
+    """By process id."""
 
     @property
     def prefix(self) -> str:
@@ -72,10 +74,16 @@ class Deployment:
         environment.pop(VARIABLE, None)
         if failpoint is not None:
             environment[VARIABLE] = failpoint
-        with (self.folder / f"{role.split(maxsplit=1)[0]}-{next(_numbers)}.log").open("wb") as log:
+        path = self.folder / f"{role.split(maxsplit=1)[0]}-{next(_numbers)}.log"
+        with path.open("wb") as log:
             worker = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=PROJECT)
         self.workers.append(worker)
+        self.log_files[worker.pid] = path
         return worker
+
+    def log_of(self, worker: subprocess.Popen[bytes]) -> str:
+        """What it has logged so far."""
+        return self.log_files[worker.pid].read_text(errors="replace")
 
     def stop_all(self) -> None:
         for worker in self.workers:
