@@ -1,203 +1,181 @@
-"""Observers and judges on a real local broker: `python -m benchmarks kafka`. Broker, workers and load share the machine."""
+"""Observers and judges on a real local broker: `python -m benchmarks kafka`. Broker, workers and load share the machine.
+
+Processor time is told beside every rate: where others share the cores it is what can be compared.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import orjson
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
-from broker.connection import Connection
+from benchmarks.kafka_probes import CALM_PER_S, measure_latency, measure_recovery
+from benchmarks.kafka_workers import JUDGE_PARTITIONS, fill_topic, processor_s, running, send_values, wait_until
 from broker.local import LocalBroker
-from broker.topics import create_topics
-from drills.traffic import combined_lines
+from drills.traffic import Attack, Traffic, combined_lines
+from engine.seeds import make_seeds
+from engine.source_post import Bench, Messages, SourcePost
 from schemas.config import parse_config
-from schemas.mitigation import decode_mitigation
-from schemas.topics import MITIGATIONS
 
 ENVELOPE = 500
-JUDGE_PARTITIONS = 4
-PROBES = 30
+PLAIN_MAX = 20_000
+"""A plain agent takes a few thousand a second."""
+IN_PROCESS_EVENTS = 50_000
+"""About what one flush of a busy observer holds."""
 LOAD_MAX = 100_000
 """Events a second that one producer thread in Python can send beside the rest."""
-PROBE_LIMIT = 100
-"""Of the default rule on an address in one second."""
+FIRST_SHARE, LAST_SHARE = 0.1, 0.9
+"""Rates are taken between these parts of a topic: neither the first flush, which loads kernels, nor the last."""
+SPREAD_PER_S, FLOOD_PER_S, HONEST_PER_S, FLOODERS = 1e5, 1e6, 2000.0, 250
 
 
-def _make(bootstrap: str, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, 1)])[topic].result(10)
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast a topic was read, and the processor time that it took."""
+
+    per_second: float
+    observers_ns: tuple[float, ...]
+    """Per event of the topic, each observer."""
+    broker_ns: float
+
+    def __str__(self) -> str:
+        observers = " + ".join(f"{ns:.0f}" for ns in self.observers_ns)
+        return f"{self.per_second:,.0f} events/s; processor: observers {observers}, broker {self.broker_ns:.0f} ns an event"
 
 
-def _send(bootstrap: str, topic: str, values: Sequence[bytes]) -> None:
-    _make(bootstrap, topic)
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "queue.buffering.max.messages": 2_000_000})
-    for value in values:
-        while True:
-            try:
-                producer.produce(topic, value, partition=0)
-                break
-            except BufferError:
-                producer.poll(0.1)
-    producer.flush()
+def _flood(events: int) -> Traffic:
+    """What a flood looks like: a million events a second of event time, nearly all of it from 250 sources."""
+    span_s = events / FLOOD_PER_S
+    each = (FLOOD_PER_S - HONEST_PER_S) / FLOODERS
+    attacks = tuple(Attack("flood", f"203.0.113.{1 + index}", 0.0, span_s, each) for index in range(FLOODERS))
+    return combined_lines(seed=3, events=events, events_per_second=FLOOD_PER_S, attacks=attacks)
 
 
-def _metric(log: Path, name: str) -> float:
-    found = re.search(r"health=(http://\S+)/health", log.read_text())
-    if found is None:
-        return 0.0
-    with urllib.request.urlopen(found.group(1) + "/metrics") as answer:
-        text = answer.read().decode()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+def _envelopes(lines: Sequence[bytes]) -> list[bytes]:
+    return [b"\n".join(lines[at : at + ENVELOPE]) for at in range(0, len(lines), ENVELOPE)]
 
 
-@contextmanager
-def _workers(bootstrap: str, folder: Path, topic: str, roles: Sequence[str]) -> Iterator[list[Path]]:
-    """Workers on a deployment of their own; their logs."""
-    kafka = {
-        "brokers": [bootstrap], "development": True, "topics": [topic], "topic_prefix": f"{topic}.", "group_prefix": topic,
-        "rows_max": 1_000_000,
-    }  # fmt: skip
-    document = {"kafka": kafka, "engine": {"judge_partitions": JUDGE_PARTITIONS}}
-    config = parse_config(document)
-    create_topics(config, Connection(config.kafka), raw_partitions=1)
-    file = folder / f"{topic}.toml"
-    sections = [[f"[{name}]", *(f"{key} = {orjson.dumps(value).decode()}" for key, value in section.items())]
-                for name, section in document.items()]  # fmt: skip
-    file.write_text("\n".join(line for section in sections for line in section))
-    workers, logs = [], []
-    for role in roles:
-        log = folder / f"{topic}-{role}.log"
-        with log.open("wb") as out:
-            workers.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "floodwall", "worker", role, "--config", str(file)], stdout=out, stderr=out,
-                    stdin=subprocess.DEVNULL, env={**os.environ, "FLOODWALL_SEED": "benchmark"},
-                )
-            )  # fmt: skip
-        logs.append(log)
-    try:
-        while not all("took_over" in log.read_text() for log in logs):
-            time.sleep(0.05)
-        yield logs
-    finally:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.wait(30)
+def _observe(
+    broker: LocalBroker, folder: Path, topic: str, events: int, observers: int = 1, partitions: int = 1,
+    values: Sequence[bytes] = (),
+) -> Rate:  # fmt: skip
+    """Observers that catch up with a topic; with ``values``, which are sent when the partitions have been shared out: else the
+    first observer has read much of it before the second has joined."""
+    pid = broker.pid
+    assert pid is not None
+    share = f"partitions={partitions // observers} "
+    marks: list[tuple[float, float, list[float]]] = []
+    with running(broker.bootstrap, folder, topic, [["observe"]] * observers, partitions) as workers:
+        wait_until(lambda: all(share in worker.log.read_text() for worker in workers), f"{share}for each observer")
+        send_values(broker.bootstrap, topic, values, partitions)
+        pids = [worker.process.pid for worker in workers] + [pid]
+
+        def passed() -> bool:
+            seen = sum(worker.metric("floodwall_events_total") for worker in workers)
+            if seen > FIRST_SHARE * events:
+                marks.append((time.perf_counter(), seen, [processor_s(one) for one in pids]))
+            return seen >= LAST_SHARE * events
+
+        wait_until(passed, f"{events:,} events to be read")
+    (first_s, first, before), (last_s, last, after) = marks[0], marks[-1]
+    count = max(1.0, last - first)
+    used = [1e9 * (late - early) / count for early, late in zip(before, after, strict=True)]
+    return Rate(count / max(last_s - first_s, 1e-9), tuple(used[:-1]), used[-1])
 
 
-def _observe(bootstrap: str, folder: Path, topic: str, events: int) -> float:
-    """Events a second of one observer that catches up, between a tenth and nine tenths of the topic."""
-    marks: list[tuple[float, float]] = []
-    with _workers(bootstrap, folder, topic, ["observe"]) as (log,):
-        while not marks or marks[-1][1] < 0.9 * events:
-            seen = _metric(log, "floodwall_events_total")
-            if seen > 0.1 * events:
-                marks.append((time.perf_counter(), seen))
-            time.sleep(0.02)
-    (first_s, first), (last_s, last) = marks[0], marks[-1]
-    return (last - first) / max(last_s - first_s, 1e-9)
-
-
-def _latency(bootstrap: str, folder: Path, per_second: int, probes: int) -> list[float]:
-    """Milliseconds from the event that crosses a limit to the early mitigation on the topic."""
-    topic = "latency"
-    _make(bootstrap, topic)
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2, "queue.buffering.max.messages": 2_000_000})
-    crossed: dict[str, float] = {}
-    found: dict[str, float] = {}
-    stop = threading.Event()
-
-    def line(address: str) -> bytes:
-        moment = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())
-        return f'{address} - - [{moment}] "GET /v1/models HTTP/1.1" 200 512 "-" "bench/1.0"'.encode()
-
-    def load() -> None:
-        step, sent, began = max(1, per_second // 100), 0, time.perf_counter()
-        while not stop.is_set():
-            value = line(f"198.51.100.{sent // step % 250}")
-            for _ in range(step):
-                producer.produce(topic, value, partition=0)
-            sent += step
-            producer.poll(0)
-            time.sleep(max(0.0, began + sent / per_second - time.perf_counter()))
-
-    def listen() -> None:
-        consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "fetch.wait.max.ms": 5})
-        consumer.assign([TopicPartition(f"{topic}.{MITIGATIONS}", 0, 0)])
-        while not stop.is_set():
-            message = consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                found.setdefault(decode_mitigation(message.value()).target.value, time.perf_counter())
-        consumer.close()
-
-    with _workers(bootstrap, folder, topic, ["observe", "judge"]):
-        threads = [threading.Thread(target=work) for work in (load, listen)]
-        for thread in threads:
-            thread.start()
-        time.sleep(5)
-        for probe in range(probes):
-            address = f"203.0.113.{probe + 1}"
-            time.sleep(1.02 - time.time() % 1.0)  # at the beginning of a second, so that all of it lies in one
-            for _ in range(PROBE_LIMIT + 1):
-                producer.produce(topic, line(address), partition=0)
-            crossed[address] = time.perf_counter()
-            producer.poll(0)
-        time.sleep(2)
-        stop.set()
-        for thread in threads:
-            thread.join()
-    return sorted(1000 * (found[address] - at) for address, at in crossed.items() if address in found)
+def _in_process(values: Sequence[bytes], events: int, per_flush: int) -> tuple[float, float]:
+    """(events a second, ns of processor time an event) of the same messages to the same tallies, without Kafka."""
+    config = parse_config(
+        {"engine": {"judge_partitions": JUDGE_PARTITIONS, "seed": "benchmark"}, "kafka": {"rows_max": 1_000_000}}
+    )
+    bench = Bench(config, make_seeds(config))
+    began = used = 0.0
+    for _ in range(2):  # the first time loads the kernels
+        post = SourcePost("in-process-0", 0, "", bench)
+        began, used = time.perf_counter(), time.process_time()
+        for at in range(0, len(values), per_flush):
+            some = values[at : at + per_flush]
+            messages = Messages()
+            messages.add(some, range(at, at + len(some)), [0] * len(some), sum(map(len, some)))
+            post.ship(messages, 0, 0)
+    return events / (time.perf_counter() - began), 1e9 * (time.process_time() - used) / events
 
 
 def run(runs: int, events: int) -> None:
-    """Print throughput beside a plain agent's, and latency at half of it."""
+    """Print throughput beside a plain agent's, two observers beside one, latency, and the silence after a kill."""
     with tempfile.TemporaryDirectory(prefix="floodwall-bench") as name:
         folder = Path(name)
         broker = LocalBroker(folder / "broker")
         broker.start()
         try:
-            _run(broker.bootstrap, folder, runs, events)
+            slowest = _throughput(broker, folder, runs, events)
+            _two_observers(broker, folder, runs, events)
+            for per_second in (CALM_PER_S, min(int(slowest / 2), LOAD_MAX)):
+                times, transaction_ms = measure_latency(broker.bootstrap, folder, per_second)
+                p50, p99 = np.percentile(times, [50, 99])
+                print(f"early mitigation at {per_second:,} events/s: p50 {p50:.0f} ms, p99 {p99:.0f} ms, n = {len(times)}; a "
+                      f"transaction takes {transaction_ms:.0f} ms; {_load()}", flush=True)  # fmt: skip
+            for role, seconds in measure_recovery(broker.bootstrap, folder, runs).items():
+                print(f"kill -9 of {role}: next decision after {statistics.median(seconds):.1f} s ({min(seconds):.1f} to "
+                      f"{max(seconds):.1f}), n = {len(seconds)}; {_load()}", flush=True)  # fmt: skip
         finally:
             broker.kill()
 
 
-def _run(bootstrap: str, folder: Path, runs: int, events: int) -> None:
-    traffic = combined_lines(seed=3, events=events, events_per_second=100_000.0)
-    lines = [line.rstrip(b"\n") for line in traffic.lines()]
-    envelopes = [b"\n".join(lines[at : at + ENVELOPE]) for at in range(0, events, ENVELOPE)]
-    few = min(events, 60_000)
-    rates: dict[str, list[float]] = {"plain Faust agent": [], "observer, single events": [], "observer, envelopes of 500": []}
+def _throughput(broker: LocalBroker, folder: Path, runs: int, events: int) -> float:
+    """Print a plain agent's rate and an observer's; the least rate on single events."""
+    flood = [line.rstrip(b"\n") for line in _flood(events).lines()]
+    spread = combined_lines(seed=3, events=events, events_per_second=SPREAD_PER_S)
+    kinds = {
+        "flood, single events": (flood, 1),
+        f"flood, envelopes of {ENVELOPE}": (_envelopes(flood), ENVELOPE),
+        f"spread, envelopes of {ENVELOPE}": (_envelopes([line.rstrip(b"\n") for line in spread.lines()]), ENVELOPE),
+    }
+    print(
+        f"\nKafka: n = {events:,} events of {np.mean([len(line) for line in flood]):.0f} bytes, {runs} runs; {_load()}",
+        flush=True,
+    )
+    few = min(events, PLAIN_MAX)
+    singles = []
     for index in range(runs):
-        _send(bootstrap, f"plain{index}", lines[:few])
-        words = [sys.executable, "-m", "benchmarks.plain_faust", bootstrap, f"plain{index}", str(few)]
-        rates["plain Faust agent"].append(few / float(subprocess.run(words, capture_output=True, check=True).stdout))
-        for kind, values in (("single events", lines), ("envelopes of 500", envelopes)):
-            topic = f"{kind.split()[0]}{index}"
-            _send(bootstrap, topic, values)
-            rates[f"observer, {kind}"].append(_observe(bootstrap, folder, topic, events))
-    size = np.mean([len(line) for line in lines])
-    print(f"\nKafka: n = {events:,} events of {size:.0f} bytes ({few:,} for the plain agent), {runs} runs; median (spread)")
-    base = statistics.median(rates["plain Faust agent"])
-    for label, found in rates.items():
-        median = statistics.median(found)
-        print(f"  {label:28} {median:>12,.0f} events/s ({min(found):,.0f} to {max(found):,.0f}), {median / base:.1f} x plain")
-    per_second = min(int(min(rates["observer, single events"]) / 2), LOAD_MAX)
-    times = _latency(bootstrap, folder, per_second, PROBES)
-    if times:
-        p50, worst = times[len(times) // 2], times[-1]
-        print(f"  early mitigation at {per_second:,} events/s: p50 {p50:.0f} ms, worst {worst:.0f} ms, n = {len(times)}")
+        fill_topic(broker.bootstrap, f"plain{index}", flood[:few])
+        words = [sys.executable, "-m", "benchmarks.plain_faust", broker.bootstrap, f"plain{index}", str(few)]
+        took_s, used_s = map(float, subprocess.run(words, capture_output=True, check=True).stdout.split())
+        plain, plain_ns = few / took_s, 1e9 * used_s / few
+        print(f"run {index + 1}\n  plain Faust agent, {few:,} events: {plain:,.0f} events/s; processor: {plain_ns:,.0f} ns",
+              flush=True)  # fmt: skip
+        for number, (label, (values, size)) in enumerate(kinds.items()):
+            topic = f"kind{number}-{index}"
+            fill_topic(broker.bootstrap, topic, values)
+            rate = _observe(broker, folder, topic, events)
+            alone, alone_ns = _in_process(values, events, IN_PROCESS_EVENTS // size)
+            print(f"  {label}: {rate.per_second / plain:.1f} x plain ({plain_ns / sum(rate.observers_ns):.1f} x by "
+                  f"processor time), {rate}; in process {alone:,.0f} events/s, "
+                  f"{alone_ns:.0f} ns; {_load()}", flush=True)  # fmt: skip
+            if size == 1:
+                singles.append(rate.per_second)
+    return min(singles)
+
+
+def _two_observers(broker: LocalBroker, folder: Path, runs: int, events: int) -> None:
+    """Print two observers beside one, on topics of two partitions that are filled while they read."""
+    values = _envelopes([line.rstrip(b"\n") for line in _flood(events).lines()])
+    for index in range(runs):
+        one = _observe(broker, folder, f"one{index}", events, 1, 2, values)
+        two = _observe(broker, folder, f"two{index}", events, 2, 2, values)
+        print(
+            f"two observers against one: {two.per_second / one.per_second:.2f} x; {_load()}\n  one: {one}\n  two: {two}",
+            flush=True,
+        )
+
+
+def _load() -> str:
+    return f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"

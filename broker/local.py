@@ -284,8 +284,9 @@ class LocalBroker:
         }
 
     def _format(self, base: list[str]) -> None:
-        cluster = urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_URL, self.folder.as_uri()).bytes).decode().rstrip("=")
-        words = [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties_file)]
+        # Joined by "=": one id in 64 begins with "-", and would be taken for an option.
+        identity = f"--cluster-id={cluster_id(self.folder)}"
+        words = [*base, "kafka.tools.StorageTool", "format", identity, "-c", str(self._properties_file)]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=self.folder)
         if done.returncode != 0:
             lines = (done.stderr + done.stdout).strip().splitlines() or [f"exit {done.returncode}"]
@@ -298,6 +299,11 @@ class LocalBroker:
             if lines:
                 return f"{(telling or lines)[-1][:200]} (see {self.log_file})"
         return f"see {self.log_file}"
+
+
+def cluster_id(folder: Path) -> str:
+    """What Kafka calls the cluster whose data lie in a folder: 22 characters, always the same."""
+    return urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_URL, folder.as_uri()).bytes).decode().rstrip("=")
 
 
 def _is_free(port: int) -> bool:

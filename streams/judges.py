@@ -261,9 +261,10 @@ async def _read(reader: AIOKafkaConsumer, tp: TopicPartition, start: int, end: i
     reader.seek(tp, start)
     while await reader.position(tp) < end:
         found = await reader.getmany(tp, timeout_ms=READ_MS)
-        for message in found.get(tp, []):
-            if message.offset < end:
-                yield message.offset, message.value
+        for batch in found.get(tp, []):  # `streams.records.RecordBatch`, as for every consumer of a worker
+            for offset, value in zip(batch.offsets, batch.values, strict=True):
+                if offset < end:
+                    yield offset, value
 
 
 def build_judge_app(config: Config, station: Judges, instance: str | None = None) -> WorkerApp:

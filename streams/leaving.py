@@ -1,7 +1,8 @@
 """Leaving the process: the one answer to everything unexpected, before anything is acknowledged.
 
-Faust acknowledges a message whose agent raised, and loses it (docs/faust.md). So no exception reaches it: the process ends at
-once, without any of Faust's or Python's endings, and what it had not committed is read again by whoever takes over.
+Faust acknowledges a message whose agent raised, and loses it (tests/kafka/test_faust_on_a_broker.py). So no exception
+reaches it: the process ends at once, without any of Faust's or Python's endings, and what it had not committed is read again
+by whoever takes over.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Logs of workers: one line per event, a constant name and key=value, on standard error.
 
 What came from the wire is escaped and cut before it is written. aiokafka writes thousands of lines a second while a broker
-is away (docs/faust.md), so each of its loggers may write a few lines a second and then one that says how many were left out.
+is away (docs/faust.md), so each of its loggers may write a few lines a second and then one that says how
+many were left out.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from detectors.kernels.machine import allocate_lines, copy_bytes
+from detectors.kernels.machine import allocate_lines, copy_bytes, prefetch
 from schemas.compiled import entry, inlined, part
 from schemas.tally import (
     NAME_BYTES_MAX,
@@ -324,7 +324,10 @@ def add_row_kernel(w: Any, slot: Any, dimension: Any, tick: Any) -> Any:
             return row
     fresh = w.scalars[FREE_HEAD]
     if fresh >= 0:
-        w.scalars[FREE_HEAD] = w.links[fresh, L_NEXT]
+        following = np.int64(w.links[fresh, L_NEXT])
+        w.scalars[FREE_HEAD] = following
+        prefetch(w.links, following, 0)  # for the row after this one
+        prefetch(w.rows, following, 0)
     else:
         fresh = w.scalars[FRESH]
         w.scalars[FRESH] += 1

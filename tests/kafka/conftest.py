@@ -11,9 +11,7 @@ import pytest
 from broker.java import fetch_jars, find_java
 from broker.local import LocalBroker
 from schemas.errors import BrokerError
-from streams import transport
 from tests.kafka.certificates import Certificates, make_certificates
-from tests.kafka.faust_consumers import LeftError
 
 REQUIRED = "FLOODWALL_REQUIRE_BROKER"
 
@@ -74,16 +72,3 @@ def unique(request: pytest.FixtureRequest) -> Callable[[str], str]:
     base = zlib.crc32(request.node.nodeid.encode())
 
     return lambda name: f"{name}-{base:08x}"
-
-
-@pytest.fixture
-def left(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
-    """Why `streams.transport` would have ended the process; it raises `LeftError` instead."""
-    reasons: list[BaseException] = []
-
-    def leave(error: BaseException, during: str) -> None:
-        reasons.append(error)
-        raise LeftError(during)
-
-    monkeypatch.setattr(transport, "leave", leave)
-    return reasons

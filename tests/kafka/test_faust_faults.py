@@ -1,301 +1,373 @@
-"""What Faust's consumer does, each fault beside what ours does under the same provocation.
+"""What Faust does to a consumer, shown on its own code without a broker, and what our consumer does under the same.
 
-The real classes of both, on a stand-in for aiokafka's consumer. docs/faust.md has the table of all faults. Apps are in
-test_faust_apps.py, what needs a broker in test_faust_on_a_broker.py and test_faust_workers.py, and the source text on which it
-rests in test_faust_pins.py.
+Each pair: first upstream as it is, then ours. docs/faust.md lists all faults, those among them that need a broker
+(test_faust_on_a_broker.py), what is left off (test_faust_left_off.py) and the pins (test_faust_pins.py). A test of upstream
+that fails after an upgrade is good news: read streams/transport.py again, there may be less to override.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn, cast
 
-import faust
 import pytest
-from aiokafka.consumer import fetcher
-from faust.tables.recovery import Recovery
 from faust.types import TP
 
 from engine.clock import SystemClock
 from engine.seeds import make_seeds
-from engine.source_post import Bench, SourcePost
 from streams import transport
 from streams.failpoints import Failpoints
 from streams.metrics import Metrics
-from streams.observers import Observers, _Held
-from streams.producers import PartitionProducer
-from streams.transport import TAKE_OVER_S_MAX, Chunk
-from tests.kafka.faust_consumers import (
-    CONFIG,
+from streams.observers import Observers
+from streams.transport import Chunk, ChunkThread
+from tests.engines import config_of
+from tests.kafka.stubs import (
+    NOWHERE,
     SOURCE,
-    FakeKafka,
-    LeftError,
-    NotingStation,
-    consumer_of,
+    StubFetcher,
+    StubStation,
+    attach,
     drain,
-    message,
+    message_at,
     our_app,
-    run,
+    our_consumer,
     stock_app,
+    stock_consumer,
 )
 
-
-def test_faust_handles_each_message_by_itself_and_ours_a_fetch_at_a_time() -> None:
-    """Four tasks a message cost it 74 µs; a fetch of 500 is 500 turns of its loop, and one of ours."""
-
-    async def turns() -> None:
-        counts = []
-        for app in (stock_app(), our_app(NotingStation())):
-            consumer = consumer_of(app, FakeKafka(500))
-            counts.append([m async for _, m in consumer.getmany(1.0)])
-        stock, ours = counts
-        assert [m.offset for m in stock] == list(range(500))
-        assert [(m.offset, m.value.offsets) for m in ours] == [(0, list(range(500)))]
-
-    run(turns())
+FLOWING = 1
+"""The epoch after the first seek."""
 
 
-def test_faust_commits_past_a_message_in_flight_and_ours_commits_nothing() -> None:
-    """Its issue 606: message 0 is still being worked on when 1 and 2 are done."""
-
-    async def acknowledge() -> None:
-        stock = consumer_of(stock_app(), FakeKafka(3))
-        ours = consumer_of(our_app(NotingStation()), FakeKafka(3))
-        for consumer in (stock, ours):
-            consumer.ack(message(1))
-            consumer.ack(message(2))
-            await consumer.commit()
-        assert [next(iter(offsets.values())).offset for offsets in stock._thread._consumer.commits] == [3]
-        assert ours._thread._consumer.commits == []
-
-    run(acknowledge())
+class LeftError(Exception):
+    """The process would have ended."""
 
 
-def test_faust_counts_offsets_it_has_not_seen_as_acknowledged_and_ours_keeps_no_account() -> None:
-    """Offsets 2 to 499 lie inside a chunk; Faust takes them for a gap in the topic, which needs no acknowledgement."""
+@pytest.fixture
+def leaving(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the process left during."""
+    left: list[str] = []
 
-    async def skip() -> None:
-        stock = consumer_of(stock_app(), FakeKafka())
-        ours = consumer_of(our_app(NotingStation()), FakeKafka())
-        for consumer in (stock, ours):
-            await drain(consumer, 1, 500)
-            consumer.ack(message(1))
-            consumer.ack(message(500))
-        assert stock._filter_committable_offsets([SOURCE]) == {SOURCE: 501}
-        assert ours._filter_committable_offsets([SOURCE]) == {}
-        assert not ours._gap[SOURCE]
+    def leave(error: BaseException, during: str) -> NoReturn:
+        left.append(during)
+        raise LeftError from error
 
-    run(skip())
+    monkeypatch.setattr(transport, "leave", leave)
+    return left
 
 
-def test_faust_commits_an_offset_below_one_that_is_committed_and_ours_has_no_commit() -> None:
-    """A late commit of Faust's would move back what our transactions have committed, and tallies would be made twice."""
-
-    async def commit() -> None:
-        stock = consumer_of(stock_app(), FakeKafka(committed=10))
-        ours = consumer_of(our_app(NotingStation()), FakeKafka(committed=10))
-        assert await stock._commit_offsets({SOURCE: 3})
-        assert [next(iter(offsets.values())).offset for offsets in stock._thread._consumer.commits] == [3]
-        assert not await ours._commit_offsets({SOURCE: 3})
-        assert ours._thread._consumer.commits == []
-
-    run(commit())
+# One event per message costs four tasks each; so the consumer hands out chunks.
 
 
-def test_faust_drops_what_is_read_again_after_a_seek_and_ours_hands_it_out() -> None:
-    """It remembers the newest offset it has read, and only some of the ways to seek make it forget."""
+def test_stock_faust_hands_out_one_message_per_record_and_we_one_per_fetch(tmp_path: Path) -> None:
+    async def hand_out(consumer: Any, fetcher: StubFetcher) -> list[Any]:
+        attach(consumer, fetcher)
+        fetcher.go_on.set()
+        return [message async for _, message in consumer.getmany(timeout=1.0)]
 
-    async def go_back() -> None:
-        for app, expected in ((stock_app(), [1, 900]), (our_app(NotingStation()), [1, 900, 500, 501])):
-            seen: list[int] = []
+    async def stock() -> list[Any]:
+        return await hand_out(stock_consumer(tmp_path), StubFetcher(records=500))
 
-            async def take(came: Any, seen: list[int] = seen) -> None:
-                seen.append(came.offset)
+    async def ours() -> list[Any]:
+        consumer = our_consumer(StubStation({SOURCE: 10}))
+        fetcher = StubFetcher(records=500)
+        attach(consumer, fetcher)
+        await consumer.perform_seek()
+        consumer.resume_flow()
+        return await hand_out(consumer, fetcher)
 
-            consumer = consumer_of(app, FakeKafka(), take)
-            await drain(consumer, 1, 900)
-            consumer._thread.seek(SOURCE, 500)
-            await drain(consumer, 500, 501)
-            assert seen == expected
-
-    run(go_back())
+    assert len(asyncio.run(stock())) == 500
+    (chunk,) = asyncio.run(ours())
+    assert chunk.value.offsets == list(range(10, 510))
 
 
-def test_faust_seeks_in_the_wrong_thread_and_ours_in_the_one_that_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`Consumer.seek` moves the position under a fetch that runs in the consumer's thread: KeyError, and the fetcher is dead.
-    The race itself takes luck; the thread does not."""
-    monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)  # ours replaces it when it starts
+# Acknowledging.
 
-    async def seek() -> None:
-        kafka = FakeKafka()
-        consumer = our_app(NotingStation(7)).transport.create_consumer(
-            callback=lambda m: None, on_partitions_revoked=None, on_partitions_assigned=None
-        )
-        thread: Any = consumer._thread
-        thread._create_consumer = lambda loop: kafka
-        await thread.start()
-        try:
-            await consumer.seek(SOURCE, 3)  # Faust's own, which we never call
-            consumer.app._consumer = consumer
+
+def test_stock_faust_commits_past_a_message_in_flight(tmp_path: Path) -> None:
+    """Upstream issue 606: message 10 is being worked on, 11 is done, and 12 would be committed."""
+
+    async def offset_to_commit() -> int | None:
+        consumer = stock_consumer(tmp_path)
+        consumer._committed_offset[SOURCE] = 10
+        consumer.ack(message_at(11))
+        return consumer._new_offset(SOURCE)
+
+    assert asyncio.run(offset_to_commit()) == 12
+
+
+def test_stock_faust_counts_what_lies_between_two_chunks_as_done(tmp_path: Path) -> None:
+    """The second chunk, 200 to 299, is done; the first, 100 to 199, is not: and everything to 200 would be committed."""
+
+    async def offset_to_commit() -> int | None:
+        consumer = stock_consumer(tmp_path)
+        first, second = message_at(100), message_at(200)
+        assert await drain(consumer, [[first, second]]) == [100, 200]
+        consumer.ack(second)
+        return consumer._new_offset(SOURCE)
+
+    assert asyncio.run(offset_to_commit()) == 201
+
+
+def test_our_consumer_commits_nothing_whatever_is_acknowledged() -> None:
+    """Offsets travel in our transactions, so nothing that Faust counts may move them."""
+    committed: list[Any] = []
+
+    async def run() -> None:
+        consumer = our_consumer(StubStation({}))
+        attach(consumer, StubFetcher())
+
+        async def commit(offsets: Any) -> bool:
+            committed.append(offsets)
+            return True
+
+        cast(Any, consumer.thread).commit = commit
+        first, second = message_at(100), message_at(200)
+        assert await drain(consumer, [[first, second]]) == [100, 200]
+        for message in (second, message_at(11)):
+            consumer.ack(message)
+            assert message.acked
+        assert not consumer._gap[SOURCE]
+        assert await consumer.commit() is False
+        await consumer.commit_and_end_transactions()
+
+    asyncio.run(run())
+    assert committed == []
+
+
+# Seeking.
+
+
+def test_stock_faust_drops_what_is_read_again_and_we_do_not(tmp_path: Path) -> None:
+    """A chunk that ends after a seek sets what Faust has read past what is then read."""
+    fetches = [[message_at(100)], [message_at(50)]]
+
+    async def run(consumer: Any) -> list[int]:
+        return await drain(consumer, fetches)
+
+    async def stock() -> list[int]:
+        return await run(stock_consumer(tmp_path))
+
+    async def ours() -> list[int]:
+        return await run(our_consumer(StubStation({})))
+
+    assert asyncio.run(stock()) == [100]
+    assert asyncio.run(ours()) == [100, 50]
+
+
+def test_stock_faust_overwrites_a_seek_made_in_a_rebalance_and_seeks_from_another_thread(tmp_path: Path) -> None:
+    async def run() -> None:
+        consumer, fetcher = stock_consumer(tmp_path), StubFetcher(committed=10)
+        attach(consumer, fetcher)
+        await consumer.seek(SOURCE, 50)  # as a listener of on_partitions_assigned would
+        assert fetcher.outside == [SOURCE]
+        await consumer.perform_seek()
+        assert fetcher.positions[SOURCE] == 10
+
+    asyncio.run(run())
+
+
+def test_our_consumer_goes_on_where_the_station_says_and_seeks_in_its_own_thread() -> None:
+    async def run() -> None:
+        station, fetcher = StubStation({SOURCE: 50}), StubFetcher(committed=10)
+        consumer = our_consumer(station)
+        attach(consumer, fetcher)
+        await consumer.perform_seek()
+        assert fetcher.positions[SOURCE] == 50
+        assert fetcher.outside == []
+        assert station.told == ["take_over", f"begin {FLOWING}"]
+
+    asyncio.run(run())
+
+
+async def fetch_across_a_seek(consumer: Any, fetcher: StubFetcher) -> Any:
+    """A fetch that has begun; then the partition is taken over at 50; then the fetch ends."""
+    attach(consumer, fetcher)
+    fetching = asyncio.ensure_future(consumer._thread._fetch_records(fetcher, {SOURCE}, timeout=1.0))
+    await asyncio.sleep(0)
+    await consumer._thread._seek_wait(fetcher, {SOURCE: 50})
+    fetcher.go_on.set()
+    return await fetching
+
+
+def test_stock_faust_returns_what_was_fetched_before_a_seek_after_it(tmp_path: Path) -> None:
+    async def run() -> list[int]:
+        found = await fetch_across_a_seek(stock_consumer(tmp_path), StubFetcher(committed=10))
+        return [record.offset for record in found[SOURCE]]
+
+    assert asyncio.run(run()) == [10, 11, 12]
+
+
+def test_our_consumer_hands_nothing_out_until_messages_flow_and_reads_it_again() -> None:
+    async def run() -> None:
+        consumer, fetcher = our_consumer(StubStation({})), StubFetcher(committed=10)
+        assert await fetch_across_a_seek(consumer, fetcher) == {}
+        assert fetcher.positions[SOURCE] == 10, "nothing has been read"
+        await cast(Any, consumer.thread)._seek_wait(fetcher, {SOURCE: 50})
+        consumer.resume_flow()
+        found = await consumer.thread._fetch_records(fetcher, {SOURCE})
+        assert found[SOURCE].offsets == [50, 51, 52]
+
+    asyncio.run(run())
+
+
+def test_a_chunk_of_another_epoch_is_not_ours_though_the_generation_is_the_same() -> None:
+    """A static member that is restarted, or taken over anew, gets the same generation; an epoch is a seek's own."""
+
+    async def run() -> None:
+        consumer, fetcher = our_consumer(StubStation({SOURCE: 50})), StubFetcher()
+        attach(consumer, fetcher)
+        epochs = []
+        for _ in range(2):
             await consumer.perform_seek()
-        finally:
-            await thread.stop()
-        here = threading.get_ident()
-        assert [ident == here for ident in kafka.seeks_in] == [True, False]
-        assert kafka.at == 7
-        assert kafka._prefetch_backoff == transport.PREFETCH_BACKOFF_S
+            epochs.append(consumer.thread.epoch)
+        assert epochs == [1, 2]
+        config = config_of({"kafka": {"brokers": [NOWHERE], "development": True}})
+        station = Observers(config, SystemClock(), make_seeds(config), Metrics(), Failpoints(None))
+        station._held[SOURCE] = cast(Any, type("Held", (), {"epoch": 2, "coming": 0}))
+        values: tuple[list[bytes], list[int], list[int], int] = ([b"x"], [7], [0], 1)
+        assert [station.expect(SOURCE, Chunk(epoch, *values)) for epoch in epochs] == [False, True]
 
-    run(seek())
-
-
-def test_faust_returns_after_a_seek_what_was_fetched_before_and_ours_returns_it_to_the_log() -> None:
-    """A fetch that began before a revocation ends after it. Its messages belong to nobody, and the position is past them."""
-
-    async def straddle() -> None:
-        found = []
-        for app in (stock_app(), our_app(NotingStation())):
-            kafka = FakeKafka(5)
-            consumer = consumer_of(app, kafka)
-            kafka.hold = asyncio.Event()
-            fetch = asyncio.ensure_future(consumer._getmany({SOURCE}, 1.0))
-            await asyncio.sleep(0)
-            consumer.stop_flow()
-            await consumer.seek_wait({SOURCE: 2})
-            kafka.hold.set()
-            found.append((await fetch, kafka.at))
-        (stock, stock_at), (ours, our_at) = found
-        assert [r.offset for r in stock[SOURCE]] == [2, 3, 4]
-        assert stock_at == 5
-        assert (ours, our_at) == ({}, 2)
-
-    run(straddle())
+    asyncio.run(run())
 
 
-def test_faust_undoes_a_seek_made_in_a_rebalance_and_ours_is_what_it_does_last() -> None:
-    """`perform_seek` comes last and goes to what is committed, for the partitions that stay too."""
-
-    async def rebalance() -> None:
-        places = []
-        for app in (stock_app(), our_app(NotingStation(7))):
-            kafka = FakeKafka(500, committed=3)
-            consumer = consumer_of(app, kafka)
-
-            async def seek(sender: faust.App, consumer: Any = consumer, **_: Any) -> None:
-                await consumer.seek_wait({SOURCE: 7})
-
-            app.on_rebalance_complete.connect(seek)
-            app._fetcher.maybe_start = no_fetcher
-            await app.tables.recovery._resume_streams(generation_id=app.consumer_generation_id)
-            places.append(kafka.at)
-        assert places == [3, 7]
-
-    run(rebalance())
+# Taking over.
 
 
-async def no_fetcher() -> None:
-    """In place of one that would poll."""
+def test_stock_faust_stands_still_without_a_word_when_seeking_takes_too_long(tmp_path: Path) -> None:
+    """The task that would let messages flow ends, nothing is raised, and the worker stays alive and idle."""
 
-
-def test_faust_gives_a_slow_take_over_up_without_a_word_and_ours_leaves_before(
-    monkeypatch: pytest.MonkeyPatch, left: list[BaseException]
-) -> None:
-    """Past ``broker_request_timeout`` its recovery task ends like one that was asked to: no error, no flow, alive and idle.
-    Ours has one limit for taking over and seeking together."""
-
-    async def take_long(*_: Any) -> Mapping[TP, int]:
-        await asyncio.sleep(0.6 * limit_s)
-        return {}
-
-    async def stand_still(*_: Any) -> None:
-        await asyncio.Event().wait()
-
-    async def hang() -> None:
-        app = stock_app()
-        consumer = consumer_of(app, FakeKafka())
-        app.conf.broker_request_timeout = limit_s
-        consumer.perform_seek = stand_still
-        recovery = app.tables.recovery
+    async def run() -> None:
+        app = stock_app(tmp_path, broker_request_timeout=0.05, broker_session_timeout=0.05, stream_recovery_delay=0.0)
+        consumer, recovery = cast(Any, app.consumer), cast(Any, app.tables.recovery)
+        attach(consumer, StubFetcher())
+        consumer.perform_seek = asyncio.Event().wait
+        consumer.stop_flow()
         recovery.signal_recovery_start.set()
-        await Recovery._restart_recovery(recovery)
-        assert (recovery.completed.is_set(), consumer.can_resume_flow.is_set()) == (False, False)
-        assert (app.crashed, recovery.crashed) == (False, False)
+        await asyncio.wait_for(type(recovery)._restart_recovery.fun(recovery), 10)
+        assert not recovery.should_stop
+        assert not app.should_stop
+        assert not consumer.flow_active
 
-        ours = our_app(NotingStation())
-        assert ours.conf.broker_request_timeout > TAKE_OVER_S_MAX
-        slow = consumer_of(ours, FakeKafka())
-        ours.station.take_over = take_long  # type: ignore[method-assign]
-        slow.seek_wait = take_long
-        with pytest.raises(LeftError, match="taking over"):
-            await slow.perform_seek()
-        assert [type(error) for error in left] == [TimeoutError]
+    asyncio.run(run())
 
+
+def test_our_worker_leaves_when_taking_over_takes_too_long(leaving: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "TAKE_OVER_S_MAX", 0.05)
+
+    class Hanging(StubStation):
+        async def take_over(self, partitions: set[TP], generation: int) -> Mapping[TP, int]:
+            await asyncio.Event().wait()
+            return {}
+
+    async def run() -> None:
+        consumer = our_consumer(Hanging({}))
+        attach(consumer, StubFetcher())
+        with pytest.raises(LeftError):
+            await consumer.perform_seek()
+        assert not consumer.thread.epoch
+
+    asyncio.run(run())
+    assert leaving == ["taking over"]
+    assert our_request_timeout_s() > 60.0, "Faust would be first"
+
+
+def test_taking_over_and_seeking_have_one_limit_together(leaving: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one each they could take longer than Faust waits, which would then stand still without a word."""
     limit_s = 0.1
     monkeypatch.setattr(transport, "TAKE_OVER_S_MAX", limit_s)
-    run(hang())
+
+    class Slow(StubStation):
+        async def take_over(self, partitions: set[TP], generation: int) -> Mapping[TP, int]:
+            await asyncio.sleep(0.6 * limit_s)
+            return {}
+
+    async def seek(positions: Mapping[TP, int]) -> None:
+        await asyncio.sleep(0.6 * limit_s)
+
+    async def run() -> None:
+        consumer = our_consumer(Slow({}))
+        attach(consumer, StubFetcher())
+        cast(Any, consumer).seek_wait = seek
+        with pytest.raises(LeftError):
+            await consumer.perform_seek()
+
+    asyncio.run(run())
+    assert leaving == ["taking over"]
 
 
-def test_faust_sleeps_a_second_when_a_buffer_is_full_and_ours_waits_for_bytes() -> None:
-    """With a small ``stream_buffer_maxsize`` partitions go inactive, and 282,000 events a second became 30,000."""
+def our_request_timeout_s() -> float:
+    async def ask() -> float:
+        return float(our_app(StubStation({})).conf.broker_request_timeout)
 
-    async def fill() -> None:
-        pauses: list[list[float]] = []
-        for app in (stock_app(), our_app(NotingStation())):
-            consumer = consumer_of(app, FakeKafka(5))
-            slept: list[float] = []
-
-            async def sleep(seconds: float, slept: list[float] = slept) -> None:
-                slept.append(seconds)
-
-            consumer.sleep = sleep
-            consumer.on_buffer_full(SOURCE)
-            assert [m async for _, m in consumer.getmany(1.0)] == []
-            pauses.append(slept)
-        assert pauses == [[1], [transport.EMPTY_S]]
-        assert our_app(NotingStation()).conf.stream_buffer_maxsize == transport.BUFFER_CHUNKS_MAX
-
-    run(fill())
+    return asyncio.run(ask())
 
 
-def test_a_chunk_of_an_assignment_that_is_over_is_not_worked_on() -> None:
-    """Faust clears its queues in a rebalance, but a chunk that is inside the agent goes on: it carries the epoch it is of."""
+def test_what_is_held_is_dead_before_faust_waits_for_its_agents() -> None:
+    async def run() -> None:
+        station = StubStation({})
+        consumer = our_consumer(station)
 
-    async def rebalance() -> None:
-        observers = Observers(CONFIG, SystemClock(), make_seeds(CONFIG), Metrics(), Failpoints(None))
-        chunks = [Chunk(epoch, [b"x"], [0], [0], 1) for epoch in (1, 2)]
-        held = hold(observers, epoch=2)
-        assert [observers.expect(SOURCE, chunk) for chunk in chunks] == [False, True]
-        for chunk in chunks:
-            await observers.work(SOURCE, chunk)
-        assert held.messages.values == [b"x"]
+        async def revoked(partitions: set[TP]) -> None:
+            station.told.append("faust")
 
-    run(rebalance())
-
-
-def hold(observers: Observers, epoch: int) -> Any:
-    """A source partition that is ours since ``epoch``."""
-    producer = PartitionProducer(CONFIG.kafka, "group", SOURCE.topic, 0, Failpoints(None))
-    held = _Held(SourcePost("requests-0", 0, "", Bench(CONFIG, make_seeds(CONFIG))), producer)
-    observers._held = {SOURCE: held}
-    observers.begin(epoch)
-    return held
-
-
-def test_the_station_is_told_of_a_revocation_before_faust_waits_for_anything() -> None:
-    """Faust waits for its agents first; what they hold then belongs to somebody else."""
-
-    async def revoke() -> None:
-        told: list[str] = []
-        station = NotingStation()
-        station.revoke = lambda: told.append("station")  # type: ignore[method-assign]
-        consumer = consumer_of(our_app(station), FakeKafka())
-
-        async def faust_does(revoked: set[TP]) -> None:
-            told.append("faust")
-
-        consumer._on_partitions_revoked = faust_does
+        cast(Any, consumer)._on_partitions_revoked = revoked
         await consumer.on_partitions_revoked({SOURCE})
-        assert told == ["station", "faust"]
+        assert station.told == ["revoke", "faust"]
 
-    run(revoke())
+    asyncio.run(run())
+
+
+# Waiting.
+
+
+@pytest.mark.parametrize(("ours", "seconds"), [(False, 1.0), (True, transport.EMPTY_S)])
+def test_a_consumer_with_every_partition_paused_looks_again_after(tmp_path: Path, ours: bool, seconds: float) -> None:
+    """Stock Faust sleeps a second, also when only its buffers are full: 30 k/s instead of 282 k/s."""
+
+    async def run() -> list[float]:
+        consumer = cast(Any, our_consumer(StubStation({})) if ours else stock_consumer(tmp_path))
+        slept: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        consumer.sleep = sleep
+        consumer._active_partitions = set()
+        assert [message async for _, message in consumer.getmany(timeout=1.0)] == []
+        return slept
+
+    assert asyncio.run(run()) == [seconds]
+
+
+def test_stock_faust_waits_long_reads_what_was_aborted_and_is_missed_late_and_our_consumer_does_not(tmp_path: Path) -> None:
+    async def settings(app: Any) -> tuple[str, int, int]:
+        made = app.consumer._thread._create_worker_consumer(app.consumer.transport)
+        found = made._isolation_level, made._fetch_max_wait_ms, made._session_timeout_ms
+        await made.stop()
+        return found
+
+    async def run() -> None:
+        assert await settings(stock_app(tmp_path)) == ("read_uncommitted", 1500, 60_000)
+        assert await settings(our_app(StubStation({}))) == ("read_committed", transport.FETCH_WAIT_MS, 6_000)
+
+    asyncio.run(run())
+
+
+def test_our_thread_lowers_the_back_off_that_has_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def started(self: Any) -> None:
+        self._consumer = type(
+            "Started", (), {"_fetcher": type("Fetcher", (), {"_prefetch_backoff": 0.1}), "_coordinator": None}
+        )
+
+    monkeypatch.setattr(transport.driver.AIOKafkaConsumerThread, "on_start", started)
+    monkeypatch.setattr(transport.fetcher, "PartitionRecords", transport.fetcher.PartitionRecords)
+
+    async def run() -> float:
+        thread: ChunkThread = our_consumer(StubStation({})).thread
+        await thread.on_start()
+        return float(cast(Any, thread)._consumer._fetcher._prefetch_backoff)
+
+    assert asyncio.run(run()) == transport.PREFETCH_BACKOFF_S

@@ -1,34 +1,44 @@
-"""What aiokafka's clients do on a real broker, each fault beside what ours do under the same provocation. docs/faust.md has
-the table."""
+"""What Faust and aiokafka do on a real broker, and what our workers do under the same; docs/faust.md has the list."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
+import contextlib
 import logging
 import os
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aiokafka.client
+import aiokafka
+import faust
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
-from confluent_kafka import Producer
+from aiokafka.errors import MessageSizeTooLargeError, ProducerFenced
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from faust.types import TP
 
-from broker.local import LocalBroker
-from engine.clock import SystemClock
 from schemas.config import Kafka
+from schemas.topics import tallies_topic
 from streams.failpoints import Failpoints
-from streams.logs import RateLimit
-from streams.producers import Outgoing, PartitionProducer, start_idempotent
-from tests.kafka.faust_consumers import run, stock_app
+from streams.producers import Outgoing, PartitionProducer
+from tests.engines import config_of
+from tests.kafka.deployment import JUDGE_PARTITIONS, POLL_S, deploy
+from tests.kafka.test_workers import split
+
+SMALL_BYTES = 2_000
+"""`max.message.bytes` of a topic …"""
+TOO_LARGE = bytes(100_000)
+"""… and what it refuses."""
+LIMIT_S = 40.0
+NOTHING = -1001
+"""What librdkafka says of a group that has committed nothing."""
+LISTENING = "0A"
+"""The state in /proc/net/tcp."""
 
 
 def make_topic(broker: str, name: str, **settings: str) -> str:
@@ -37,59 +47,36 @@ def make_topic(broker: str, name: str, **settings: str) -> str:
     return name
 
 
-def kafka_of(broker: str, **more: Any) -> Kafka:
-    return Kafka(brokers=(broker,), development=True, **more)
-
-
-async def read(broker: str, topic: str, isolation: str) -> list[bytes]:
-    """All that readers of this isolation level get to see now."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=broker, isolation_level=isolation, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        partition = TopicPartition(topic, 0)
-        consumer.assign([partition])
-        consumer.seek(partition, 0)
-        found: list[bytes] = []
-        while came := await consumer.getmany(partition, timeout_ms=500):
-            found += [message.value for message in came[partition]]
-        return found
-    finally:
-        await consumer.stop()
-
-
-async def committed(broker: str, group: str) -> list[int]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
-    await admin.start()
-    try:
-        return [entry.offset for entry in (await admin.list_consumer_group_offsets(group)).values()]
-    finally:
-        await admin.close()
-
-
-@asynccontextmanager
-async def started(client: Any) -> AsyncIterator[Any]:
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.stop()
-
-
-async def until(done: Callable[[], bool]) -> None:
-    while not done():
-        await asyncio.sleep(0.02)
-
-
-def test_faust_acknowledges_what_its_agent_refused(broker: str, unique: Callable[[str], str], tmp_path: Path) -> None:
-    """So no exception may leave an agent of ours: test_faust_workers.py shows that it leaves the process instead."""
-    topic, group = make_topic(broker, unique("raises")), unique("group-raises")
-    producer = Producer({"bootstrap.servers": broker, "log_level": 0})
-    for _ in range(3):
-        producer.produce(topic, b"x")
+def produce(broker: str, topic: str, values: list[bytes], **settings: str) -> None:
+    producer = Producer({"bootstrap.servers": broker, "log_level": 0, **settings})
+    for value in values:
+        producer.produce(topic, value, partition=0)
     assert producer.flush(10) == 0
 
-    async def refuse_all() -> None:
-        app = stock_app(group, broker=f"kafka://{broker}", broker_commit_interval=0.2, datadir=tmp_path)
+
+def committed_offset(broker: str, group: str, topic: str, partition: int = 0) -> int:
+    """`NOTHING` where nothing is committed."""
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group, "log_level": 0})
+    try:
+        return int(consumer.committed([TopicPartition(topic, partition)], timeout=10)[0].offset)
+    finally:
+        consumer.close()
+
+
+def kafka_of(broker: str) -> Kafka:
+    return config_of({"kafka": {"brokers": [broker], "development": True}}).kafka
+
+
+def test_stock_faust_acknowledges_what_its_agent_refused(broker: str, unique: Callable[[str], str], tmp_path: Path) -> None:
+    """So no exception may leave an agent of ours: `streams.leaving.leave` ends the process instead."""
+    topic, group = make_topic(broker, unique("raises")), unique("group-raises")
+    produce(broker, topic, [b"x"] * 3)
+
+    async def run() -> int:
+        app = faust.App(
+            group, broker=f"kafka://{broker}", autodiscover=False, web_enabled=False, topic_disable_leader=True,
+            broker_commit_interval=0.2, datadir=tmp_path, topic_allow_declare=False,
+        )  # fmt: skip
         seen = 0
 
         async def refuse(stream: Any) -> None:
@@ -101,249 +88,202 @@ def test_faust_acknowledges_what_its_agent_refused(broker: str, unique: Callable
         app.agent(app.topic(topic, value_serializer="raw", internal=True), name="refuse")(refuse)
         app.finalize()
         logging.disable(logging.CRITICAL)
-        try:
-            await app.start()
-            await until(lambda: dict(app.consumer._committed_offset).get(TP(topic, 0)) == 3)
-            assert seen == 3
-            await app.stop()
-        finally:
-            logging.disable(logging.NOTSET)
+        await app.start()
+        committed = 0
+        for _ in range(300):
+            await asyncio.sleep(0.1)
+            committed = dict(app.consumer._committed_offset).get(TP(topic, 0)) or 0
+            if seen == 3 and committed == 3:
+                break
+        await app.stop()
+        logging.disable(logging.NOTSET)
+        return committed
 
-    run(refuse_all())
-
-
-def test_faust_crashes_when_its_agents_have_channels_only(broker: str, unique: Callable[[str], str], tmp_path: Path) -> None:
-    """With ``topic_disable_leader`` there is then no topic to subscribe to. Our agents have the configuration's topics, of
-    which there is at least one."""
-
-    async def listen() -> None:
-        app = stock_app(unique("channels"), broker=f"kafka://{broker}", datadir=tmp_path)
-
-        async def wait(stream: Any) -> None:
-            async for _ in stream:
-                pass
-
-        app.agent(app.channel(), name="wait")(wait)
-        app.finalize()
-        logging.disable(logging.CRITICAL)
-        try:
-            await app.start()
-            await until(lambda: bool(app.crashed))
-            assert isinstance(app.crash_reason, TypeError)
-            await app.stop()
-        finally:
-            logging.disable(logging.NOTSET)
-
-    run(listen())
+    assert asyncio.run(run()) == 3
 
 
-def test_aiokafka_commits_a_transaction_of_which_a_send_failed_and_ours_does_not(
-    broker: str, unique: Callable[[str], str]
+def listening(pid: int) -> set[str]:
+    """The addresses on which a process listens, IPv4 as /proc writes them."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            inodes.add(os.readlink(descriptor))
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]]
+    return {line[1].split(":")[0] for line in lines if line[3] == LISTENING and f"socket:[{line[9]}]" in inodes}
+
+
+def test_our_workers_leave_without_acknowledging_and_listen_on_the_loopback_only(
+    broker: str, tmp_path: Path, unique: Callable[[str], str]
 ) -> None:
-    """`streams.producers.send_all` awaits every send before the offset is sent."""
-    topic, group = make_topic(broker, unique("small"), **{"max.message.bytes": "2000"}), unique("group")
-
-    async def commit() -> None:
-        async with started(AIOKafkaProducer(bootstrap_servers=broker, transactional_id=unique("stock"), acks="all")) as stock:
-            await stock.begin_transaction()
-            sent = await stock.send(topic, bytes(100_000), partition=0)
-            await asyncio.wait([sent])
-            await stock.send_offsets_to_transaction({TopicPartition(topic, 0): 1}, unique("stock-group"))
-            await stock.commit_transaction()
-            assert isinstance(sent.exception(), MessageSizeTooLargeError)
-        while await committed(broker, unique("stock-group")) != [1]:  # it shows a moment after the commit
-            await asyncio.sleep(0.02)
-        async with started(PartitionProducer(kafka_of(broker), group, topic, 0, Failpoints(None))) as ours:
-            with pytest.raises(MessageSizeTooLargeError):
-                await ours.ship([Outgoing(topic, bytes(100_000), partition=0)], 1, "")
-        assert await committed(broker, group) == []
-
-    run(commit())
-
-
-def test_stopping_a_producer_leaves_its_transaction_open_and_our_next_owner_settles_it(
-    broker: str, unique: Callable[[str], str]
-) -> None:
-    """Faust's consumers read what is not committed, so they would count the half; readers of what is committed see nothing
-    until somebody settles it. The next owner does, before it asks for the offset."""
-    topic, group = make_topic(broker, unique("half")), unique("group")
-
-    def producer() -> PartitionProducer:
-        return PartitionProducer(kafka_of(broker), group, topic, 0, Failpoints(None))
-
-    async def take_over() -> None:
-        async with started(producer()) as first:
-            await first._producer.begin_transaction()
-            await first._producer.send_and_wait(topic, b"half", partition=0)
-        assert await read(broker, topic, "read_uncommitted") == [b"half"]
-        assert await read(broker, topic, "read_committed") == []
-        async with started(producer()) as second:
-            await second.ship([Outgoing(topic, b"whole", partition=0)], 1, "")
-        assert await read(broker, topic, "read_committed") == [b"whole"]
-        assert await committed(broker, group) == [1]
-
-    run(take_over())
-
-
-def test_a_generation_is_no_epoch_and_our_producers_are_fenced_without_one(broker: str, unique: Callable[[str], str]) -> None:
-    """A static member that starts again gets the generation that its predecessor has; so the transactional id decides."""
-    topic, group = make_topic(broker, unique("fenced")), unique("group")
-
-    def member() -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(topic, bootstrap_servers=broker, group_id=unique("static"), group_instance_id="one")
-
-    async def start_again() -> None:
-        generations = []
+    """A judge that is given what no observer writes ends with a fault, as often as it is started, and the offset stays."""
+    with deploy(broker, tmp_path, unique("leaves")[-40:], 1) as deployment:
+        observer = deployment.start("observe")
+        tallies = tallies_topic(JUDGE_PARTITIONS, deployment.prefix)
+        produce(broker, tallies, [b"no tally"])
         for _ in range(2):
-            async with started(member()) as consumer:
-                await until(lambda consumer=consumer: bool(consumer.assignment()))
-                generations.append(consumer._coordinator.generation)
-        assert generations[0] == generations[1]
-        first, second = (PartitionProducer(kafka_of(broker), group, topic, 0, Failpoints(None)) for _ in range(2))
-        async with started(first), started(second):
-            await second.ship([Outgoing(topic, b"new", partition=0)], 5, "")
-            with pytest.raises(ProducerFenced):
-                await first.ship([Outgoing(topic, b"old", partition=0)], 3, "")
-        assert await read(broker, topic, "read_committed") == [b"new"]
-        assert await committed(broker, group) == [5]
-
-    run(start_again())
+            judge = deployment.start("judge")
+            assert judge.wait(LIMIT_S) > 0, deployment.logs()
+        assert "leaving during=judging" in deployment.logs()
+        assert committed_offset(broker, f"{deployment.config.kafka.group_prefix}-judges", tallies) == NOTHING
+        deployment.wait_joined()
+        assert listening(observer.pid) == {"0100007F"}
 
 
-def test_two_static_members_of_one_id_throw_each_other_out_for_ever(broker: str, unique: Callable[[str], str]) -> None:
-    """Ours leaves: see the test on twins in test_crash.py, and the one without a broker in test_faust_apps.py."""
-    topic = make_topic(broker, unique("twins"))
-    thrown_out = [0, 0]
-
-    async def fight() -> None:
-        logging.disable(logging.CRITICAL)
-        twins = [
-            AIOKafkaConsumer(
-                topic, bootstrap_servers=broker, group_id=unique("group"), group_instance_id="one", heartbeat_interval_ms=100
-            )
-            for _ in range(2)
-        ]
-        try:
-            async with started(twins[0]), started(twins[1]):
-                for index, twin in enumerate(twins):
-                    reset = twin._coordinator.reset_generation
-
-                    def count(index: int = index, reset: Callable[[], None] = reset) -> None:
-                        thrown_out[index] += 1
-                        reset()
-
-                    twin._coordinator.reset_generation = count
-                await until(lambda: min(thrown_out) >= 3)
-        finally:
-            logging.disable(logging.NOTSET)
-
-    run(fight())
+STOCK_WORKER = """
+import faust
+app = faust.App("{group}", broker="kafka://{broker}", web_enabled=False, datadir="{folder}", topic_disable_leader=True)
+@app.task
+async def speak():
+    print("said by the app")
+"""
 
 
-def test_a_broker_outage_is_a_storm_of_log_lines_and_ours_a_few(
-    broker: str, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+def test_the_stock_worker_opens_a_port_everywhere_and_takes_standard_output(
+    broker: str, tmp_path: Path, unique: Callable[[str], str]
 ) -> None:
-    """Faust's aiokafka wrote 36,000 lines in 12 s. `streams.logs.RateLimit` lets five a second of each logger through."""
-    topic = make_topic(broker, unique("storm"))
-    limit, lines, written = RateLimit(SystemClock()), [0], [0]
-
-    class Count(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines[0] += 1
-            written[0] += bool(limit.filter(record))
-
-    async def refuse(*_: Any, **__: Any) -> None:
-        raise ConnectionRefusedError(111, "Connect call failed")
-
-    async def outage() -> None:
-        async with started(
-            AIOKafkaConsumer(topic, bootstrap_servers=broker, group_id=unique("group"), heartbeat_interval_ms=100)
-        ) as consumer:
-            await until(lambda: bool(consumer.assignment()))
-            with monkeypatch.context() as away:
-                away.setattr(aiokafka.client, "create_conn", refuse)
-                for connection in list(consumer._client._conns.values()):
-                    connection.close()
-                await asyncio.sleep(2)
-
-    handler, logger = Count(), logging.getLogger("aiokafka")
-    logger.addHandler(handler)
-    monkeypatch.setattr(logger, "propagate", False)
+    """Although the app says `web_enabled=False`. We start no `faust worker`: streams/worker.py runs the app itself."""
+    (tmp_path / "stock_worker.py").write_text(
+        STOCK_WORKER.format(group=unique("web"), broker=broker, folder=tmp_path)
+        + f"@app.agent(app.topic('{make_topic(broker, unique('web'))}', value_serializer='raw', internal=True))\n"
+        "async def agent(stream):\n    async for _ in stream: pass\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "stock.log"
+    words = [sys.executable, "-m", "faust", "-A", "stock_worker", "worker", "-l", "warn", "--web-port", str(port)]
+    with log.open("wb") as written:
+        worker = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=written, stderr=written, cwd=tmp_path)
     try:
-        run(outage())
+        deadline = time.monotonic() + LIMIT_S
+        while not ("said by the app" in log.read_text() and listening(worker.pid)):
+            assert worker.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(POLL_S)
+        assert "00000000" in listening(worker.pid), log.read_text()
+        assert any("WARNING" in line and "said by the app" in line for line in log.read_text().splitlines())
     finally:
-        logger.removeHandler(handler)
-    assert lines[0] > written[0]
-    assert written[0] <= 5 * 3 * 5  # five a second, in at most three seconds, of at most five loggers
+        worker.kill()
+        worker.wait()
 
 
-def test_fausts_producer_writes_twice_or_says_wrongly_that_it_did_not_and_ours_once(
-    local_broker: LocalBroker, unique: Callable[[str], str]
-) -> None:
-    """The broker stands still for longer than a request may take, with the requests in its hands."""
-    broker = local_broker.bootstrap
-    topics = {name: make_topic(broker, unique(name)) for name in ("stock", "ours")}
+def test_aiokafka_commits_a_transaction_although_a_send_of_it_failed(broker: str, unique: Callable[[str], str]) -> None:
+    """So `streams.producers.send_all` awaits every send before the offset is sent."""
+    topic = make_topic(broker, unique("small"), **{"max.message.bytes": str(SMALL_BYTES)})
 
-    async def stand_still() -> None:
-        settings = dict(stock_app(broker=f"kafka://{broker}", producer_request_timeout=1.0).producer._settings_default())
-        ours = await start_idempotent(kafka_of(broker, transaction_ms=1000))
-        assert not AIOKafkaProducer(**settings)._txn_manager
-        async with started(AIOKafkaProducer(**settings)) as stock, started_already(ours):
-            for name, producer in (("stock", stock), ("ours", ours)):
-                await producer.send_and_wait(topics[name], b"before", partition=0)
-            pid = local_broker.pid
-            assert pid is not None
-            logging.disable(logging.CRITICAL)
-            os.kill(pid, signal.SIGSTOP)
-            try:
-                sent = [
-                    await producer.send(topics[name], b"once", partition=0)
-                    for name, producer in (("stock", stock), ("ours", ours))
-                ]
-                await asyncio.sleep(3.5)
-            finally:
-                os.kill(pid, signal.SIGCONT)
-                logging.disable(logging.NOTSET)
-            outcomes = await asyncio.gather(*sent, return_exceptions=True)
-        written = [(await read(broker, topic, "read_uncommitted")).count(b"once") for topic in topics.values()]
-        failed = [isinstance(outcome, KafkaError) for outcome in outcomes]
-        assert written[0] > 1 or (failed[0] and written[0] == 1), (written, failed)
-        assert written[1] == 1
-
-    run(stand_still())
-
-
-@asynccontextmanager
-async def started_already(client: Any) -> AsyncIterator[Any]:
-    try:
-        yield client
-    finally:
-        await client.stop()
-
-
-def test_a_held_gil_costs_the_membership(broker: str, unique: Callable[[str], str]) -> None:
-    """Heartbeats come from another thread, but not while this one holds the GIL. Our kernels let it go
-    and are compiled before the group is joined (test_faust_apps.py)."""
-    topic = make_topic(broker, unique("gil"))
-    holding = ctypes.PyDLL(None)  # calls through it keep the GIL, as a compiler does
-
-    async def hold() -> None:
-        logging.disable(logging.CRITICAL)
-        group = unique("group")
+    async def run() -> type[BaseException] | None:
+        producer = aiokafka.AIOKafkaProducer(bootstrap_servers=broker, transactional_id=unique("id"), acks="all")
+        await producer.start()
+        await producer.begin_transaction()
+        sent = await producer.send(topic, TOO_LARGE, partition=0)
+        await asyncio.wait([sent])
         try:
-            async with started(
-                AIOKafkaConsumer(
-                    topic, bootstrap_servers=broker, group_id=group, session_timeout_ms=1000, heartbeat_interval_ms=100
-                )
-            ) as consumer:
-                await until(lambda: bool(consumer.assignment()))
-                before = consumer._coordinator.member_id
-                thread = asyncio.to_thread(holding.usleep, 900_000)
-                await asyncio.gather(
-                    thread, asyncio.to_thread(holding.usleep, 900_000), asyncio.to_thread(holding.usleep, 900_000)
-                )
-                await until(lambda: consumer._coordinator.member_id not in ("", before))
+            await producer.commit_transaction()
         finally:
-            logging.disable(logging.NOTSET)
+            await producer.stop()
+        error = sent.exception()
+        return None if error is None else type(error)
 
-    run(hold())
+    assert asyncio.run(run()) is MessageSizeTooLargeError
+
+
+def test_our_flush_commits_no_offset_when_a_send_of_it_failed(broker: str, unique: Callable[[str], str]) -> None:
+    topic = make_topic(broker, unique("small"), **{"max.message.bytes": str(SMALL_BYTES)})
+    group = unique("group-small")
+
+    async def run() -> None:
+        producer = PartitionProducer(kafka_of(broker), group, topic, 0, Failpoints(None))
+        await producer.start()
+        try:
+            await producer.ship([Outgoing(topic, b"small", partition=0)], 1, "note")
+            with pytest.raises(MessageSizeTooLargeError):
+                await producer.ship([Outgoing(topic, TOO_LARGE, partition=0)], 2, "note")
+        finally:
+            await producer.stop()
+
+    asyncio.run(run())
+    assert committed_offset(broker, group, topic) == 1
+
+
+async def last_stable_offset(broker: str, topic: str) -> int:
+    reader = aiokafka.AIOKafkaConsumer(bootstrap_servers=broker, isolation_level="read_committed")
+    await reader.start()
+    try:
+        partition = aiokafka.TopicPartition(topic, 0)
+        return int((await reader.end_offsets([partition]))[partition])
+    finally:
+        await reader.stop()
+
+
+def test_aiokafka_leaves_a_transaction_open_when_stopped_and_our_successor_settles_it(
+    broker: str, unique: Callable[[str], str]
+) -> None:
+    """Readers of what is committed stand before it, until the producer of the same partition is started again."""
+    topic, group = make_topic(broker, unique("open")), unique("group-open")
+
+    async def run() -> None:
+        old = PartitionProducer(kafka_of(broker), group, topic, 0, Failpoints(None))
+        await old.start()
+        await old._producer.begin_transaction()
+        await old._producer.send_and_wait(topic, b"never committed", partition=0)
+        await old.stop()
+        assert await last_stable_offset(broker, topic) == 0
+        new = PartitionProducer(kafka_of(broker), group, topic, 0, Failpoints(None))
+        await new.start()
+        assert await last_stable_offset(broker, topic) == 2, "the message and the mark that it was aborted"
+        await new.stop()
+
+    asyncio.run(run())
+
+
+def test_a_predecessor_that_lives_on_is_fenced(broker: str, unique: Callable[[str], str]) -> None:
+    topic, group = make_topic(broker, unique("fenced")), unique("group-fenced")
+
+    async def run() -> None:
+        old, new = (PartitionProducer(kafka_of(broker), group, topic, 0, Failpoints(None)) for _ in range(2))
+        await old.start()
+        await new.start()
+        await new.ship([Outgoing(topic, b"new", partition=0)], 5, "new")
+        with pytest.raises(ProducerFenced):
+            await old.ship([Outgoing(topic, b"old", partition=0)], 3, "old")
+        for producer in (old, new):
+            await producer.stop()
+
+    asyncio.run(run())
+    assert committed_offset(broker, group, topic) == 5
+
+
+def test_a_static_member_that_is_restarted_gets_the_same_generation(broker: str, unique: Callable[[str], str]) -> None:
+    """So a generation is no epoch; ours are seeks (test_a_chunk_of_another_epoch_is_not_ours…)."""
+    topic, group = make_topic(broker, unique("static")), unique("group-static")
+
+    async def generation() -> int:
+        member = aiokafka.AIOKafkaConsumer(
+            topic, bootstrap_servers=broker, group_id=group, group_instance_id="one", enable_auto_commit=False,
+        )  # fmt: skip
+        await member.start()
+        try:
+            await member.seek_to_committed()
+            return int(member._coordinator.generation)
+        finally:
+            await member.stop()
+
+    first = asyncio.run(generation())
+    assert first > 0
+    assert asyncio.run(generation()) == first
+
+
+def test_an_observer_reads_what_shippers_compress(broker: str, tmp_path: Path, unique: Callable[[str], str]) -> None:
+    """aiokafka refuses such batches without cramjam (test_faust_left_off.py)."""
+    codecs = ("gzip", "lz4", "snappy", "zstd")
+    lines = split(1)[0][:400]
+    with deploy(broker, tmp_path, unique("packed")[-40:], 1) as deployment:
+        for index, name in enumerate(codecs):
+            produce(broker, deployment.raw, lines[100 * index : 100 * (index + 1)], **{"compression.type": name})
+        deployment.start("observe")
+        deployment.wait_joined()
+
+        def counted() -> int:
+            return sum(ledger.counted for ledger in deployment.ledgers().values())
+
+        deployment.wait(lambda: counted() == len(lines), LIMIT_S, "every line to be counted")

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker.java import fetch_jars, find_java
-from broker.local import LocalBroker
+from broker.local import LocalBroker, cluster_id
 from schemas.errors import BrokerError
 
 FLOODWALL = [str(Path(sys.executable).parent / "floodwall")]
@@ -35,6 +35,17 @@ def test_topics_survive_a_kill_and_the_address_stays(local_broker: LocalBroker, 
     assert local_broker.pid != first
     assert local_broker.bootstrap == address
     assert topic in topics_of(address)
+
+
+def test_it_starts_in_a_folder_whose_cluster_id_begins_with_a_dash(local_broker: LocalBroker, tmp_path: Path) -> None:
+    """``local_broker`` is here so that a machine without Java skips this test too."""
+    folder = next(path for path in (tmp_path / str(number) for number in range(10_000)) if cluster_id(path).startswith("-"))
+    broker = LocalBroker(folder)
+    try:
+        broker.start()
+        assert topics_of(broker.bootstrap) is not None
+    finally:
+        broker.kill()
 
 
 def test_another_process_finds_it_by_its_folder_and_does_not_start_a_second(local_broker: LocalBroker) -> None:
