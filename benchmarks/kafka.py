@@ -119,10 +119,7 @@ def run(runs: int, events: int) -> None:
             slowest = _throughput(broker, folder, runs, events)
             _two_observers(broker, folder, runs, events)
             for per_second in (CALM_PER_S, min(int(slowest / 2), LOAD_MAX)):
-                times, transaction_ms = measure_latency(broker.bootstrap, folder, per_second)
-                p50, p99 = np.percentile(times, [50, 99])
-                print(f"early mitigation at {per_second:,} events/s: p50 {p50:.0f} ms, p99 {p99:.0f} ms, n = {len(times)}; a "
-                      f"transaction takes {transaction_ms:.0f} ms; {_load()}", flush=True)  # fmt: skip
+                print(measure_latency(broker.bootstrap, folder, per_second), _load(), flush=True)
             for role, seconds in measure_recovery(broker.bootstrap, folder, runs).items():
                 print(f"kill -9 of {role}: next decision after {statistics.median(seconds):.1f} s ({min(seconds):.1f} to "
                       f"{max(seconds):.1f}), n = {len(seconds)}; {_load()}", flush=True)  # fmt: skip

@@ -24,6 +24,9 @@ NOTE_BYTES_MAX = 4096
 """What a broker accepts as the metadata of an offset, by default. A note takes about 250."""
 BACKLOG_MS = 60_000
 """A record older than this was waiting to be read; a younger one may come from a machine whose clock is behind."""
+LAY_OUT_BYTES = 1 << 20
+"""Messages are laid out and decoded in pieces of so many bytes, which are still in the cache when the decoder comes; a message
+that is longer is a piece of its own."""
 _ROOM = 16384
 """Beside a copy of the messages: what the decoder needs to rewrite text."""
 
@@ -100,6 +103,15 @@ class Messages:
         self.times_ms += times_ms
         self.size += size
 
+    def pieces(self, bytes_max: int) -> Iterator[tuple[int, int]]:
+        """Cut into [start, stop) of at most ``bytes_max`` bytes, or of one message."""
+        ends = np.cumsum(np.fromiter(map(len, self.values), np.int64, len(self.values)))
+        start, before = 0, 0
+        while start < len(ends):
+            stop = max(start + 1, int(np.searchsorted(ends, before + bytes_max, side="right")))
+            yield start, stop
+            start, before = stop, int(ends[stop - 1])
+
 
 class Bench:
     """The decoder, the observer and their memory, shared by all source partitions of a process."""
@@ -168,33 +180,45 @@ class SourcePost:
                 a partition that is read after an outage has been silent for longer than we have.
             dead_letters_max: more poison is counted only.
         """
-        bench, decoder = self._bench, self._bench.decoder
-        buffer = bench.lay_out(messages.values)
-        ends = np.cumsum(np.fromiter(map(len, messages.values), np.int64, len(messages.values)))
-        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-        times = np.array(messages.times_ms, np.int64)
-        shipment = Shipment(0, "", [[] for _ in range(bench.partitions)])
-        at, count, most = 0, len(ends), bench.config.engine.chunk_events
-        while at < count:
-            while at < count and bench.rows.events < most:
-                events_max = min(decoder.capacity, most - bench.rows.events)
-                at = decoder.decode_records(buffer, starts, ends, times, at, events_max=events_max)
-                bench.observer.add(decoder.columns, self.clock, bench.rows)
-                self._count_records()
-                shipment.dead_letters += self._poison(messages, starts, dead_letters_max - len(shipment.dead_letters))
-            end = messages.offsets[at - 1] + 1
-            observed = bench.observer.finish(self.clock, bench.rows, self.name, self.position, end)
-            tally = bound_rows(observed.tally, bench.config.kafka.rows_max)
-            self.ledger.events += observed.events
-            self.ledger.late += observed.late
-            self.ledger.counted += observed.events - observed.late
-            self.ledger.truncated += tally.truncated
-            self._append(shipment, tally)
-            self.position = end
+        shipment = Shipment(0, "", [[] for _ in range(self._bench.partitions)])
+        for start, stop in messages.pieces(LAY_OUT_BYTES):
+            self._take_in(messages, start, stop, shipment, dead_letters_max)
+        if self.position <= messages.offsets[-1]:
+            self._end_tally(shipment, messages.offsets[-1] + 1)
         recorded_ms = messages.times_ms[-1]
         self._arrived_ms = recorded_ms if 0 < recorded_ms < now_ms - BACKLOG_MS else now_ms
         self.clock.silence(self._arrived_ms, self.position)
         return self._close(shipment)
+
+    def _take_in(self, messages: Messages, start: int, stop: int, shipment: Shipment, dead_letters_max: int) -> None:
+        """Decode and group the messages [start, stop); a tally ends whenever it is full."""
+        bench, decoder = self._bench, self._bench.decoder
+        values = messages.values[start:stop]
+        buffer = bench.lay_out(values)
+        ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
+        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        times = np.array(messages.times_ms[start:stop], np.int64)
+        at, most = 0, bench.config.engine.chunk_events
+        while at < len(values):
+            events_max = min(decoder.capacity, most - bench.rows.events)
+            at = decoder.decode_records(buffer, starts, ends, times, at, events_max=events_max)
+            bench.observer.add(decoder.columns, self.clock, bench.rows)
+            self._count_records()
+            shipment.dead_letters += self._poison(messages, start, starts, dead_letters_max - len(shipment.dead_letters))
+            if bench.rows.events >= most:
+                self._end_tally(shipment, messages.offsets[start + at - 1] + 1)
+
+    def _end_tally(self, shipment: Shipment, end: int) -> None:
+        """What was taken in since the last one becomes the tally of the segment up to ``end``."""
+        bench = self._bench
+        observed = bench.observer.finish(self.clock, bench.rows, self.name, self.position, end)
+        tally = bound_rows(observed.tally, bench.config.kafka.rows_max)
+        self.ledger.events += observed.events
+        self.ledger.late += observed.late
+        self.ledger.counted += observed.events - observed.late
+        self.ledger.truncated += tally.truncated
+        self._append(shipment, tally)
+        self.position = end
 
     def silence(self, now_ms: int) -> Shipment | None:
         """The tally without rows that moves a partition on which is at its end; None: there is nothing to say yet."""
@@ -223,13 +247,13 @@ class SourcePost:
         ledger.poison += decoder.poison
         ledger.time_replaced += decoder.time_replaced
 
-    def _poison(self, messages: Messages, starts: I64, most: int) -> Iterator[DeadLetter]:
+    def _poison(self, messages: Messages, first: int, starts: I64, most: int) -> Iterator[DeadLetter]:
         decoder, ledger = self._bench.decoder, self.ledger
         found = decoder.poison_start[: decoder.poison]
         written = min(len(found), max(0, most))
         ledger.dead_letters += written
         ledger.dead_letters_dropped += len(found) - written
-        for index, record in enumerate((np.searchsorted(starts, found[:written], side="right") - 1).tolist()):
+        for index, record in enumerate((first + np.searchsorted(starts, found[:written], side="right") - 1).tolist()):
             reason = Poison(int(decoder.poison_reason[index]))
             yield DeadLetter(messages.offsets[record], reason, int(decoder.poison_at[index]), messages.values[record])
 

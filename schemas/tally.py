@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from schemas.compiled import entry
 from schemas.errors import StateError
 from schemas.fields import MEASURES
 
@@ -128,21 +129,43 @@ def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
     return values.astype("<i8")
 
 
+@entry
+def lay_out_rows_kernel(
+    records: npt.NDArray[np.int64],
+    order: npt.NDArray[np.int64],
+    names: npt.NDArray[np.uint8],
+    columns: npt.NDArray[np.int64],
+    laid_out: npt.NDArray[np.uint8],
+) -> int:
+    """The rows ``order`` as columns (i64[RECORD_WORDS, rows]) and their names one after the other; returns the names' bytes.
+
+    ``laid_out`` has NAME_BYTES_MAX bytes for each row.
+    """
+    at = 0
+    for row in range(len(order)):
+        record = order[row]
+        for word in range(RECORD_WORDS):
+            columns[word, row] = records[record, word]
+        start = records[record, C_NAME]
+        for byte in range(start, start + records[record, C_NAME_LENGTH]):
+            laid_out[at] = names[byte]
+            at += 1
+    return at
+
+
 def encode_tally(tally: Tally, partition: int) -> bytes:
     """The part of a tally that one judge partition gets, as bytes: little-endian columns in their narrowest type, columns
     of zeros left out, a CRC-32 in front."""
     low, high = int(tally.partition_start[partition]), int(tally.partition_start[partition + 1])
-    part = tally.records[tally.order[low:high]]
+    part = np.empty((RECORD_WORDS, high - low), np.int64)
+    room = np.empty((high - low) * NAME_BYTES_MAX, np.uint8)
+    names = room[: lay_out_rows_kernel(tally.records, tally.order[low:high], tally.names, part, room)]
     columns: list[tuple[int, str]] = []
     blocks: list[bytes] = []
-    for index in range(MEASURES):
-        column = part[:, C_MEASURES + index]
-        if column.any():
-            narrow = _narrow(column)
-            columns.append((index, narrow.dtype.str))
-            blocks.append(narrow.tobytes())
-    spans = zip(part[:, C_NAME].tolist(), part[:, C_NAME_LENGTH].tolist(), strict=True)
-    names = b"".join(tally.names[start : start + length].tobytes() for start, length in spans)
+    for index in np.flatnonzero(part[C_MEASURES:].any(axis=1)).tolist():
+        narrow = _narrow(part[C_MEASURES + index])
+        columns.append((index, narrow.dtype.str))
+        blocks.append(narrow.tobytes())
     head = _Head(
         TALLY_SCHEMA, tally.source, tally.start, tally.end, tally.newest_ms, tally.tick_min, tally.tick_max,
         tally.truncated, high - low, tuple(columns), len(names),
@@ -152,13 +175,13 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
         [
             len(head_bytes).to_bytes(4, "little"),
             head_bytes,
-            part[:, C_DIMENSION].astype("<u1").tobytes(),
-            part[:, C_KEY_A].astype("<i8").tobytes(),
-            part[:, C_KEY_B].astype("<i8").tobytes(),
-            (part[:, C_TICK] - tally.tick_min).astype("<i4").tobytes(),
-            part[:, C_NAME_LENGTH].astype("<u1").tobytes(),
+            part[C_DIMENSION].astype("<u1").tobytes(),
+            part[C_KEY_A].astype("<i8").tobytes(),
+            part[C_KEY_B].astype("<i8").tobytes(),
+            (part[C_TICK] - tally.tick_min).astype("<i4").tobytes(),
+            part[C_NAME_LENGTH].astype("<u1").tobytes(),
             *blocks,
-            names,
+            names.tobytes(),
         ]
     )
     return zlib.crc32(body).to_bytes(4, "little") + body

@@ -34,6 +34,9 @@ class Metrics:
         self.flush_seconds = Histogram(
             "floodwall_flush_seconds", "One transaction of one source partition.", buckets=_SECONDS, registry=self.registry
         )
+        self.decode_seconds = Histogram(
+            "floodwall_decode_seconds", "Decoding and grouping for one flush.", buckets=_SECONDS, registry=self.registry
+        )
         self.take_over_seconds = Histogram(
             "floodwall_take_over_seconds", "From assignment to work.", buckets=_SECONDS, registry=self.registry
         )

@@ -72,6 +72,7 @@ class Observers:
         self.config, self._clock, self._metrics, self._failpoints = config, clock, metrics, failpoints
         self.app: WorkerApp
         self._bench = Bench(config, seeds)
+        self._bench_free = asyncio.Lock()
         self._group = f"{config.kafka.group_prefix}-{self.group_suffix}"
         self._tallies = tallies_topic(config.engine.judge_partitions, config.kafka.topic_prefix)
         self._dead_letters = config.kafka.topic_prefix + DEAD_LETTERS
@@ -191,11 +192,11 @@ class Observers:
     async def _flush(self, tp: TP, entry: _Held) -> None:
         if entry.fenced:
             return
-        shipment = self._shipment(tp, entry)
-        if shipment is None:
-            return
         entry.idle.clear()
         try:
+            shipment = await self._shipment(tp, entry)
+            if shipment is None or not entry.alive:
+                return  # nothing to say, or its next owner reads it again
             with self._metrics.flush_seconds.time():
                 await asyncio.wait_for(
                     entry.producer.ship(self._outgoing(entry, shipment), shipment.offset, shipment.note),
@@ -218,19 +219,22 @@ class Observers:
         finally:
             entry.idle.set()
 
-    def _shipment(self, tp: TP, entry: _Held) -> Shipment | None:
-        now_ms = self._clock.now_ms()
-        messages = entry.messages
-        if messages.values:
-            entry.messages = Messages()
-            shipment = entry.post.ship(messages, now_ms, self._letters_left(now_ms))
+    async def _shipment(self, tp: TP, entry: _Held) -> Shipment | None:
+        if not entry.messages.values:
+            return entry.post.silence(self._clock.now_ms()) if self._is_silent(tp, entry) else None
+        # In a thread, because this one has to fetch meanwhile: the kernels hold no GIL.
+        async with self._bench_free:
+            messages, entry.messages = entry.messages, Messages()
+            now_ms = self._clock.now_ms()
+            with self._metrics.decode_seconds.time():
+                shipment = await asyncio.to_thread(entry.post.ship, messages, now_ms, self._letters_left(now_ms))
             self._letters += len(shipment.dead_letters)
-            self._failpoints.passing("observe.decoded")
+        self._failpoints.passing("observe.decoded")
+        if entry.alive:
             self._waiting_bytes = max(0, self._waiting_bytes - messages.size)
             if self._waiting_bytes <= ROOM_BYTES:
                 self._has_room.set()
-            return shipment
-        return entry.post.silence(now_ms) if self._is_silent(tp, entry) else None
+        return shipment
 
     def _is_silent(self, tp: TP, entry: _Held) -> bool:
         """Nothing is left to read, and nothing is on its way to us: else time would go on past what is about to be read."""

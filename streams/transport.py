@@ -21,6 +21,7 @@ from typing import Any, Protocol, cast
 
 import aiokafka
 import faust
+from aiokafka import conn
 from aiokafka.consumer import fetcher
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import IllegalStateError
@@ -43,6 +44,9 @@ PREFETCH_BACKOFF_S = 0.005
 FETCH_BYTES_MAX = 4 << 20
 """Of one partition in one fetch. aiokafka asks for the next when this one has been taken, so each costs a way to the broker and
 back: 1 MiB holds the messages of 4 ms at 250 MB/s (1.5 million events a second), less than that way takes on a busy machine."""
+READ_BYTES = 4 << 20
+"""aiokafka stops reading from a socket when twice this waits: with its own 64 KiB it stops and starts again for each piece that
+comes."""
 BUFFER_CHUNKS_MAX = 4096
 """Faust's own bound on what waits for an agent; a small one makes it sleep. Bytes are bounded by `Station.room`."""
 TAKE_OVER_S_MAX = 60.0
@@ -141,6 +145,7 @@ class ChunkThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         """Connect; then lower the back-off that aiokafka's consumer takes no argument for."""
+        conn.READER_LIMIT = READ_BYTES  # aiokafka takes no argument for it
         try:
             await super().on_start()
         except Exception as error:
