@@ -14,6 +14,7 @@ from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.records import RecordBatch
 from streams.transport import Chunk, ChunkConsumer, WorkerApp, make_app
 from tests.engines import config_of
 
@@ -87,12 +88,17 @@ class StubFetcher:
         self.outside: list[TP] = []
         """What was sought from another thread than the consumer's."""
         self.in_thread = False
+        self.whole_batches = False
+        """Of a fetch comes one object for each batch, as in our workers' processes, not one for each record."""
 
     async def _fetched(self, active: set[TP], timeout: float, max_records: int | None) -> Any:
         first = self.positions[SOURCE]
         self.positions[SOURCE] += self._records
         await self.go_on.wait()
-        return {SOURCE: [_record(first + index) for index in range(self._records)]}
+        offsets = list(range(first, first + self._records))
+        if self.whole_batches:
+            return {SOURCE: [RecordBatch([b"an event"] * len(offsets), offsets, [1_000 + offset for offset in offsets])]}
+        return {SOURCE: [_record(offset) for offset in offsets]}
 
     def seek(self, tp: TP, offset: int) -> None:
         self.positions[tp] = offset
@@ -126,6 +132,7 @@ def attach(consumer: Consumer, fetcher: StubFetcher) -> None:
     """Let ``fetcher`` stand for aiokafka's consumer; what is called in its thread is called here, and marked."""
     thread = cast(Any, consumer)._thread
     thread._consumer = fetcher
+    fetcher.whole_batches = isinstance(consumer, ChunkConsumer)
 
     async def call_thread(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         fetcher.in_thread = True

@@ -274,6 +274,30 @@ def test_our_worker_leaves_when_taking_over_takes_too_long(leaving: list[str], m
     assert our_request_timeout_s() > 60.0, "Faust would be first"
 
 
+def test_taking_over_and_seeking_have_one_limit_together(leaving: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one each they could take longer than Faust waits, which would then stand still without a word."""
+    limit_s = 0.1
+    monkeypatch.setattr(transport, "TAKE_OVER_S_MAX", limit_s)
+
+    class Slow(StubStation):
+        async def take_over(self, partitions: set[TP], generation: int) -> Mapping[TP, int]:
+            await asyncio.sleep(0.6 * limit_s)
+            return {}
+
+    async def seek(positions: Mapping[TP, int]) -> None:
+        await asyncio.sleep(0.6 * limit_s)
+
+    async def run() -> None:
+        consumer = our_consumer(Slow({}))
+        attach(consumer, StubFetcher())
+        cast(Any, consumer).seek_wait = seek
+        with pytest.raises(LeftError):
+            await consumer.perform_seek()
+
+    asyncio.run(run())
+    assert leaving == ["taking over"]
+
+
 def our_request_timeout_s() -> float:
     async def ask() -> float:
         return float(our_app(StubStation({})).conf.broker_request_timeout)

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import faust
 import pytest
 from aiokafka import codec
-from aiokafka.errors import UnsupportedCodecError
+from aiokafka.errors import ProducerFenced, UnsupportedCodecError
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from faust.transport.drivers import by_url, confluent
 from yarl import URL
 
-from streams import producers
+from drills.traffic import combined_lines
+from engine.clock import SystemClock
+from engine.seeds import make_seeds
+from engine.source_post import Bench, Messages, SourcePost
+from schemas.errors import BrokerError
+from streams import producers, transport, worker
+from streams.failpoints import Failpoints
 from streams.logs import RateLimit
 from tests.engines import config_of
 from tests.kafka.deployment import PROJECT
 from tests.kafka.stubs import NOWHERE, StubStation, our_app, stock_app
 
+CONFIG = config_of({"kafka": {"brokers": [NOWHERE], "development": True}})
+
 
 def test_our_app_uses_no_tables_none_of_faust_s_transactions_and_no_web_server(tmp_path: Path) -> None:
     """Tables count twice after a crash (596), exactly_once shows duplicates (323, 517), the web server listens everywhere.
 
-    That our app leaves them off is all that is tested: each showed itself in runs of minutes with several kill -9.
+    That our app leaves them off is all that is tested here; test_faust_provoked.py shows a table that counts twice.
     """
 
     async def services(app: Any) -> set[str]:
@@ -135,3 +146,121 @@ def test_a_storm_of_log_lines_is_cut_and_counted() -> None:
     clock.now = 6_000
     assert limit.filter(records[100])
     assert "95 lines left out" in records[100].getMessage()
+
+
+def test_stock_faust_takes_a_fenced_producer_s_commit_for_done_and_ours_hears_of_it(tmp_path: Path) -> None:
+    """Why its exactly_once shows duplicates (323, 517): errors of a transaction are logged, and it goes on."""
+
+    class Fenced:
+        def __getattr__(self, name: str) -> Any:
+            async def call(*_: Any, **__: Any) -> None:
+                if name == "commit_transaction":
+                    raise ProducerFenced
+
+            return call
+
+    async def run() -> None:
+        stock = cast(Any, stock_app(tmp_path, processing_guarantee="exactly_once").producer)
+        stock._transaction_producers, stock._trn_locks = {"id": Fenced()}, {"id": asyncio.Lock()}
+        await stock.commit_transaction("id")
+        ours = producers.PartitionProducer(CONFIG.kafka, "group", "requests", 0, Failpoints(None))
+        cast(Any, ours)._producer = Fenced()
+        with pytest.raises(ProducerFenced):
+            await ours.ship([], 1, "")
+
+    asyncio.run(run())
+
+
+def test_stock_faust_runs_every_module_it_finds_and_ours_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``autodiscover`` imports a whole package, for what its modules do when they are imported."""
+    package = tmp_path / "discovered"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "never_asked_for.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    async def run() -> None:
+        for app in (our_app(StubStation({})), stock_app(tmp_path, autodiscover=["discovered"])):
+            assert "discovered.never_asked_for" not in sys.modules
+            app.discover()
+        assert "discovered.never_asked_for" in sys.modules
+
+    asyncio.run(run())
+    for name in ("discovered", "discovered.never_asked_for"):
+        sys.modules.pop(name, None)
+
+
+def test_a_twin_of_ours_leaves_when_it_is_thrown_out_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka joins again for ever (test_faust_provoked.py)."""
+
+    class Coordinator:
+        resets = 0
+
+        def reset_generation(self) -> None:
+            self.resets += 1
+
+    def leave(error: BaseException, during: str) -> None:
+        raise error
+
+    async def run() -> None:
+        app = our_app(StubStation({}))
+        app.conf.consumer_group_instance_id = "one"
+        coordinator = Coordinator()
+        app.chunks.thread._watch_for_a_twin(coordinator)
+        for _ in range(transport.TWIN_RESETS_MAX - 1):
+            coordinator.reset_generation()
+        with pytest.raises(BrokerError, match="--instance one"):
+            coordinator.reset_generation()
+        assert coordinator.resets == transport.TWIN_RESETS_MAX - 1
+
+    monkeypatch.setattr(transport, "leave", leave)
+    asyncio.run(run())
+
+
+def test_kernels_let_other_threads_run_and_a_call_that_holds_the_gil_does_not() -> None:
+    """What a held GIL costs is in test_faust_provoked.py. Python takes it from nobody here: it has to be let go."""
+    lines = combined_lines(seed=7, events=20_000).data.splitlines() * 5
+    post = SourcePost("requests-0", 0, "", Bench(CONFIG, make_seeds(CONFIG)))
+    first, rest = Messages(), Messages()
+    first.add(lines[:10], list(range(10)), [0] * 10, 0)
+    rest.add(lines, list(range(10, 10 + len(lines))), [0] * len(lines), 0)
+    post.ship(first, 0, 0)  # compiled or loaded
+    turns, over = [0], threading.Event()
+
+    def take_turns() -> None:
+        while not over.wait(0.001):
+            turns[0] += 1
+
+    def turns_during(work: Callable[[], object]) -> int:
+        before = turns[0]
+        work()
+        return turns[0] - before
+
+    other, interval = threading.Thread(target=take_turns), sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        other.start()
+        held = turns_during(lambda: ctypes.PyDLL(None).usleep(50_000))
+        released = turns_during(lambda: post.ship(rest, 0, 0))
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+        other.join()
+    assert held <= 1
+    assert released > 1
+
+
+def test_kernels_are_compiled_before_the_group_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler holds the GIL for longer than any session."""
+    order: list[str] = []
+
+    async def join(*_: object) -> None:
+        order.append("joined")
+
+    monkeypatch.setattr(worker, "set_up_logs", lambda clock: None)
+    monkeypatch.setattr(worker, "check_topics", lambda config, cluster: None)
+    monkeypatch.setattr(worker.Connection, "check", lambda connection: None)
+    monkeypatch.setattr(worker, "warm_up", lambda config, seeds: order.append("compiled"))
+    monkeypatch.setattr(worker, "_run", join)
+    worker.run_worker(CONFIG, "observe", SystemClock())
+    assert order == ["compiled", "joined"]
