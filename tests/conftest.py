@@ -11,6 +11,8 @@ from tests.engines import config_of, decide
 
 # Ended from outside, a run still stops what it started: brokers, workers, namespaces.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
+# A shell starts what runs in its background with SIGINT ignored, and whatever that starts would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
