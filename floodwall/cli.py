@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import typer
@@ -45,8 +46,14 @@ app.add_typer(commands_mitigations.app, name="mitigations")
 app.add_typer(commands_edge.app, name="edge")
 
 
+YOUNG_OBJECTS_MAX = 50_000
+"""New objects before Python looks for cycles among them. With its own 700 that was a tenth of a start: modules and compiled
+kernels are half a million objects, all of which stay."""
+
+
 def main() -> None:
     """Entry point of the ``floodwall`` command."""
+    gc.set_threshold(YOUNG_OBJECTS_MAX)
     prepare_streams()
     sys.exit(run_guarded(_run))
 
