@@ -19,8 +19,9 @@ import numpy as np
 import orjson
 
 from benchmarks.collisions import collisions
+from benchmarks.flood import FLOOD_PER_S, flooders
 from benchmarks.steps import Steps
-from drills.traffic import Attack, Traffic, combined_lines, ndjson_lines, spoofed_lines
+from drills.traffic import Traffic, combined_lines, ndjson_lines, spoofed_lines
 from engine.embedded import Embedded
 from schemas.config import Config, parse_config
 
@@ -31,7 +32,6 @@ WARM_SHARE = 0.25
 COMBINED = re.compile(
     rb'(\S+) \S+ \S+ \[([^\]]+)\] "(\S+) (\S+) ([^"]+)" (\d{3}) (\S+) "([^"]*)" "([^"]*)"'
 )  # fmt: skip
-DENSE_PER_SECOND, HONEST_PER_SECOND, FLOODERS = 1e6, 2000.0, 250
 RULES = [
     {"dimension": dimension, "window_s": window, "limit": 1_000_000}
     for dimension in ("ip", "net", "route", "api_key")
@@ -110,13 +110,10 @@ def measure(name: str, runs: int, *candidates: tuple[str, Callable[[], float]]) 
 def speed(runs: int, events: int) -> None:
     """Combined lines and NDJSON: sparse, dense, and what no table likes: every event from somebody else."""
     config = parse_config(CONFIG)
-    span_s = events / DENSE_PER_SECOND
-    each = (DENSE_PER_SECOND - HONEST_PER_SECOND) / FLOODERS
-    flood = tuple(Attack("flood", f"203.0.113.{1 + index}", 0.0, span_s, each) for index in range(FLOODERS))
     for label, rate, attacks in (
         ("sparse, 350 events/s", 350.0, ()),
-        ("dense, 1 M events/s from 250 sources", DENSE_PER_SECOND, flood),
-        ("spread, 1 M events/s from 1 M sources", DENSE_PER_SECOND, ()),
+        ("dense, 1 M events/s from 250 sources", FLOOD_PER_S, flooders(events)),
+        ("spread, 1 M events/s from 1 M sources", FLOOD_PER_S, ()),
     ):
         for kind, make, only in (
             ("combined", combined_lines, ("only re.match", match_lines)),

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.flood import FLOOD_PER_S, flooders
 from benchmarks.kafka_probes import CALM_PER_S, measure_latency, measure_recovery
 from benchmarks.kafka_workers import JUDGE_PARTITIONS, fill_topic, processor_s, running, send_values, wait_until
 from broker.local import LocalBroker
-from drills.traffic import Attack, Traffic, combined_lines
+from drills.traffic import Traffic, combined_lines
 from engine.seeds import make_seeds
 from engine.source_post import Bench, Messages, SourcePost
 from schemas.config import parse_config
@@ -34,7 +35,7 @@ LOAD_MAX = 200_000
 """Events a second that one producer thread in Python can send beside the rest."""
 FIRST_SHARE, LAST_SHARE = 0.1, 0.9
 """Rates are taken between these parts of a topic: neither the first flush, which loads kernels, nor the last."""
-SPREAD_PER_S, FLOOD_PER_S, HONEST_PER_S, FLOODERS = 1e5, 1e6, 2000.0, 250
+SPREAD_PER_S = 1e5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,7 @@ class Rate:
 
 
 def _flood(events: int) -> Traffic:
-    """What a flood looks like: a million events a second of event time, nearly all of it from 250 sources."""
-    span_s = events / FLOOD_PER_S
-    each = (FLOOD_PER_S - HONEST_PER_S) / FLOODERS
-    attacks = tuple(Attack("flood", f"203.0.113.{1 + index}", 0.0, span_s, each) for index in range(FLOODERS))
-    return combined_lines(seed=3, events=events, events_per_second=FLOOD_PER_S, attacks=attacks)
+    return combined_lines(seed=3, events=events, events_per_second=FLOOD_PER_S, attacks=flooders(events))
 
 
 def _envelopes(lines: Sequence[bytes]) -> list[bytes]:

@@ -120,11 +120,9 @@ class StubFetcher:
 
 
 def _record(offset: int) -> Any:
-    """A record as stock Faust reads it, and as our transport does: a batch that holds one (`streams.records.RecordBatch`)."""
     return SimpleNamespace(
         topic=SOURCE.topic, partition=SOURCE.partition, offset=offset, timestamp=1_000 + offset, timestamp_type=0, headers=(),
         key=None, value=b"an event", checksum=None, serialized_key_size=0, serialized_value_size=8,
-        values=[b"an event"], offsets=[offset], times_ms=[1_000 + offset],
     )  # fmt: skip
 
 
