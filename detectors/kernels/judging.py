@@ -151,17 +151,23 @@ def insert_kernel(
 
 
 @inlined
+def fetch_row_kernel(w: Any, row: Any, first_byte: Any) -> None:
+    """Fetch a row, and its key from ``first_byte`` on: 0, or 64 where only its sums are needed."""
+    key = np.int64(w.links[row, L_SLOT])
+    prefetch(w.rows, row, 0)
+    if first_byte == 0:
+        prefetch(w.keys, key, 0)
+    prefetch(w.keys, key, 64)
+
+
+@inlined
 def follow_kernel(w: Any, row: Any, first_byte: Any) -> Any:
     """(slot of the row's key, next row of the chain); the row after that and its key's lines are fetched."""
     following = np.int64(w.links[row, L_NEXT])
     if following >= 0:
         after = np.int64(w.links[following, L_NEXT])
         if after >= 0:
-            key = np.int64(w.links[after, L_SLOT])
-            prefetch(w.rows, after, 0)
-            if first_byte == 0:
-                prefetch(w.keys, key, 0)
-            prefetch(w.keys, key, 64)
+            fetch_row_kernel(w, after, first_byte)
     return np.int64(w.links[row, L_SLOT]), following
 
 
@@ -172,10 +178,7 @@ def fetch_kernel(w: Any, dimension: Any, tick: Any) -> None:
     for _ in range(2):
         if row < 0:
             break
-        key = np.int64(w.links[row, L_SLOT])
-        prefetch(w.rows, row, 0)
-        prefetch(w.keys, key, 0)
-        prefetch(w.keys, key, 64)
+        fetch_row_kernel(w, row, 0)
         row = np.int64(w.links[row, L_NEXT])
 
 
