@@ -6,12 +6,14 @@ Processor time is told beside every rate: where others share the cores it is wha
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +33,12 @@ PLAIN_MAX = 20_000
 """A plain agent takes a few thousand a second."""
 IN_PROCESS_EVENTS = 50_000
 """About what one flush of a busy observer holds."""
-LOAD_MAX = 200_000
-"""Events a second that one producer thread in Python can send beside the rest."""
+TWO_TIMES = 5
+"""Envelopes for two observers hold so many times the events: one observer is done with two million in a second."""
 FIRST_SHARE, LAST_SHARE = 0.1, 0.9
 """Rates are taken between these parts of a topic: neither the first flush, which loads kernels, nor the last."""
 SPREAD_PER_S = 1e5
+SHORT_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +67,17 @@ def _observe(
     broker: LocalBroker, folder: Path, topic: str, events: int, observers: int = 1, partitions: int = 1,
     values: Sequence[bytes] = (),
 ) -> Rate:  # fmt: skip
-    """Observers that catch up with a topic; with ``values``, which are sent when the partitions have been shared out: else the
-    first observer has read much of it before the second has joined."""
+    """Observers that catch up with a topic; with ``values``, these are sent when the partitions have been shared out and while
+    the observers are stopped: else the first has read much of them before the second has joined."""
     pid = broker.pid
     assert pid is not None
     share = f"partitions={partitions // observers} "
     marks: list[tuple[float, float, list[float]]] = []
     with running(broker.bootstrap, folder, topic, [["observe"]] * observers, partitions) as workers:
         wait_until(lambda: all(share in worker.log.read_text() for worker in workers), f"{share}for each observer")
-        send_values(broker.bootstrap, topic, values, partitions)
+        if values:
+            with _stopped([worker.process.pid for worker in workers]):
+                send_values(broker.bootstrap, topic, values, partitions)
         pids = [worker.process.pid for worker in workers] + [pid]
 
         def passed() -> bool:
@@ -81,11 +86,24 @@ def _observe(
                 marks.append((time.perf_counter(), seen, [processor_s(one) for one in pids]))
             return seen >= LAST_SHARE * events
 
-        wait_until(passed, f"{events:,} events to be read")
+        wait_until(passed, f"{events:,} events to be read", SHORT_LOOK_S)
+    if len(marks) < 2:
+        raise ValueError(f"expected events for at least two looks of {SHORT_LOOK_S} s, got {events:,}: give more")
     (first_s, first, before), (last_s, last, after) = marks[0], marks[-1]
-    count = max(1.0, last - first)
-    used = [1e9 * (late - early) / count for early, late in zip(before, after, strict=True)]
-    return Rate(count / max(last_s - first_s, 1e-9), tuple(used[:-1]), used[-1])
+    used = [1e9 * (late - early) / (last - first) for early, late in zip(before, after, strict=True)]
+    return Rate((last - first) / (last_s - first_s), tuple(used[:-1]), used[-1])
+
+
+@contextmanager
+def _stopped(pids: Sequence[int]) -> Iterator[None]:
+    """Processes that stand still meanwhile, for less than a session."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def _in_process(values: Sequence[bytes], events: int, per_flush: int) -> tuple[float, float]:
@@ -113,10 +131,10 @@ def run(runs: int, events: int) -> None:
         broker = LocalBroker(folder / "broker")
         broker.start()
         try:
-            slowest = _throughput(broker, folder, runs, events)
+            singles, envelopes = _throughput(broker, folder, runs, events)
             _two_observers(broker, folder, runs, events)
-            for per_second in (CALM_PER_S, min(int(slowest / 2), LOAD_MAX)):
-                print(measure_latency(broker.bootstrap, folder, per_second), _load(), flush=True)
+            for per_second, envelope in ((CALM_PER_S, 1), (int(singles / 2), 1), (int(envelopes / 2), ENVELOPE)):
+                print(measure_latency(broker.bootstrap, folder, per_second, envelope), _load(), flush=True)
             for role, seconds in measure_recovery(broker.bootstrap, folder, runs).items():
                 print(f"kill -9 of {role}: next decision after {statistics.median(seconds):.1f} s ({min(seconds):.1f} to "
                       f"{max(seconds):.1f}), n = {len(seconds)}; {_load()}", flush=True)  # fmt: skip
@@ -124,8 +142,8 @@ def run(runs: int, events: int) -> None:
             broker.kill()
 
 
-def _throughput(broker: LocalBroker, folder: Path, runs: int, events: int) -> float:
-    """Print a plain agent's rate and an observer's; the least rate on single events."""
+def _throughput(broker: LocalBroker, folder: Path, runs: int, events: int) -> tuple[float, float]:
+    """Print a plain agent's rate and an observer's; the median rates of a flood as single events and in envelopes."""
     flood = [line.rstrip(b"\n") for line in _flood(events).lines()]
     spread = combined_lines(seed=3, events=events, events_per_second=SPREAD_PER_S)
     kinds = {
@@ -138,7 +156,7 @@ def _throughput(broker: LocalBroker, folder: Path, runs: int, events: int) -> fl
         flush=True,
     )
     few = min(events, PLAIN_MAX)
-    singles = []
+    rates: dict[str, list[float]] = {label: [] for label in kinds}
     for index in range(runs):
         fill_topic(broker.bootstrap, f"plain{index}", flood[:few])
         words = [sys.executable, "-m", "benchmarks.plain_faust", broker.bootstrap, f"plain{index}", str(few)]
@@ -154,21 +172,21 @@ def _throughput(broker: LocalBroker, folder: Path, runs: int, events: int) -> fl
             print(f"  {label}: {rate.per_second / plain:.1f} x plain ({plain_ns / sum(rate.observers_ns):.1f} x by "
                   f"processor time), {rate}; in process {alone:,.0f} events/s, "
                   f"{alone_ns:.0f} ns; {_load()}", flush=True)  # fmt: skip
-            if size == 1:
-                singles.append(rate.per_second)
-    return min(singles)
+            rates[label].append(rate.per_second)
+    singles, envelopes, _ = (statistics.median(some) for some in rates.values())
+    return singles, envelopes
 
 
 def _two_observers(broker: LocalBroker, folder: Path, runs: int, events: int) -> None:
-    """Print two observers beside one, on topics of two partitions that are filled while they read."""
-    values = _envelopes([line.rstrip(b"\n") for line in _flood(events).lines()])
-    for index in range(runs):
-        one = _observe(broker, folder, f"one{index}", events, 1, 2, values)
-        two = _observe(broker, folder, f"two{index}", events, 2, 2, values)
-        print(
-            f"two observers against one: {two.per_second / one.per_second:.2f} x; {_load()}\n  one: {one}\n  two: {two}",
-            flush=True,
-        )
+    """Print two observers beside one, on topics of two partitions."""
+    lines = [line.rstrip(b"\n") for line in _flood(events).lines()]
+    for kind, values, times in (("single events", lines, 1), (f"envelopes of {ENVELOPE}", _envelopes(lines), TWO_TIMES)):
+        for index in range(runs):
+            name = f"{'envelopes' if times > 1 else 'singles'}{index}"
+            one = _observe(broker, folder, f"one-{name}", times * events, 1, 2, values * times)
+            two = _observe(broker, folder, f"two-{name}", times * events, 2, 2, values * times)
+            print(f"two observers against one, {kind}: {two.per_second / one.per_second:.2f} x; {_load()}\n  one: {one}\n"
+                  f"  two: {two}", flush=True)  # fmt: skip
 
 
 def _load() -> str:

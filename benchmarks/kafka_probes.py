@@ -48,10 +48,10 @@ class Answer:
 
 
 class Probes:
-    """Sends honest load and one attacker after the other, and listens to tallies and to the enforcement topic."""
+    """Sends load and one attacker after the other, and listens to tallies and to the enforcement topic."""
 
-    def __init__(self, bootstrap: str, topic: str, per_second: int) -> None:
-        self._bootstrap, self._topic, self._per_second = bootstrap, topic, per_second
+    def __init__(self, bootstrap: str, topic: str, per_second: int, envelope: int = 1) -> None:
+        self._bootstrap, self._topic, self._load = bootstrap, topic, (str(per_second), str(envelope))
         self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2})
         self._crossed: dict[str, float] = {}
         self._arrived: dict[str, tuple[int, float]] = {}
@@ -101,7 +101,7 @@ class Probes:
             threading.Thread(target=self._listen, args=(tallies_topic(JUDGE_PARTITIONS), self._take_tally)),
             threading.Thread(target=self._listen, args=(MITIGATIONS, self._take_mitigation)),
         ]
-        words = [sys.executable, "-m", "benchmarks.load", self._bootstrap, self._topic, str(self._per_second)]
+        words = [sys.executable, "-m", "benchmarks.load", self._bootstrap, self._topic, *self._load]
         load = subprocess.Popen(words, stdin=subprocess.DEVNULL)
         for thread in threads:
             thread.start()
@@ -129,11 +129,11 @@ class Probes:
         return tuple(later - earlier for earlier, later in itertools.pairwise(moments))
 
 
-def measure_latency(bootstrap: str, folder: Path, per_second: int) -> str:
+def measure_latency(bootstrap: str, folder: Path, per_second: int, envelope: int = 1) -> str:
     """From the event that crosses a limit to the mitigation on the topic, and each step of it, as a text."""
-    topic = f"latency{per_second}"
+    topic = f"latency{per_second}-{envelope}"
     make_topic(bootstrap, topic)
-    probes = Probes(bootstrap, topic, per_second)
+    probes = Probes(bootstrap, topic, per_second, envelope)
     with running(bootstrap, folder, topic, [["observe"], ["judge"]]) as (observer, _), probes.sending():
         wait_until(lambda: len(probes.found) >= 3, "the first mitigations")  # everything is warm
         began_ms, before = _now_ms(), _totals(observer)
@@ -144,8 +144,9 @@ def measure_latency(bootstrap: str, folder: Path, per_second: int) -> str:
     steps = np.median([answer.steps_ms for answer in answers if answer.steps_ms], axis=0)
     told = ", ".join(f"{name} {ms:.0f}" for name, ms in zip(STEPS, steps, strict=True))
     return (
-        f"early mitigation at {per_second:,} events/s ({events / took_s:,.0f} observed): p50 {p50:.0f} ms, p99 {p99:.0f} ms, "
-        f"n = {len(answers)}\n  median ms of each step: {told}\n  a flush: {1000 * decoding_s / flushes:.0f} ms to decode and "
+        f"early mitigation at {per_second:,} events/s in messages of {envelope} ({events / took_s:,.0f} observed): "
+        f"p50 {p50:.0f} ms, p99 {p99:.0f} ms, n = {len(answers)}\n"
+        f"  median ms of each step: {told}\n  a flush: {1000 * decoding_s / flushes:.0f} ms to decode and "
         f"group, {1000 * transactions_s / flushes:.0f} ms for its transaction, {flushes / took_s:.1f} flushes a second\n "
     )
 

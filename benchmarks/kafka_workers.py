@@ -55,8 +55,8 @@ class Worker:
         return found
 
 
-def wait_until(condition: Callable[[], object], expected: str) -> None:
-    """Look again and again.
+def wait_until(condition: Callable[[], object], expected: str, look_s: float = LOOK_S) -> None:
+    """Look again and again, every ``look_s``.
 
     Raises:
         TimeoutError: it did not come.
@@ -65,7 +65,7 @@ def wait_until(condition: Callable[[], object], expected: str) -> None:
     while not condition():
         if time.monotonic() > ends:
             raise TimeoutError(f"expected {expected} within {WAIT_S_MAX:.0f} s")
-        time.sleep(LOOK_S)
+        time.sleep(look_s)
 
 
 def processor_s(pid: int) -> float:

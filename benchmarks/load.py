@@ -1,4 +1,4 @@
-"""Honest events at an even rate, until it is ended: `python -m benchmarks.load BOOTSTRAP TOPIC PER_SECOND`.
+"""A flood of 250 sources at an even rate, until it is ended: `python -m benchmarks.load BOOTSTRAP TOPIC PER_SECOND ENVELOPE`.
 
 A process of its own, so that what it needs does not delay those who measure.
 """
@@ -20,18 +20,17 @@ def request_line(address: str) -> bytes:
     return f'{address} - - [{moment}] "GET /v1/models HTTP/1.1" 200 512 "-" "bench/1.0"'.encode()
 
 
-def send(bootstrap: str, topic: str, per_second: int) -> None:
-    """Send for ever; what the machine has no time for is sent late."""
+def send(bootstrap: str, topic: str, per_second: int, envelope: int) -> None:
+    """Send for ever, ``envelope`` events in a message; what the machine has no time for is sent late."""
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2, "queue.buffering.max.messages": 2_000_000})
-    step, sent, began = max(1, per_second // STEPS_PER_S), 0, time.perf_counter()
+    messages, sent, began = max(1, per_second // STEPS_PER_S // envelope), 0, time.perf_counter()
     while True:
-        value = request_line(f"198.51.100.{sent // step % CLIENTS}")
-        for _ in range(step):
-            producer.produce(topic, value, partition=0)
-        sent += step
+        line = request_line(f"198.51.100.{sent // (messages * envelope) % CLIENTS}")
+        producer.produce_batch(topic, [{"value": b"\n".join([line] * envelope)}] * messages, partition=0)
+        sent += messages * envelope
         producer.poll(0)
         time.sleep(max(0.0, began + sent / per_second - time.perf_counter()))
 
 
 if __name__ == "__main__":
-    send(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    send(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

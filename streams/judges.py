@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,18 +78,10 @@ class Judges:
         if self._producer is None:
             self._producer = await start_idempotent(self.config.kafka)
         sources = await asyncio.to_thread(self._list_sources)
-        reader = AIOKafkaConsumer(
-            **aiokafka_settings(self.config.kafka), isolation_level="read_committed", enable_auto_commit=False,
-            auto_offset_reset="earliest", max_partition_fetch_bytes=REQUEST_BYTES_MAX, fetch_max_wait_ms=FETCH_WAIT_MS,
-        )  # fmt: skip
-        await reader.start()
-        seats: dict[TP, _Seat] = {}
-        try:
-            committed = await self.app.chunks.thread.fetch_committed(partitions)
-            for tp in sorted(partitions):
-                seats[tp] = await self._take_over_one(reader, tp, sources, committed.get(tp, (-1, ""))[0])
-        finally:
-            await reader.stop()
+        committed = await self.app.chunks.thread.fetch_committed(partitions)
+        seats = {tp: self._sit_down(tp, sources) for tp in sorted(partitions)}
+        async with _Reader(self.config) as reader:
+            await self._rebuild(reader, seats, {tp: committed.get(tp, (-1, ""))[0] for tp in seats})
         self._failpoints.passing("judge.rebuilt")
         self._seats = seats
         took = asyncio.get_running_loop().time() - began
@@ -108,44 +100,60 @@ class Judges:
             )
         return [f"{name}-{partition}" for name in self.config.kafka.topics for partition in range(topics[name])]
 
-    async def _take_over_one(self, reader: AIOKafkaConsumer, tp: TP, sources: list[str], committed: int) -> _Seat:
+    def _sit_down(self, tp: TP, sources: list[str]) -> _Seat:
         post = JudgePost(self.config, self._seeds, tp.partition, sources, early=True)
-        seat = _Seat(post, self._clock.now_ms())
-        record = await self._read_record(reader, tp.partition)
-        tallies = TopicPartition(tp.topic, tp.partition)
-        first = (await reader.beginning_offsets([tallies]))[tallies]
-        if record is None:
-            self._metrics.cold_starts.inc()
-            post.position = max(first, committed)
-            say("cold_start", logging.WARNING, partition=tp.partition, position=post.position)
-            return seat
-        if record.position < first:
-            raise StateError(
-                f"expected the tallies of judge partition {tp.partition} from offset {record.position} on, the topic begins at "
-                f"{first}: judges were away for longer than it keeps; delete {self._state} to start cold"
-            )
-        post.begin(record)
-        reread = 0
-        async for offset, value in _read(reader, tallies, max(first, record.rebuild_from), record.position):
-            post.reread(offset, value)
-            reread += 1
-        post.end(record)
-        seat.recorded = record.position
-        say("rebuilt", partition=tp.partition, position=record.position, tallies=reread, closed=record.closed)
-        return seat
+        return _Seat(post, self._clock.now_ms())
 
-    async def _read_record(self, reader: AIOKafkaConsumer, partition: int) -> Record | None:
-        """The newest record: the last message, unless what follows it is not readable."""
-        state = TopicPartition(self._state, partition)
-        end = (await reader.end_offsets([state]))[state]
-        first = (await reader.beginning_offsets([state]))[state]
-        for start in (end - 1, first):
-            last: bytes | None = None
-            async for _, value in _read(reader, state, max(first, start), end):
-                last = value or last
-            if last is not None:
-                return decode_record(last, self.config, self._seeds, partition)
-        return None
+    async def _rebuild(self, reader: _Reader, seats: Mapping[TP, _Seat], committed: Mapping[TP, int]) -> None:
+        """All of them side by side: a way to the broker costs more than most of what comes back."""
+        records = await self._read_records(reader, [tp.partition for tp in seats])
+        firsts = await reader.first_offsets(TopicPartition(tp.topic, tp.partition) for tp in seats)
+        spans: dict[TopicPartition, tuple[int, int]] = {}
+        begun: dict[TopicPartition, _Seat] = {}
+        for tp, seat in seats.items():
+            tallies, record = TopicPartition(tp.topic, tp.partition), records[tp.partition]
+            first = firsts[tallies]
+            if record is None:
+                self._metrics.cold_starts.inc()
+                seat.post.position = max(first, committed[tp])
+                say("cold_start", logging.WARNING, partition=tp.partition, position=seat.post.position)
+                continue
+            if record.position < first:
+                raise StateError(
+                    f"expected the tallies of judge partition {tp.partition} from offset {record.position} on, the topic "
+                    f"begins at {first}: judges were away for longer than it keeps; delete {self._state} to start cold"
+                )
+            seat.post.begin(record)
+            begun[tallies] = seat
+            spans[tallies] = max(first, record.rebuild_from), record.position
+        async for tallies, offset, value in reader.read(spans):
+            begun[tallies].post.reread(offset, value)
+        for tallies, seat in begun.items():
+            record = records[tallies.partition]
+            assert record is not None
+            seat.post.end(record)
+            seat.recorded = record.position
+            say("rebuilt", partition=tallies.partition, position=record.position, reread_from=spans[tallies][0],
+                closed=record.closed)  # fmt: skip
+
+    async def _read_records(self, reader: _Reader, partitions: Sequence[int]) -> dict[int, Record | None]:
+        """The newest record of each: the last message, unless what follows it is not readable."""
+        states = [TopicPartition(self._state, partition) for partition in partitions]
+        ends, firsts = await reader.end_offsets(states), await reader.first_offsets(states)
+        last: dict[TopicPartition, bytes] = {}
+        for from_end in (True, False):
+            spans = {
+                state: (max(firsts[state], ends[state] - 1) if from_end else firsts[state], ends[state])
+                for state in states
+                if state not in last
+            }
+            async for state, _, value in reader.read(spans):
+                last[state] = value or last.get(state, b"")
+            last = {state: value for state, value in last.items() if value}
+        return {
+            state.partition: decode_record(last[state], self.config, self._seeds, state.partition) if state in last else None
+            for state in states
+        }
 
     def begin(self, epoch: int) -> None:
         """Chunks of this epoch are ours."""
@@ -253,18 +261,46 @@ class Judges:
             await self._producer.stop()
 
 
-async def _read(reader: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int) -> Any:
-    """(offset, value) of what is committed in [start, end)."""
-    if start >= end:
-        return
-    reader.assign([tp])
-    reader.seek(tp, start)
-    while await reader.position(tp) < end:
-        found = await reader.getmany(tp, timeout_ms=READ_MS)
-        for batch in found.get(tp, []):  # `streams.records.RecordBatch`, as for every consumer of a worker
-            for offset, value in zip(batch.offsets, batch.values, strict=True):
-                if offset < end:
-                    yield offset, value
+class _Reader:
+    """Reads what is committed in given ranges of partitions, in no group."""
+
+    def __init__(self, config: Config) -> None:
+        self._consumer = AIOKafkaConsumer(
+            **aiokafka_settings(config.kafka), isolation_level="read_committed", enable_auto_commit=False,
+            auto_offset_reset="earliest", max_partition_fetch_bytes=REQUEST_BYTES_MAX, fetch_max_wait_ms=FETCH_WAIT_MS,
+        )  # fmt: skip
+
+    async def __aenter__(self) -> _Reader:
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def first_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Of what the topics still have."""
+        return dict(await self._consumer.beginning_offsets(list(partitions)))
+
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """After what is committed."""
+        return dict(await self._consumer.end_offsets(list(partitions)))
+
+    async def read(self, spans: Mapping[TopicPartition, tuple[int, int]]) -> AsyncIterator[tuple[TopicPartition, int, bytes]]:
+        """(partition, offset, value) of everything in ``spans``, [start, end) of each; in order within a partition."""
+        open_spans = {tp: span for tp, span in spans.items() if span[0] < span[1]}
+        self._consumer.assign(list(open_spans))
+        for tp, (start, _) in open_spans.items():
+            self._consumer.seek(tp, start)
+        while open_spans:
+            found = await self._consumer.getmany(*open_spans, timeout_ms=READ_MS)
+            for tp, batches in found.items():
+                for batch in batches:  # `streams.records.RecordBatch`, as for every consumer of a worker
+                    for offset, value in zip(batch.offsets, batch.values, strict=True):
+                        if offset < open_spans[tp][1]:
+                            yield tp, offset, value
+            for tp in [tp for tp, (_, end) in open_spans.items() if await self._consumer.position(tp) >= end]:
+                del open_spans[tp]
+                self._consumer.pause(tp)
 
 
 def build_judge_app(config: Config, station: Judges, instance: str | None = None) -> WorkerApp:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from streams.logs import say
 
-BACKOFF_FIRST_S = 0.5
+BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 30.0
 STEADY_S = 60.0
 """After so long without an end, the pause is short again."""
 STOP_S_MAX = 20.0
-LOOK_S = 0.2
+LOOK_S = 0.05
 
 
 @dataclass(slots=True)

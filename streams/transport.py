@@ -26,6 +26,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import IllegalStateError
 from faust.app.base import BootStrategy
+from faust.tables import TableManager
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -335,6 +336,15 @@ class ChunkTransport(driver.Transport):
     Consumer = ChunkConsumer
 
 
+class _NoTables(TableManager):
+    """What Faust needs of its tables without any: the recovery service, which its rebalances go through."""
+
+    async def on_start(self) -> None:
+        """Begin at once: Faust waits a second for tables to be registered, which is a second of every restart."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
 class _Boot(BootStrategy):
     """No web server, and no producer of Faust's: ours are idempotent or transactional, and one per partition."""
 
@@ -391,6 +401,7 @@ def make_app(config: Config, group: str, station: Station, instance: str | None)
         broker_session_timeout=config.kafka.session_ms / 1000,
         broker_request_timeout=90.0,
         consumer_group_instance_id=instance,
+        TableManager=_NoTables,
     )
     app.station = station
     app.floodwall = config

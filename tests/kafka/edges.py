@@ -114,9 +114,10 @@ def floodwall(*words: str) -> subprocess.CompletedProcess[str]:
 def running(words: tuple[str, ...], output: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output goes to a file; ended in any case."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with output.open("wb") as file, subprocess.Popen(
-        words, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
-    ) as process:
+    with (
+        output.open("wb") as file,
+        subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment) as process,
+    ):
         try:
             yield process
         finally:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,6 +53,31 @@ def test_our_app_uses_no_tables_none_of_faust_s_transactions_and_no_web_server(t
         assert str(ours.conf.processing_guarantee.value) == "at_least_once"
         assert not cast(Any, ours.consumer).in_transaction
         assert not ours.tables
+
+    asyncio.run(run())
+
+
+def test_stock_faust_waits_a_second_for_tables_and_we_have_none_to_wait_for(tmp_path: Path) -> None:
+    """It is a second of every restart, and so of every recovery after a kill -9."""
+
+    async def waits(app: Any) -> list[float]:
+        waited: list[float] = []
+        manager = app.tables
+
+        async def sleep(seconds: float) -> None:
+            waited.append(seconds)
+
+        manager.sleep = sleep
+        manager.recovery.start = partial(asyncio.sleep, 0)
+        app.consumer.assignment = set
+        app.consumer.pause_partitions = set
+        await manager.on_start()
+        assert manager._tables_registered.is_set()
+        return waited
+
+    async def run() -> None:
+        assert await waits(stock_app(tmp_path)) == [1.0]
+        assert await waits(our_app(StubStation({}))) == []
 
     asyncio.run(run())
 

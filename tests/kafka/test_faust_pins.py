@@ -21,6 +21,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.producer.sender import Sender
 from faust.app.base import App
+from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ConsumerRebalanceListener
@@ -29,6 +30,7 @@ PINS = {
     "faust.transport.consumer": (
         Consumer, "868622e091f8", ("getmany", "perform_seek", "ack", "_add_gap", "_drain_messages", "on_partitions_revoked")
     ),
+    "faust.tables": (TableManager, "3572e6faf27e", ("on_start", "_update_channels")),
     "faust.recovery": (Recovery, "d986a6710c1a", ("_resume_streams",)),
     "faust.app": (App, "8e73826da1c5", ("_on_partitions_revoked", "_on_partitions_assigned", "_new_transport")),
     "faust.thread": (
