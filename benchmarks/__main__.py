@@ -168,15 +168,20 @@ def replay_spoofed(sources: int) -> None:
         raise SystemExit(f"expected at most {MEMORY_MB_MAX} MB and only {attacker} stopped")
 
 
+WHAT = ("speed", "memory", "collisions", "kafka")
+
+
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["speed", "memory", "collisions"], help="speed, memory, collisions, kafka")
+    parser.add_argument("what", nargs="*", default=["speed", "memory", "collisions"], help=", ".join(WHAT))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--sources", type=int, default=10_000_000)
     parser.add_argument("--keys", type=int, default=20_000, help="distinct keys of one attack, in collisions")
     options = parser.parse_args()
+    if unknown := set(options.what) - set(WHAT):
+        parser.error(f"expected some of {', '.join(WHAT)}, got {', '.join(sorted(unknown))}")
     print(f"command: python -m benchmarks {' '.join(sys.argv[1:])}")
     print(f"machine: {platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}")
     if "speed" in options.what:
