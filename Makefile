@@ -52,7 +52,7 @@ format: $(STAMP)  ## rewrite the sources in the one format
 	$(BIN)/ruff format $(SOURCES)
 
 schemas: $(STAMP)  ## write docs/schemas/, docs/configuration.md and docs/events.md from the structs
-	$(BIN)/python -m schemas.reference docs
+	$(BIN)/python -m floodwall.reference docs
 
 bench: $(STAMP)  ## measure, with the data, the count, the median and the spread
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.rate import plan_rate
+from detectors.registry import plan_windows
 from engine.account import EXCERPT_BYTES, Account, PoisonSample
 from engine.judge import Judge
 from engine.observe import Observed, Observer, Rows, SourceClock
@@ -109,7 +109,7 @@ class Embedded:
         )
         # The last record of a chunk may hold as many events as a decoder can take.
         events_max = config.engine.chunk_events + self._decoder.capacity
-        self._observer = Observer(config, plan_rate(config).dimensions, self.seeds.hash, events_max, between_ms)
+        self._observer = Observer(config, plan_windows(config), self.seeds.hash, events_max, between_ms)
         self._judge = Judge(config, self.seeds, self._publish, early=early)
         self._lock = threading.Lock()
         self._decided = Decisions()

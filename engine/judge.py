@@ -23,7 +23,7 @@ from detectors.kernels.windows import (
     allocate_crossings,
     allocate_windows,
 )
-from detectors.rate import plan_rate
+from detectors.registry import plan_windows
 from engine.intake import Intake
 from engine.policy import Crossing, Policy
 from engine.seeds import Seeds
@@ -83,7 +83,7 @@ class Judge:
         engine = config.engine
         partitions = engine.judge_partitions
         owned = partitions if owned is None else owned
-        self.plan = plan_rate(config)
+        self.plan = plan_windows(config)
         self.intake = Intake(config.time.lateness_s * 1000)
         self.policy = Policy(config, seeds.fingerprint, self.intake.offsets, owned)
         self._publish = publish
@@ -213,7 +213,12 @@ class Judge:
         """Turn ``count`` crossings into decisions, in the order that the policy walks them."""
         crossings = self._crossings(count)
         if stage == "final":
-            crossings.sort(key=lambda c: (c.tick, -c.rule.severity, c.dimension, c.key_a, c.key_b, c.rule.window_s))
+            crossings.sort(
+                key=lambda c: (
+                    c.tick, -c.rule.severity, c.rule.detector.name, c.dimension, c.key_a, c.key_b, c.rule.window_s,
+                    c.rule.measure,
+                )
+            )  # fmt: skip
         self.policy.begin()
         mitigations, findings = [], []
         for crossing in crossings:
@@ -237,8 +242,8 @@ class Judge:
             chosen = self.plan.rules[dimension][rule]
             found.append(
                 Crossing(
-                    partition, Dimension(dimension), a, b, out.names[at, :length].tobytes(), chosen, tick, observed, requests,
-                    active, aged[partition] > tick - chosen.window_s,
+                    partition, Dimension(dimension), a, b, out.names[at, :length].tobytes(), chosen, tick,
+                    chosen.observed(observed), requests, active, aged[partition] > tick - chosen.window_s,
                 )
             )  # fmt: skip
         return found

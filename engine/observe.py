@@ -25,9 +25,11 @@ from detectors.kernels.grouping import (
     group_kernel,
     start_progress,
 )
+from detectors.kernels.listed import make_words
 from detectors.kernels.machine import allocate_lines
 from detectors.kernels.memo import allocate_memo
 from detectors.kernels.ordering import order_kernel
+from detectors.windowed import WindowPlan
 from schemas.columns import I64, U64, Columns
 from schemas.config import Config
 from schemas.fields import Dimension
@@ -120,12 +122,13 @@ class Observer:
     def __init__(
         self,
         config: Config,
-        dimensions: tuple[Dimension, ...],
+        plan: WindowPlan,
         hash_seeds: U64,
         events_max: int,
         between_ms: tuple[int | None, int | None] = (None, None),
     ) -> None:
-        self.dimensions = tuple(sorted({Dimension.SERVICE, *dimensions}))
+        self.dimensions = tuple(sorted({Dimension.SERVICE, *plan.dimensions}))
+        self._wanted, self._words = plan.wanted, make_words(plan.words)
         self._events_max = events_max
         self._dimensions: I64 = np.array(self.dimensions, np.int64)
         self._partitions = config.engine.judge_partitions
@@ -136,7 +139,7 @@ class Observer:
         self._to_ms = TICK_MAX if between_ms[1] is None else between_ms[1]
         self._service = np.frombuffer(config.input.service.encode() + bytes(64), np.uint8).copy()
         self._block = allocate_block()
-        self._texts, self._routes = allocate_memo(routes=False), allocate_memo(routes=True)
+        self._texts, self._agents, self._routes = (allocate_memo(routes=routes) for routes in (False, False, True))
         self._bins = np.zeros(self._partitions * _TICKS_COUNTED + 1, np.int64)
 
     def make_rows(self) -> Rows:
@@ -151,8 +154,8 @@ class Observer:
         group_kernel(
             self._dimensions, columns.numbers, columns.ip_high, columns.ip_low, columns.text_start, columns.text_length,
             columns.buffer, columns.n, columns.present, self._is_api, self._lateness_ms, self._from_ms, self._to_ms,
-            clock.words, self._seeds, self._service, tuple(self._block), tuple(self._texts), tuple(self._routes),
-            tuple(rows.table), rows.progress,
+            clock.words, self._seeds, self._service, self._wanted, tuple(self._words), tuple(self._block), tuple(self._texts),
+            tuple(self._agents), tuple(self._routes), tuple(rows.table), rows.progress,
         )  # fmt: skip
 
     def finish(self, clock: SourceClock, rows: Rows, source: str, start: int, end: int) -> Observed:

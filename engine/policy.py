@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from detectors import rate
-from schemas.config import Config, RateRule, parse_prefixes
+from detectors.windowed import WindowRule
+from schemas.config import Config, parse_prefixes
 from schemas.fields import Dimension
 from schemas.mitigation import Evidence, Finding, Mitigation, Stage, State, Target, Window
 from schemas.prefixes import Prefixes
@@ -26,8 +26,8 @@ _ADDRESSES = (Dimension.IP, Dimension.NET)
 _MEMORY_FACTOR = 4
 """A partition remembers the returns of so many times its share of ``active_max``."""
 
-Key = tuple[int, int, int]
-"""(dimension, first word, second word)"""
+Key = tuple[int, int, int, str]
+"""(dimension, first word, second word, detector)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Crossing:
     key_a: int
     key_b: int
     name: bytes
-    rule: RateRule
+    rule: WindowRule
     tick: int
     observed: int
     requests: int
@@ -49,8 +49,8 @@ class Crossing:
 
     @property
     def key(self) -> Key:
-        """Whom it is about."""
-        return int(self.dimension), self.key_a, self.key_b
+        """Whom it is about, and who says so."""
+        return int(self.dimension), self.key_a, self.key_b, self.rule.detector.name
 
 
 def target_value(dimension: Dimension, a: int, b: int, name: bytes) -> str:
@@ -130,7 +130,6 @@ class Policy:
         self, config: Config, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]], owned: int
     ) -> None:
         self._config = config.policy
-        self._dry_run = config.detectors.rate.dry_run
         self._lateness_s = config.time.lateness_s
         self._fingerprint = fingerprint
         self._offsets = offsets
@@ -165,21 +164,23 @@ class Policy:
         value = target_value(crossing.dimension, crossing.key_a, crossing.key_b, crossing.name)
         outcome, mitigation = self._mitigate(crossing, value, stage)
         finding = Finding(
-            id=_identify("finding", crossing.dimension, value, rule.measure, rule.window_s, rule.limit, tick),
+            id=_identify(
+                "finding", rule.detector.name, crossing.dimension, value, rule.measure, rule.window_s, rule.limit, tick
+            ),
             tick=tick,
             stage=stage,
-            detector=rate.NAME,
-            detector_version=rate.VERSION,
+            detector=rule.detector.name,
+            detector_version=rule.detector.version,
             target=Target(type=crossing.dimension.label, value=value),
             measure=rule.measure,
             window=_window(crossing),
             observed=crossing.observed,
-            limit=rule.limit,
+            limit=rule.told_limit,
             severity=rule.severity,
             confidence=rule.confidence,
             action=rule.action,
-            reason=rate.describe(rule, crossing.dimension, value, crossing.observed),
-            dry_run=self._dry_run,
+            reason=rule.detector.describe(rule, value, crossing.observed),
+            dry_run=rule.dry_run,
             outcome=outcome,
             evidence=self._evidence(crossing),
             config_version=CONFIG_VERSION,
@@ -202,8 +203,9 @@ class Policy:
             return "merged", None
         if early and not self._is_first_early(state, crossing.key, cell, action):
             return "merged", None
-        identifier = _identify(rate.NAME, rate.VERSION, crossing.dimension, value, cell, CONFIG_VERSION)
-        counted = action != "notify" and not self._dry_run
+        rule = crossing.rule
+        identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, CONFIG_VERSION)
+        counted = action != "notify" and not rule.dry_run
         held = counted and self._exceeds_budget(state, entry, crossing, early=early)
         end = max(crossing.tick + 1, issued_at)
         if early:
@@ -215,7 +217,7 @@ class Policy:
                 cell, identifier, action, "held" if held else "active", level, expires_at, counted and not held,
             ), issued_at)  # fmt: skip
             self.held += held
-        if self._dry_run:
+        if rule.dry_run:
             outcome = "dry_run"
         elif held:
             outcome = "held"
@@ -316,17 +318,17 @@ class Policy:
             state="held" if held else "active",
             action=action,
             target=Target(type=crossing.dimension.label, value=value),
-            detector=rate.NAME,
-            detector_version=rate.VERSION,
-            reason=rate.describe(rule, crossing.dimension, value, crossing.observed),
+            detector=rule.detector.name,
+            detector_version=rule.detector.version,
+            reason=rule.detector.describe(rule, value, crossing.observed),
             severity=rule.severity,
             confidence=rule.confidence,
             window=_window(crossing),
             observed=crossing.observed,
-            limit=rule.limit,
+            limit=rule.told_limit,
             issued_at=issued_at,
             expires_at=expires_at,
-            dry_run=self._dry_run,
+            dry_run=rule.dry_run,
             config_version=CONFIG_VERSION,
             evidence=self._evidence(crossing),
         )
@@ -347,8 +349,8 @@ class Policy:
         *partitions, self.held = data
         for state, (entries, minute, issued) in zip(self._partitions, partitions, strict=True):
             state.minute, state.issued = minute, issued
-            for dimension, a, b, cell, identifier, action, condition, level, expires_at, counted in entries:
-                key = (dimension, a, b)
+            for dimension, a, b, detector, cell, identifier, action, condition, level, expires_at, counted in entries:
+                key = (dimension, a, b, detector)
                 state.entries[key] = _Entry(cell, identifier, action, condition, level, expires_at, counted)
                 if counted:
                     state.active[dimension] += 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from detectors.kernels.hashing import hash_keys
@@ -49,7 +48,7 @@ class Record:
 def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, position: int, rebuild_from: int) -> bytes:
     """What is true once every tally before ``position`` has been judged."""
     w = judge.windows
-    cells = w.keys[0, :, w.fired_at : w.early_at]
+    cells = w.cells[0, :, : w.cells.shape[2] // 2]
     cell = judge.closed // config.policy.renew_s
     decided = np.flatnonzero((w.tag[0, :-1] > TOMBSTONE) & (cells >= cell).any(axis=1))
     return pack(
@@ -63,7 +62,7 @@ def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, po
             "intake": judge.intake.save(segments=False),
             "policy": judge.policy.save(),
             "truncated": judge.truncated,
-            "rules": [msgspec.to_builtins(rule) for rules in judge.plan.rules for rule in rules],
+            "rules": judge.plan.plain(),
             "decided": {
                 "a": w.keys[0, decided, K_A].view(np.uint64), "b": w.keys[0, decided, K_B].view(np.uint64),
                 "dimension": w.keys[0, decided, K_DIMENSION].astype(np.uint8), "cells": cells[decided],
@@ -101,7 +100,7 @@ def end_judge(judge: Judge, record: Record, seeds: Seeds) -> None:
     state, w = record.state, judge.windows
     judge.end_rebuild(record.closed)
     w.scalars[0, list(_KEPT)] = state["scalars"]
-    if state["rules"] != [msgspec.to_builtins(rule) for rules in judge.plan.rules for rule in rules]:
+    if state["rules"] != judge.plan.plain():
         return
     decided = state["decided"]
     hashes = hash_keys(seeds.hash, decided["a"], decided["b"], decided["dimension"])
@@ -110,4 +109,4 @@ def end_judge(judge: Judge, record: Record, seeds: Seeds) -> None:
     ):
         slot = all_find_kernel(tuple(w), 0, h, np.int64(a), np.int64(b), int(dimension))
         if slot >= 0:
-            w.keys[0, slot, w.fired_at : w.early_at] = cells
+            w.cells[0, slot, : w.cells.shape[2] // 2] = cells

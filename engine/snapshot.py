@@ -35,7 +35,7 @@ from detectors.kernels.windows import (
 from engine.judge import Judge
 from schemas.columns import I64, U64
 from schemas.errors import StateError
-from schemas.fields import DIMENSIONS, MEASURES
+from schemas.fields import DIMENSIONS, MEASURES, VALUES
 from schemas.tally import (
     C_DIMENSION,
     C_HASH,
@@ -52,16 +52,16 @@ from schemas.tally import (
 )
 
 MAGIC = b"FLOODWALL-STATE\n"
-SCHEMA = 1
+SCHEMA = 2
 _ROWS: dict[str, tuple[type[Any], tuple[int, ...]]] = {
     "a": (np.uint64, ()), "b": (np.uint64, ()), "dimension": (np.uint8, ()), "tick": (np.int64, ()),
-    "measures": (np.int64, (MEASURES,)), "name_length": (np.uint8, ()), "names": (np.uint8, (NAME_BYTES_MAX,)),
+    "values": (np.int64, (VALUES,)), "name_length": (np.uint8, ()), "names": (np.uint8, (NAME_BYTES_MAX,)),
 }  # fmt: skip
 _DECIDED: dict[str, tuple[type[Any], tuple[int, ...]]] = {
     "a": (np.uint64, ()),
     "b": (np.uint64, ()),
     "dimension": (np.uint8, ()),
-    "cells": (np.int64, ()),
+    "cells": (np.int32, ()),
 }
 
 
@@ -132,14 +132,16 @@ def save_judge(judge: Judge) -> dict[str, Any]:
     used = np.arange(w.rows.shape[1]) < w.scalars[:, FRESH][:, None]
     partition, row = np.nonzero(used & (w.links[:, :, L_SLOT] >= 0))
     slot = w.links[partition, row, L_SLOT]
-    measures = np.zeros((len(row), MEASURES), np.int64)
-    for column, measure in enumerate(judge.plan.arrays.tracked):
-        measures[:, measure] = w.rows[partition, row, R_VALUES + column]
     a, b, dimension = (w.keys[partition, slot, column] for column in (K_A, K_B, K_DIMENSION))
+    values = np.zeros((len(row), VALUES), np.int64)
+    rules = judge.plan.arrays
+    for column in range(rules.tracked.shape[1]):
+        held = np.flatnonzero(column < rules.column_count[dimension])
+        values[held, rules.tracked[dimension[held], column]] = w.rows[partition[held], row[held], R_VALUES + column]
     lengths = w.name_length[partition, slot]
     tick = w.rows[partition, row, R_TICK]
     names = w.names[:, : slots * NAME_BYTES_MAX].reshape(len(w.tag), slots, NAME_BYTES_MAX)[partition, slot]
-    parts = [_part(a.view(np.uint64), b.view(np.uint64), dimension, tick, measures, lengths, names)]
+    parts = [_part(a.view(np.uint64), b.view(np.uint64), dimension, tick, values, lengths, names)]
     for waiting in judge.waiting:
         kept = waiting.keep().tally
         names = np.zeros((kept.rows, NAME_BYTES_MAX), np.uint8)
@@ -148,23 +150,25 @@ def save_judge(judge: Judge) -> dict[str, Any]:
         within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         names[at, within] = kept.names[np.repeat(kept.column(C_NAME), lengths) + within]
         a, b, dimension, tick = (kept.column(index) for index in (C_KEY_A, C_KEY_B, C_DIMENSION, C_TICK))
-        parts.append(_part(a.astype(np.uint64), b.astype(np.uint64), dimension, tick, kept.measures, lengths, names))
+        parts.append(
+            _part(a.astype(np.uint64), b.astype(np.uint64), dimension, tick, kept.records[:, C_MEASURES:], lengths, names)
+        )
     known, key = np.nonzero(w.tag[:, :-1] > TOMBSTONE)
     return {
         **judge.save(),
         "rows": {name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
-        "rules": [msgspec.to_builtins(rule) for rules in judge.plan.rules for rule in rules],
+        "rules": judge.plan.plain(),
         "partitions": len(w.tag),
         "decided": {
             "a": w.keys[known, key, K_A].view(np.uint64), "b": w.keys[known, key, K_B].view(np.uint64),
-            "dimension": w.keys[known, key, K_DIMENSION].astype(np.uint8), "cells": w.keys[known, key, w.fired_at :],
+            "dimension": w.keys[known, key, K_DIMENSION].astype(np.uint8), "cells": w.cells[known, key],
         },
     }  # fmt: skip
 
 
-def _part(a: U64, b: U64, dimension: Any, tick: I64, measures: I64, lengths: Any, names: Any) -> dict[str, npt.NDArray[Any]]:
+def _part(a: U64, b: U64, dimension: Any, tick: I64, values: I64, lengths: Any, names: Any) -> dict[str, npt.NDArray[Any]]:
     return {
-        "a": a, "b": b, "dimension": dimension.astype(np.uint8), "tick": tick, "measures": measures,
+        "a": a, "b": b, "dimension": dimension.astype(np.uint8), "tick": tick, "values": values,
         "name_length": lengths.astype(np.uint8), "names": names,
     }  # fmt: skip
 
@@ -189,8 +193,7 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     for p, scalars in enumerate(state["scalars"]):
         for index in (AGED_OUT, AGED_TICK, STRAGGLERS, MUTED):
             w.scalars[p, index] = scalars[index]
-    same = state["rules"] == [msgspec.to_builtins(rule) for rules in judge.plan.rules for rule in rules]
-    if not same:
+    if state["rules"] != judge.plan.plain():
         return
     decided = state["decided"]
     hashes = hash_keys(seeds, decided["a"], decided["b"], decided["dimension"])
@@ -198,7 +201,7 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     for p, h, (a, b, dimension, cells) in zip(partitions_of(hashes, partitions).tolist(), hashes, keys, strict=True):
         slot = all_find_kernel(tuple(w), p, h, np.int64(a), np.int64(b), int(dimension))
         if slot >= 0:
-            w.keys[p, slot, w.fired_at :] = cells
+            w.cells[p, slot] = cells
 
 
 def _check(arrays: dict[str, Any], kinds: dict[str, tuple[type[Any], tuple[int, ...]]]) -> None:
@@ -218,7 +221,7 @@ def _check_rows(rows: dict[str, npt.NDArray[Any]]) -> None:
     _check(rows, _ROWS)
     if (rows["name_length"] > NAME_BYTES_MAX).any():
         raise ValueError("there are longer names than may be")
-    if (rows["tick"] < 0).any() or (rows["tick"] > TICK_MAX).any() or (rows["measures"] < 0).any():
+    if (rows["tick"] < 0).any() or (rows["tick"] > TICK_MAX).any() or (rows["values"][:, :MEASURES] < 0).any():
         raise ValueError("there are rows of no time, or that measure less than nothing")
 
 
@@ -231,7 +234,7 @@ def _tally(rows: dict[str, npt.NDArray[Any]], seeds: U64, partitions: int) -> Ta
     records[:, C_HASH], records[:, C_KEY_A], records[:, C_KEY_B] = hashes.view(np.int64), a.view(np.int64), b.view(np.int64)
     records[:, C_TICK], records[:, C_DIMENSION] = tick, dimension
     records[:, C_NAME], records[:, C_NAME_LENGTH] = np.arange(len(a)) * width, rows["name_length"][by_tick]
-    records[:, C_MEASURES:] = rows["measures"][by_tick]
+    records[:, C_MEASURES:] = rows["values"][by_tick]
     partition = partitions_of(hashes, partitions)
     return Tally(
         "", 0, 0, 0, int(tick.min(initial=0)), int(tick.max(initial=0)), 0, records, rows["names"][by_tick].ravel(),

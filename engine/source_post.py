@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from detectors.kernels.clock import CLOCK_WORDS
-from detectors.rate import plan_rate
+from detectors.registry import plan_windows
 from engine.observe import Observer, SourceClock
 from engine.seeds import Seeds
 from engine.shipping import bound_rows
@@ -124,7 +124,7 @@ class Bench:
         )
         # The last message of a tally may hold as many events as a decoder can take.
         events_max = config.engine.chunk_events + self.decoder.capacity
-        self.observer = Observer(config, plan_rate(config).dimensions, seeds.hash, events_max)
+        self.observer = Observer(config, plan_windows(config), seeds.hash, events_max)
         self.rows = self.observer.make_rows()
         self._buffer: U8 = np.zeros(_ROOM, np.uint8)
 

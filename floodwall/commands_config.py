@@ -27,9 +27,11 @@ def check(
     """
     import msgspec
 
+    from detectors.registry import settings
     from schemas.config import load_config
 
     config = load_config(file)
+    config = msgspec.structs.replace(config, detectors=msgspec.to_builtins(settings(config)))
     typer.echo(msgspec.json.encode(config).decode() if as_json else f"{file}: fine (profile {config.profile})")
     return 0
 
@@ -41,8 +43,7 @@ def schema() -> int:
 
     Example:  floodwall config schema > floodwall.schema.json
     """
-    from schemas.config import Config
-    from schemas.reference import json_schema, pretty
+    from floodwall.reference import config_schema, pretty
 
-    typer.echo(pretty(json_schema(Config)), nl=False)
+    typer.echo(pretty(config_schema()), nl=False)
     return 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.rate import plan_rate
+from detectors.registry import plan_windows
 from engine.clock import Clock
 from engine.seeds import make_seeds
 from replay.sources import bound_of, make_buffer, open_source
@@ -25,6 +25,8 @@ _MEASURE_NEEDS = {
     "client_errors": "status", "auth_failures": "status", "server_errors": "status", "own_denials": "status",
     "cancelled": "status", "duration_ms": "duration_ms", "bytes": "bytes", "tokens_in": "tokens_in",
     "tokens_out": "tokens_out", "tokens_cached": "tokens_cached", "max_tokens": "max_tokens", "cost_micro": "cost_micro",
+    "busy_ms": "duration_ms", "listed": "user_agent",
+    "wasted_tokens": "tokens_in", "failed_route": "status", "net": "an address",
 }  # fmt: skip
 
 
@@ -118,13 +120,13 @@ def _conclude(config: Config, found: Diagnosis) -> None:
     has = {name for name, share in found.fields.items() if share > 0}
     if sum(share for name, share in found.addresses.items() if name != "none") > 0:
         has.add("an address")
-    for rules in plan_rate(config).rules:
+    for rules in plan_windows(config).rules:
         for rule in rules:
-            missing = [
-                need for need in (_NEEDS[rule.dimension], _MEASURE_NEEDS.get(rule.measure, "")) if need and need not in has
-            ]
+            whom = rule.dimension.label
+            needs = (_NEEDS[whom], _MEASURE_NEEDS.get(rule.value.label, ""))
+            missing = [need for need in needs if need and need not in has]
             if found.events and missing:
-                text = f"rate of {rule.measure} per {rule.dimension} in {rule.window_s} s: no record carries {missing[0]}"
+                text = f"{rule.detector.name} of {rule.measure} per {whom} in {rule.window_s} s: no record carries {missing[0]}"
                 found.blind.append(text)
     if found.broke_off is not None:
         found.advice.append(f"The file breaks off: {found.broke_off}.")

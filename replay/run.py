@@ -70,9 +70,7 @@ class FileReading:
         SourceError: it cannot be opened.
     """
 
-    def __init__(
-        self, config: Config, name: str, known: dict[str, int], clock: Clock, buffer: U8, chunk_bytes: int
-    ) -> None:
+    def __init__(self, config: Config, name: str, known: dict[str, int], clock: Clock, buffer: U8, chunk_bytes: int) -> None:
         self.name = name
         self._start = 0 if name == STDIN else known.get(name, 0)
         self._source = open_source(name, start=self._start, line_max=config.input.record_bytes_max, chunk_bytes=chunk_bytes)

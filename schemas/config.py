@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from schemas.errors import ConfigError
-from schemas.fields import Dimension, Measure
+from schemas.fields import Dimension, Item, Measure
 from schemas.topics import RAW
 
 Profile = Literal["web", "api"]
@@ -25,8 +25,10 @@ DimensionName = Literal[
 ]
 MeasureName = Literal[
     "requests", "non_asset", "client_errors", "auth_failures", "server_errors", "own_denials", "cancelled", "duration_ms",
-    "bytes", "tokens_in", "tokens_out", "tokens_cached", "max_tokens", "cost_micro", "evidence", "registrations",
+    "bytes", "tokens_in", "tokens_out", "tokens_cached", "max_tokens", "cost_micro", "evidence", "registrations", "busy_ms",
+    "listed", "wasted_tokens",
 ]  # fmt: skip
+ItemName = Literal["net", "country", "failed_route", "user_agent", "account"]
 
 LIMIT_MAX = 2**53
 """Larger limits would not survive a JSON reader that uses doubles."""
@@ -63,42 +65,6 @@ class Time(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A time further ahead of the record's own (Kafka) or the file's modification time is replaced by it."""
     skew_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 30
     """How far one source partition may run ahead of the slowest."""
-
-
-class RateRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """More than ``limit`` of a measure within a sliding window, for one key of one dimension."""
-
-    dimension: DimensionName
-    """What is counted for: each key of it has its own sum."""
-    measure: MeasureName = "evidence"
-    """What is summed; docs/detectors.md says what each is."""
-    window_s: Annotated[int, msgspec.Meta(ge=1, le=3600)]
-    """The last so many seconds of event time, this one included."""
-    limit: Count
-    """Up to this much is allowed; more crosses it."""
-    action: Action = "throttle"
-    """What an edge is asked to do. ``notify``: nothing, but people are told."""
-    severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
-    """10 is the worst. Where rules cross at once, the severer is decided first."""
-    confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
-    """How often what crosses is really an attack, as far as is known; published with the finding."""
-
-
-class Rate(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``rate`` detector."""
-
-    enabled: bool = True
-    """False: it decides nothing and costs nothing."""
-    dry_run: bool = False
-    """What it decides is published, marked so, and never enforced."""
-    rules: tuple[RateRule, ...] | None = None
-    """None: the defaults of the profile (docs/detectors.md)."""
-
-
-class Detectors(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One section per detector."""
-
-    rate: Rate = Rate()
 
 
 class Allow(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -219,43 +185,13 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``web``: browsers; assets weigh nothing. ``api``: servers; what authenticates is no evidence against addresses."""
     input: Input = Input()
     time: Time = Time()
-    detectors: Detectors = Detectors()
+    detectors: dict[str, dict[str, Any]] = {}
+    """A section for each detector, ``[detectors.NAME]``; each checks its own (`detectors.registry.settings`)."""
     policy: Policy = Policy()
     engine: Engine = Engine()
     kafka: Kafka = Kafka()
     version: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Raised by the operator with each change; part of every id through the detector's section."""
-
-    def rate_rules(self) -> tuple[RateRule, ...]:
-        """The rules of ``rate`` in force: those given, else the profile's defaults."""
-        if not self.detectors.rate.enabled:
-            return ()
-        rules = self.detectors.rate.rules
-        return DEFAULT_RULES[self.profile] if rules is None else rules
-
-
-# Why these numbers: docs/detectors.md. The busiest honest address of two real logs made 44 requests in a second and 222
-# in 10 s with assets; an operator's own console 139 in 10 s.
-DEFAULT_RULES: dict[str, tuple[RateRule, ...]] = {
-    "web": (
-        RateRule(dimension="ip", window_s=1, limit=100, severity=8),
-        RateRule(dimension="ip", window_s=10, limit=300, severity=7),
-        RateRule(dimension="ip", window_s=60, limit=900, severity=6),
-        RateRule(dimension="ip", measure="auth_failures", window_s=60, limit=60, severity=7),
-        RateRule(dimension="net", window_s=10, limit=3000, severity=6, action="notify", confidence=0.6),
-        RateRule(dimension="api_key", window_s=10, limit=5000, severity=5, action="notify", confidence=0.6),
-        RateRule(dimension="route", window_s=10, limit=20000, severity=5, action="notify", confidence=0.5),
-    ),
-    "api": (
-        RateRule(dimension="ip", window_s=1, limit=100, severity=8),
-        RateRule(dimension="ip", window_s=10, limit=300, severity=7),
-        RateRule(dimension="ip", window_s=60, limit=900, severity=6),
-        RateRule(dimension="ip", measure="auth_failures", window_s=60, limit=60, severity=7),
-        RateRule(dimension="net", window_s=10, limit=3000, severity=6, action="notify", confidence=0.6),
-        RateRule(dimension="api_key", window_s=10, limit=6000, severity=5, action="notify", confidence=0.6),
-        RateRule(dimension="route", window_s=10, limit=20000, severity=5, action="notify", confidence=0.5),
-    ),
-}
 
 
 def _refuse_not_finite(value: Any, path: str) -> None:
@@ -296,24 +232,28 @@ def parse_config(document: dict[str, Any], where: str = "config") -> Config:
                 parse_prefixes((allow.value,), f"policy.allow[{index}].value")
         _check_together(config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_with_value(str(error), document)}") from None
+        raise ConfigError(f"{where}: {explain(str(error), document)}") from None
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     return config
 
 
-def _with_value(text: str, document: dict[str, Any]) -> str:
-    """msgspec's message, which ends in the path, and what stands there, which it leaves out."""
+def explain(text: str, document: dict[str, Any], above: str = "$") -> str:
+    """msgspec's message, which ends in the path, and what stands there, which it leaves out.
+
+    Args:
+        above: the path of ``document``.
+    """
     message, _, path = text.partition(" - at `$")
     found: Any = document
     for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
         try:
             found = found[name] if name else found[int(index)]
         except (KeyError, IndexError, TypeError):
-            return text
+            return text.replace("`$", f"`{above}")
     if not path or isinstance(found, dict):
-        return text
-    return f"{message[:1].lower()}{message[1:]} at `${path}, got {found!r:.80}"
+        return text.replace("`$", f"`{above}")
+    return f"{message[:1].lower()}{message[1:]} at `{above}{path}, got {found!r:.80}"
 
 
 def _check_together(config: Config) -> None:
@@ -351,6 +291,11 @@ def load_config(path: Path | None) -> Config:
 def dimension_of(name: str) -> Dimension:
     """The dimension of a configured name."""
     return Dimension[name.upper()]
+
+
+def item_of(name: str) -> Item:
+    """The item of a configured name."""
+    return Item[name.upper()]
 
 
 def measure_of(name: str) -> Measure:

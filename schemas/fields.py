@@ -49,6 +49,24 @@ class Measure(IntEnum):
     COST_MICRO = 13  # millionths of the currency unit
     EVIDENCE = 14  # requests that may be held against this key under the profile
     REGISTRATIONS = 15
+    BUSY_MS = 16  # duration, of each request at most BUSY_MS_MAX: summed over a window it is concurrency
+    LISTED = 17  # requests of a client that the detector ``known`` has on a list
+    WASTED_TOKENS = 18  # input tokens of requests that the client cancelled
+
+    @property
+    def label(self) -> str:
+        """The name in configuration and on the wire."""
+        return self.name.lower()
+
+
+class Item(IntEnum):
+    """What a row keeps a set of, as a word of 64 hashed bins: sets of two tallies are united, bit by bit."""
+
+    NET = 0  # networks (/24, /48)
+    COUNTRY = 1
+    FAILED_ROUTE = 2  # routes that answered with a client error
+    USER_AGENT = 3
+    ACCOUNT = 4  # accounts; where none is named, API keys
 
     @property
     def label(self) -> str:
@@ -125,4 +143,10 @@ MISSING = -1
 NUMBERS = len(Number)
 TEXTS = len(Text)
 MEASURES = len(Measure)
+ITEMS = len(Item)
+VALUES = MEASURES + ITEMS
+"""What a row adds up, and then what it unites."""
+BUSY_MS_MAX = 60_000
+"""A longer request counts as busy for this long before it completed: it is told of at its end only, and all of it belongs to no
+window of a minute."""
 DIMENSIONS = len(Dimension)

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from schemas.compiled import entry
 from schemas.errors import StateError
-from schemas.fields import MEASURES
+from schemas.fields import MEASURES, VALUES
 
-TALLY_SCHEMA = 1
+TALLY_SCHEMA = 2
 UNKNOWN_MS = -(2**62)
 """A newest time that is not known yet."""
 SILENT_MS = UNKNOWN_MS + 1
@@ -27,9 +27,10 @@ NAME_BYTES_MAX = 96
 """Names of keys are cut to this many bytes: they are for people, identity is the 128-bit key."""
 
 C_HASH, C_KEY_A, C_KEY_B, C_TICK, C_DIMENSION, C_NAME, C_NAME_LENGTH, C_MEASURES = 0, 1, 2, 3, 4, 5, 6, 8
-"""Columns of a row's record; the measures stand from C_MEASURES on."""
-RECORD_WORDS = C_MEASURES + MEASURES
-"""A record is 24 words: three cache lines, and all of a row lies in them."""
+"""Columns of a row's record; the measures stand from C_MEASURES on, and the sets of items behind them."""
+C_SETS = C_MEASURES + MEASURES
+RECORD_WORDS = C_MEASURES + VALUES
+"""A record is 32 words: four cache lines, and all of a row lies in them."""
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class Tally:
     @property
     def measures(self) -> npt.NDArray[np.int64]:
         """i64[rows or more, MEASURES] (a view)."""
-        return self.records[:, C_MEASURES:]
+        return self.records[:, C_MEASURES:C_SETS]
 
     def take(self, chosen: npt.NDArray[np.int64]) -> Tally:
         """A tally of its own with only the rows ``chosen``, in that order and in one partition."""
@@ -122,7 +123,9 @@ _TYPES = ("<u1", "<u2", "<u4", "<i8")
 
 
 def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
-    top = int(values.max(initial=0))
+    top, least = int(values.max(initial=0)), int(values.min(initial=0))
+    if least < 0:  # a set whose highest bin is taken
+        return values.astype("<i8")
     for code, limit in (("<u1", 1 << 8), ("<u2", 1 << 16), ("<u4", 1 << 32)):
         if top < limit:
             return values.astype(code)

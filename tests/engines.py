@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from detectors.registry import registered
 from engine.account import Account
 from engine.embedded import Embedded
 from schemas.config import Config, parse_config
@@ -40,6 +41,12 @@ def config_of(document: dict[str, Any] | None = None, **engine: Any) -> Config:
     document = dict(document or {})
     document["engine"] = {**SEED["engine"], **document.get("engine", {}), **engine}
     return parse_config(document)
+
+
+def only(name: str, **section: Any) -> dict[str, Any]:
+    """The section ``detectors`` with one detector on."""
+    others = {detector.name: {"enabled": False} for detector in registered() if detector.name != name}
+    return {**others, name: section}
 
 
 def as_chunk(data: bytes) -> np.ndarray:

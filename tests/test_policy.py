@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from detectors.rate import DETECTOR, Rate, RateRule
 from engine.policy import Crossing, Policy
-from schemas.config import RateRule, parse_config
+from schemas.config import parse_config
 from schemas.fields import Dimension
 from schemas.mitigation import Finding, Mitigation
 
@@ -35,7 +36,10 @@ def crossing(tick: int = NOW, key: tuple[int, int] = ATTACKER, **changes: Any) -
         "partition": 0, "dimension": Dimension.IP, "key_a": key[0], "key_b": key[1], "name": b"", "rule": RULE, "tick": tick,
         "observed": 150, "requests": 20, "active_keys": 1, "aged_out": False,
     }  # fmt: skip
-    return Crossing(**{**fields, **changes})
+    fields |= changes
+    dry_run = fields.pop("dry_run", False)
+    (rule,) = DETECTOR.rules(Rate(rules=(fields["rule"],), dry_run=dry_run), "web")
+    return Crossing(**{**fields, "rule": rule})
 
 
 def named(dimension: Dimension, name: bytes, tick: int = NOW, **changes: Any) -> Crossing:
@@ -167,9 +171,9 @@ def test_only_single_addresses_are_ever_escalated_to_a_block() -> None:
 
 
 def test_a_dry_run_publishes_and_is_marked_and_takes_nothing_from_the_budgets() -> None:
-    policy = policy_of({"dry_run": True}, active_max=1)
+    policy = policy_of(active_max=1)
     for last in range(5):
-        finding, mitigation = final(policy, crossing(key=v4(f"203.0.113.{last}")))
+        finding, mitigation = final(policy, crossing(key=v4(f"203.0.113.{last}"), dry_run=True))
         assert mitigation is not None
         assert (finding.outcome, finding.dry_run, mitigation.dry_run, mitigation.state) == ("dry_run", True, True, "active")
     assert policy.held == 0

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from detectors.rate import DEFAULTS as DEFAULT_RULES
 from drills.traffic import Traffic, combined_lines
 from engine.embedded import Embedded
-from schemas.config import DEFAULT_RULES
 from tests.engines import Decided, conclude, config_of, decide, feed, nothing_was_bounded
 from tests.oracles.rate import address_findings
 
@@ -53,7 +53,7 @@ def test_findings_on_addresses_are_those_of_brute_force() -> None:
     found = {
         (f.target.value, f.measure, f.window.end - f.window.start, f.tick, f.observed)
         for f in reference().findings
-        if f.target.type == "ip" and ":" not in f.target.value
+        if f.detector == "rate" and f.target.type == "ip" and ":" not in f.target.value
     }
     assert expected
     assert found == expected
@@ -76,7 +76,8 @@ def test_early_records_change_no_final() -> None:
     decided = decide(traffic().data, bound_ms(), early=True, piece=1000)
     check_same(decided)
     early = {m.id for m in decided.mitigations if m.stage == "early"}
-    assert early >= set(decided.final_ids)
+    # A share is only final: the rest of its second may bring it down again.
+    assert early >= {m.id for m in decided.mitigations if m.stage == "final" and m.detector != "ratio"}
 
 
 def run_split(parts: list[list[bytes]], piece: int = 500) -> Decided:

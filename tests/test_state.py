@@ -83,7 +83,7 @@ def test_other_data_with_the_right_checksum_is_refused(body: bytes) -> None:
     refused(MAGIC + zlib.crc32(body).to_bytes(4, "little") + body)
 
 
-ARRAYS = [("judge", "rows", name) for name in ("a", "b", "dimension", "tick", "measures", "name_length", "names")]
+ARRAYS = [("judge", "rows", name) for name in ("a", "b", "dimension", "tick", "values", "name_length", "names")]
 
 
 def changed(state: Any, path: tuple[str, ...], value: Any) -> Any:
@@ -122,7 +122,7 @@ def test_arrays_that_are_not_what_they_say_are_refused(saved: bytes, path: tuple
 def test_rows_that_kernels_could_not_bear_are_refused(saved: bytes) -> None:
     state = unpack(saved)
     rows = state["judge"]["rows"]
-    for name, value in (("dimension", 200), ("name_length", 255), ("tick", -5), ("measures", -1)):
+    for name, value in (("dimension", 200), ("name_length", 255), ("tick", -5), ("values", -1)):
         worse = rows[name].copy()
         worse[0] = value
         refused(pack({**state, "judge": {**state["judge"], "rows": {**rows, name: worse}}}))

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.fields import MEASURES
+from schemas.fields import ITEMS, MEASURES, VALUES
 from schemas.tally import (
     C_DIMENSION,
     C_KEY_A,
@@ -23,25 +23,26 @@ from schemas.tally import (
     encode_tally,
 )
 
-CARRIED = [C_DIMENSION, C_KEY_A, C_KEY_B, C_TICK, C_NAME_LENGTH, *range(C_MEASURES, C_MEASURES + MEASURES)]
+CARRIED = [C_DIMENSION, C_KEY_A, C_KEY_B, C_TICK, C_NAME_LENGTH, *range(C_MEASURES, C_MEASURES + VALUES)]
 """The columns that travel; hashes are computed again, and names lie elsewhere."""
 ROWS = st.tuples(
     st.binary(max_size=96), st.integers(0, 255), st.integers(-(2**63), 2**63 - 1), st.integers(0, 5000),
     st.lists(
         st.sampled_from([0, 0, 1, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**62]), min_size=MEASURES, max_size=MEASURES
     ),
+    st.lists(st.sampled_from([0, 0, 1, 1 << 40, -(2**63), -1]), min_size=ITEMS, max_size=ITEMS),
 )  # fmt: skip
 
 
 @settings(deadline=None)  # the first case loads the kernel
 @given(st.lists(ROWS, max_size=12), st.randoms(use_true_random=False), st.integers(0, 12))
 def test_each_judge_partition_gets_its_rows_in_order_with_their_names(
-    rows: list[tuple[bytes, int, int, int, list[int]]], chance: random.Random, cut: int
+    rows: list[tuple[bytes, int, int, int, list[int], list[int]]], chance: random.Random, cut: int
 ) -> None:
     names = b"".join(name for name, *_ in rows)
     records = np.zeros((len(rows), RECORD_WORDS), np.int64)
     at = 0
-    for index, (name, dimension, key, tick, measures) in enumerate(rows):
+    for index, (name, dimension, key, tick, measures, sets) in enumerate(rows):
         records[index, [C_NAME, C_NAME_LENGTH, C_DIMENSION, C_KEY_A, C_KEY_B, C_TICK]] = (
             at,
             len(name),
@@ -50,7 +51,7 @@ def test_each_judge_partition_gets_its_rows_in_order_with_their_names(
             ~key,
             tick,
         )
-        records[index, C_MEASURES:] = measures
+        records[index, C_MEASURES:] = measures + sets
         at += len(name)
     order = np.array(chance.sample(range(len(rows)), len(rows)), np.int64)
     cut = min(cut, len(rows))

@@ -12,10 +12,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors.rate import RateRule
 from engine.embedded import Embedded
-from schemas.config import Config, RateRule
+from schemas.config import Config
 from schemas.mitigation import Finding
-from tests.engines import config_of
+from tests.engines import config_of, only
 from tests.oracles.windows import WindowsOracle
 
 START = 1_795_000_020
@@ -37,7 +38,7 @@ def rules() -> tuple[RateRule, ...]:
 
 def config(**engine: Any) -> Config:
     policy = {"renew_s": RENEW_S, "ttl_s": 100, "allowlist_core": []}
-    return config_of({"detectors": {"rate": {"rules": RULES}}, "policy": policy, "time": {"lateness_s": 60}}, **engine)
+    return config_of({"detectors": only("rate", rules=RULES), "policy": policy, "time": {"lateness_s": 60}}, **engine)
 
 
 Event = tuple[int, int, int, int]

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from detectors.kernels.hashing import hash_words_kernel
 from detectors.kernels.machine import allocate_lines, copy_bytes, equal_bytes
-from detectors.kernels.memo import L_ROUTE, route_start_kernel, text_key_kernel
+from detectors.kernels.memo import L_ROUTE, agent_kernel, route_start_kernel, text_key_kernel
 from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, path_end_kernel
 from schemas.compiled import inlined
-from schemas.fields import MEASURES, Dimension, Flag, Measure, Number, Text
+from schemas.fields import BUSY_MS_MAX, MEASURES, VALUES, Dimension, Flag, Item, Measure, Number, Text
 from schemas.tally import NAME_BYTES_MAX
 
 U64 = np.uint64
@@ -23,18 +24,26 @@ N_FLAGS, N_ASN = int(Number.FLAGS), int(Number.ASN)
 N_BYTES, N_TOKENS_IN, N_TOKENS_OUT = int(Number.BYTES), int(Number.TOKENS_IN), int(Number.TOKENS_OUT)
 N_TOKENS_CACHED, N_MAX_TOKENS, N_COST = int(Number.TOKENS_CACHED), int(Number.MAX_TOKENS), int(Number.COST_MICRO)
 T_METHOD, T_PATH, T_HOST = int(Text.METHOD), int(Text.PATH), int(Text.HOST)
+T_COUNTRY, T_AGENT = int(Text.COUNTRY), int(Text.USER_AGENT)
+T_ACCOUNT, T_API_KEY = int(Text.ACCOUNT), int(Text.API_KEY)
 M_REQUESTS, M_NON_ASSET, M_CLIENT_ERRORS = int(Measure.REQUESTS), int(Measure.NON_ASSET), int(Measure.CLIENT_ERRORS)
 M_AUTH_FAILURES, M_SERVER_ERRORS = int(Measure.AUTH_FAILURES), int(Measure.SERVER_ERRORS)
 M_OWN_DENIALS, M_CANCELLED, M_DURATION = int(Measure.OWN_DENIALS), int(Measure.CANCELLED), int(Measure.DURATION_MS)
 M_BYTES, M_TOKENS_IN, M_TOKENS_OUT = int(Measure.BYTES), int(Measure.TOKENS_IN), int(Measure.TOKENS_OUT)
 M_TOKENS_CACHED, M_MAX_TOKENS, M_COST = int(Measure.TOKENS_CACHED), int(Measure.MAX_TOKENS), int(Measure.COST_MICRO)
 M_EVIDENCE, M_REGISTRATIONS = int(Measure.EVIDENCE), int(Measure.REGISTRATIONS)
+M_BUSY, M_LISTED, M_WASTED = int(Measure.BUSY_MS), int(Measure.LISTED), int(Measure.WASTED_TOKENS)
 F_HAS_IP, F_AUTHENTICATED, F_AUTH_FAILED = int(Flag.HAS_IP), int(Flag.AUTHENTICATED), int(Flag.AUTH_FAILED)
 F_REGISTRATION, F_CANCELLED, F_OWN_DENIAL = int(Flag.REGISTRATION), int(Flag.CANCELLED), int(Flag.OWN_DENIAL)
 D_SERVICE, D_IP, D_NET, D_ASN = int(Dimension.SERVICE), int(Dimension.IP), int(Dimension.NET), int(Dimension.ASN)
 D_ROUTE = int(Dimension.ROUTE)
 D_API_KEY, D_ACCOUNT = int(Dimension.API_KEY), int(Dimension.ACCOUNT)
 D_EMAIL_DOMAIN = int(Dimension.EMAIL_DOMAIN)
+
+I_NET, I_COUNTRY, I_FAILED_ROUTE = int(Item.NET), int(Item.COUNTRY), int(Item.FAILED_ROUTE)
+I_AGENT, I_ACCOUNT = int(Item.USER_AGENT), int(Item.ACCOUNT)
+WANT_LISTED = len(Item)
+"""The bit behind those of the items in what a configuration wants of `items_kernel`."""
 
 TEXT_OF_DIMENSION = np.full(len(Dimension), -1, np.int64)
 """Which text column holds the key of a dimension; -1 where the key is made of something else."""
@@ -53,13 +62,14 @@ AGAINST[[D_SERVICE, D_API_KEY, D_ACCOUNT, D_ROUTE, D_EMAIL_DOMAIN]] = AGAINST_KE
 BLOCK = 256
 """Events whose rows are sought together: the index is asked for ahead, and each dimension has a loop of its own."""
 NAME_LENGTH = int(NAME_BYTES_MAX)
+BUSY_MS = int(BUSY_MS_MAX)
 
 
 class Block(NamedTuple):
     """What is known of up to `BLOCK` events before their rows are sought: scratch that the caller owns."""
 
     tick: I64Array  # i64[BLOCK]
-    measures: I64Array  # i64[BLOCK, MEASURES]; evidence is added last
+    measures: I64Array  # i64[BLOCK, VALUES]: measures, of which evidence is added last, and sets
     evidence: I64Array  # i64[BLOCK, 2]: may it be held against addresses, and against keys, accounts and routes
     event: I64Array  # i64[BLOCK]: index in the batch
     route: I64Array  # i64[BLOCK]: entry of the memo of routes
@@ -70,10 +80,10 @@ class Block(NamedTuple):
 
 
 def allocate_block() -> Block:
-    """Scratch for `group_kernel`: 45 kB, which stay in the nearest cache."""
+    """Scratch for `group_kernel`: 61 kB, which stay in the nearest cache."""
     return Block(
         tick=np.zeros(BLOCK, np.int64),
-        measures=allocate_lines((BLOCK, MEASURES), np.int64),
+        measures=allocate_lines((BLOCK, VALUES), np.int64),
         evidence=np.zeros((BLOCK, 2), np.int64),
         event=np.zeros(BLOCK, np.int64),
         route=np.zeros(BLOCK, np.int64),
@@ -114,10 +124,56 @@ def measure_kernel(numbers: Any, i: Any, asset: Any, is_api: Any, block: Any, k:
     row[k, M_COST] = max(numbers[N_COST, i], 0)
     row[k, M_EVIDENCE] = 0
     row[k, M_REGISTRATIONS] = np.int64((flags & F_REGISTRATION) != 0)
+    row[k, M_BUSY] = min(row[k, M_DURATION], BUSY_MS)
+    row[k, M_LISTED] = 0
+    row[k, M_WASTED] = row[k, M_TOKENS_IN] * cancelled
     weighs = (1 - asset) & ~denied
     authenticated = np.int64((flags & F_AUTHENTICATED) != 0) & ~auth_failed
     block.evidence[k, AGAINST_KEY] = weighs
     block.evidence[k, AGAINST_ADDRESS] = weighs & ~(np.int64(is_api) & authenticated & ~refused)
+
+
+@inlined
+def items_kernel(
+    wanted: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, i: Any, seeds: Any,
+    texts: Any, agents: Any, words: Any, route_word: Any, block: Any, k: Any,
+) -> None:  # fmt: skip
+    """Write the sets that event ``i`` adds to: of each item one bin of 64, chosen under the secret seed.
+
+    ``wanted`` has a bit for each item that some rule counts, and `WANT_LISTED`.
+    """
+    row = block.measures
+    for item in range(VALUES - MEASURES):
+        row[k, MEASURES + item] = 0
+    if wanted & (1 << I_NET) and numbers[N_FLAGS, i] & F_HAS_IP:
+        a, b = ip_high[i], ip_low[i]
+        if a == ZERO and (b >> U64(32)) == U64(0xFFFF):
+            b = b & U64(0xFFFFFFFFFFFFFF00)
+        else:
+            a, b = a & U64(0xFFFFFFFFFFFF0000), ZERO
+        row[k, MEASURES + I_NET] = _bin(hash_words_kernel(seeds, a, b, U64(D_NET)))
+    if wanted & (1 << I_FAILED_ROUTE) and row[k, M_CLIENT_ERRORS] != 0:
+        row[k, MEASURES + I_FAILED_ROUTE] = _bin(route_word)
+    if wanted & (1 << I_COUNTRY) and text_length[T_COUNTRY, i] > 0:
+        start, length = np.int64(text_start[T_COUNTRY, i]), np.int64(text_length[T_COUNTRY, i])
+        row[k, MEASURES + I_COUNTRY] = _bin(text_key_kernel(texts, seeds, buffer, start, length)[0])
+    if wanted & (1 << I_AGENT | 1 << WANT_LISTED) and text_length[T_AGENT, i] > 0:
+        start, length = np.int64(text_start[T_AGENT, i]), np.int64(text_length[T_AGENT, i])
+        word, listed = agent_kernel(agents, seeds, words, buffer, start, length)
+        row[k, MEASURES + I_AGENT] = _bin(word)
+        row[k, M_LISTED] = listed
+    if wanted & (1 << I_ACCOUNT):
+        text = T_ACCOUNT if text_length[T_ACCOUNT, i] > 0 else T_API_KEY
+        length = np.int64(text_length[text, i])
+        if length > 0:
+            start = np.int64(text_start[text, i])
+            row[k, MEASURES + I_ACCOUNT] = _bin(text_key_kernel(texts, seeds, buffer, start, length)[0])
+
+
+@inlined
+def _bin(word: Any) -> Any:
+    """i64 with the bit set that the upper six bits of a hash say."""
+    return np.int64(U64(1) << (word >> U64(58)))
 
 
 @inlined

@@ -28,6 +28,7 @@ from detectors.kernels.blocks import (
     TEXT_OF_DIMENSION,
     Block,
     address_keys_kernel,
+    items_kernel,
     measure_kernel,
     name_kernel,
     other_keys_kernel,
@@ -36,10 +37,11 @@ from detectors.kernels.blocks import (
 )
 from detectors.kernels.clock import advance_clock_kernel
 from detectors.kernels.hashing import hash_words_kernel
+from detectors.kernels.listed import Words
 from detectors.kernels.machine import add_measures, prefetch, set_measures
 from detectors.kernels.memo import L_ASSET, Memo, route_entry_kernel, text_key_kernel
 from schemas.compiled import entry, inlined
-from schemas.fields import MEASURES, NUMBERS
+from schemas.fields import NUMBERS, VALUES
 from schemas.tally import (
     C_DIMENSION,
     C_HASH,
@@ -84,7 +86,8 @@ def start_progress(progress: I64Array, mask: int = MASK_START) -> None:
 def group_kernel(
     dimensions: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, n: Any,
     present: Any, is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any,
-    block_parts: Any, texts_parts: Any, routes_parts: Any, table_parts: Any, progress: Any,
+    wanted: Any, words_parts: Any, block_parts: Any, texts_parts: Any, agents_parts: Any, routes_parts: Any,
+    table_parts: Any, progress: Any,
 ) -> Any:  # fmt: skip
     """Add the events of a batch to the rows of a tally in the making.
 
@@ -96,13 +99,16 @@ def group_kernel(
         clock: i64[CLOCK_WORDS], the source partition's, advanced.
         seeds: u64[HASH_SEED_WORDS].
         service: u8[length + 64], the service of events that name no host.
-        block_parts: a `Block`, scratch; like the next ones as a plain tuple (see `detectors.kernels.judging`).
-        texts_parts, routes_parts: each a `Memo`, brought up to date.
+        wanted: which sets are kept, see `items_kernel`.
+        words_parts: `Words` of listed agents; like the next ones as a plain tuple (see `detectors.kernels.judging`).
+        block_parts: a `Block`, scratch.
+        texts_parts, agents_parts, routes_parts: each a `Memo`, brought up to date.
         table_parts: a `Table` with room for d rows per event, out.
         progress: i64[PROGRESS]: the columns P_…, advanced.
     """
     block, table = Block(*block_parts), Table(*table_parts)
-    texts, routes = Memo(*texts_parts), Memo(*routes_parts)
+    texts, agents, routes = Memo(*texts_parts), Memo(*agents_parts), Memo(*routes_parts)
+    words = Words(*words_parts)
     rows, names_at, mask = progress[P_ROWS], progress[P_NAMES], U64(progress[P_MASK])
     tick_min, tick_max = progress[P_TICK_MIN], progress[P_TICK_MAX]
     oldest, newest = progress[P_OLDEST], progress[P_NEWEST]
@@ -136,6 +142,10 @@ def group_kernel(
             block.route[k] = entry
             block.route_key[k, 0], block.route_key[k, 1] = routes.key[entry, 0], routes.key[entry, 1]
             measure_kernel(numbers, i, routes.length[entry, L_ASSET], is_api, block, k)
+            items_kernel(
+                wanted, numbers, ip_high, ip_low, text_start, text_length, buffer, i, seeds, texts, agents, words,
+                routes.key[entry, 0], block, k,
+            )  # fmt: skip
         mask = make_room_kernel(table, mask, rows, rows + 2 * len(dimensions) * count)
         for d in range(len(dimensions)):
             dimension = dimensions[d]
@@ -176,12 +186,12 @@ def group_kernel(
                             service_length, routes, block,
                         )  # fmt: skip
                         put_row_kernel(table, slot, rows, h, a, b, t, dimension, names_at, length)
-                        set_measures(table.records, rows * RECORD_WORDS + C_MEASURES, block.measures, k * MEASURES, evidence)
+                        set_measures(table.records, rows * RECORD_WORDS + C_MEASURES, block.measures, k * VALUES, evidence)
                         last_row = rows
                         rows += 1
                         names_at += length
                         continue
-                add_measures(table.records, last_row * RECORD_WORDS + C_MEASURES, block.measures, k * MEASURES, evidence)
+                add_measures(table.records, last_row * RECORD_WORDS + C_MEASURES, block.measures, k * VALUES, evidence)
     progress[P_ROWS], progress[P_NAMES], progress[P_MASK] = rows, names_at, np.int64(mask)
     progress[P_TICK_MIN], progress[P_TICK_MAX] = tick_min, tick_max
     progress[P_OLDEST], progress[P_NEWEST] = oldest, newest

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from detectors.kernels.machine import prefetch
+from detectors.kernels.machine import count_bits, prefetch
 from detectors.kernels.windows import (
     CLOSED,
+    DISTINCT,
     FREE_HEAD,
     FRESH,
     HEAD,
@@ -31,6 +32,7 @@ from detectors.kernels.windows import (
     PROBES,
     R_TICK,
     R_VALUES,
+    RATIO,
     ROWS_USED,
     STRAGGLERS,
     Crossings,
@@ -76,21 +78,36 @@ def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, obse
 def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: Any, row: Any, tick: Any) -> Any:
     """Compare what has arrived of the windows that end at ``tick``; returns the new count of crossings."""
     cell = tick // rules.renew_s[0]
+    early_at = w.cells.shape[1] // 2
     for r in range(rules.rule_count[dimension]):
-        if w.keys[slot, w.fired_at + r] == cell or w.keys[slot, w.early_at + r] == cell:
-            continue
+        kind = rules.rule_kind[dimension, r]
+        if kind == RATIO or w.cells[slot, r] == cell or w.cells[slot, early_at + r] == cell:
+            continue  # a share may fall again until the second is whole
         column = rules.rule_column[dimension, r]
         since = tick - rules.rule_window[dimension, r]
-        observed = np.int64(0)
-        at_row = row
-        while at_row >= 0 and w.rows[at_row, R_TICK] > since:
-            observed += w.rows[at_row, R_VALUES + column]
-            at_row = older_kernel(w, at_row)
+        if kind == DISTINCT:
+            observed = count_items_kernel(w, row, column, since)
+        else:
+            observed = np.int64(0)
+            at_row = row
+            while at_row >= 0 and w.rows[at_row, R_TICK] > since:
+                observed += w.rows[at_row, R_VALUES + column]
+                at_row = older_kernel(w, at_row)
         if observed > rules.rule_limit[dimension, r] and since >= w.scalars[MUTED]:
-            w.keys[slot, w.early_at + r] = cell
+            w.cells[slot, early_at + r] = cell
             emit_kernel(w, out, at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
             at += 1
     return at
+
+
+@inlined
+def count_items_kernel(w: Any, row: Any, column: Any, since: Any) -> Any:
+    """Bins that the sets of a key hold together, from ``row`` back to the ticks after ``since``."""
+    united = np.int64(0)
+    while row >= 0 and w.rows[row, R_TICK] > since:
+        united |= w.rows[row, R_VALUES + column]
+        row = older_kernel(w, row)
+    return count_bits(united)
 
 
 @inlined
@@ -109,7 +126,7 @@ def insert_kernel(
         (the position of the first row not taken, the count of crossings). It stops before ``out`` overflows.
     """
     closed = w.scalars[CLOSED]
-    many_rules = w.early_at - w.fired_at
+    many_rules = w.cells.shape[1] // 2
     room = len(out.rule)
     home_mask = U64(len(w.keys) - PROBES - 1)
     while at < end:
@@ -142,8 +159,11 @@ def insert_kernel(
         if slot < 0:
             slot = claim_key_kernel(w, h, a, b, dimension, names, records[r, C_NAME], records[r, C_NAME_LENGTH])
         row = add_row_kernel(w, slot, dimension, tick)
-        for m in range(len(rules.tracked)):
-            w.rows[row, R_VALUES + m] += records[r, C_MEASURES + rules.tracked[m]]
+        sums = rules.sum_count[dimension]
+        for m in range(sums):
+            w.rows[row, R_VALUES + m] += records[r, C_MEASURES + rules.tracked[dimension, m]]
+        for m in range(sums, rules.column_count[dimension]):
+            w.rows[row, R_VALUES + m] |= records[r, C_MEASURES + rules.tracked[dimension, m]]
         w.keys[slot, K_WEIGHT] += records[r, C_MEASURES]
         if early:
             out_at = early_kernel(w, rules, out, out_at, slot, dimension, row, tick)
@@ -223,6 +243,34 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
 
 
 @inlined
+def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: Any, cell: Any) -> Any:
+    """What was observed where a rule is over its limit and has not fired in this cell; else -1.
+
+    A set is counted anew only when it can have outgrown its limit: since it was counted last, its rows have brought more bins
+    than were left. That changes when work is done, and never what is found.
+    """
+    kind, column, limit = rules.rule_kind[dimension, r], rules.rule_column[dimension, r], rules.rule_limit[dimension, r]
+    if kind == DISTINCT:
+        budget = w.budget_at + rules.rule_budget[dimension, r]
+        w.keys[slot, budget] -= count_bits(w.rows[row, R_VALUES + column])
+        if w.keys[slot, budget] >= 0 or w.cells[slot, r] == cell:
+            return np.int64(-1)
+        observed = count_items_kernel(w, row, column, w.rows[row, R_TICK] - rules.rule_window[dimension, r])
+        w.keys[slot, budget] = limit - observed
+        return observed if observed > limit else np.int64(-1)
+    spec = rules.rule_spec[dimension, r]
+    observed = w.keys[slot, K_SUMS + spec] if spec >= 0 else w.rows[row, R_VALUES + column]
+    if observed <= limit or w.cells[slot, r] == cell:
+        return np.int64(-1)
+    if kind == RATIO:
+        spec = rules.rule_of_spec[dimension, r]
+        whole = w.keys[slot, K_SUMS + spec] if spec >= 0 else w.rows[row, R_VALUES + rules.rule_of_column[dimension, r]]
+        if 1000 * observed < rules.rule_share[dimension, r] * whole:
+            return np.int64(-1)
+    return observed
+
+
+@inlined
 def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, out: Any, out_at: Any) -> Any:
     """Add the rows of a tick to their keys' sums and compare them; returns the new count of crossings.
 
@@ -244,12 +292,11 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
                 w.active[dimension] += 1
             w.keys[slot, K_CLOSED] += 1
             for r in range(many_rules):
-                spec = rules.rule_spec[dimension, r]
-                observed = w.keys[slot, K_SUMS + spec] if spec >= 0 else w.rows[row, R_VALUES + rules.rule_column[dimension, r]]
-                if observed > rules.rule_limit[dimension, r] and w.keys[slot, w.fired_at + r] != cell:
+                observed = compare_kernel(w, rules, slot, dimension, row, r, cell)
+                if observed >= 0:
                     if tick - rules.rule_window[dimension, r] < w.scalars[MUTED]:
                         continue
-                    w.keys[slot, w.fired_at + r] = cell
+                    w.cells[slot, r] = cell
                     if emit:
                         emit_kernel(w, out, out_at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
                         out_at += 1
@@ -310,7 +357,7 @@ def all_insert_kernel(
         (the count of crossings, whether ``out`` has room: else grow it and call again).
     """
     w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
-    many_rules = w.early_at - w.fired_at
+    many_rules = w.cells.shape[2] // 2
     for p in range(len(cursors)):
         if cursors[p] >= starts[p + 1]:
             continue

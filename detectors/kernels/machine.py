@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from schemas.compiled import inlined
 from schemas.decoding.machine import CHECKED, _touch, word_at
-from schemas.fields import MEASURES, Measure
+from schemas.fields import MEASURES, VALUES, Measure
 
 LINE_BYTES = 64
 _I64, _I128 = ir.IntType(64), ir.IntType(128)
@@ -85,10 +85,10 @@ def prefetch(typing_context: Any, array: Any, at: Any, byte: Any) -> Any:
 
 
 def _measures(context: Any, builder: Any, signature: Any, arguments: Any, array: int, word: int) -> Any:
-    """A pointer to the `MEASURES` words that begin at word ``arguments[word]`` of a contiguous i64 array."""
+    """A pointer to the `VALUES` words that begin at word ``arguments[word]`` of a contiguous i64 array."""
     data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
     pointer = builder.gep(data, [arguments[word]])
-    return builder.bitcast(pointer, ir.VectorType(_I64, MEASURES).as_pointer())
+    return builder.bitcast(pointer, ir.VectorType(_I64, VALUES).as_pointer())
 
 
 def _put_measures(adding: bool) -> Any:
@@ -100,7 +100,11 @@ def _put_measures(adding: bool) -> Any:
             lane = ir.Constant(ir.IntType(32), int(Measure.EVIDENCE))
             words = builder.insert_element(words, arguments[4], lane)
             if adding:
-                words = builder.add(builder.load(target, align=8), words)
+                before = builder.load(target, align=8)
+                # Measures are added, sets united: the first lanes of the one, the last of the other.
+                lanes = [ir.Constant(ir.IntType(32), lane if lane < MEASURES else VALUES + lane) for lane in range(VALUES)]
+                choice = ir.Constant(ir.VectorType(ir.IntType(32), VALUES), lanes)
+                words = builder.shuffle_vector(builder.add(before, words), builder.or_(before, words), choice)
             builder.store(words, target, align=8)
             return context.get_dummy_value()
 
@@ -110,10 +114,21 @@ def _put_measures(adding: bool) -> Any:
 
 
 set_measures = _put_measures(adding=False)
-"""(to, at, measures, source, evidence): the measures from word ``source`` on are written to word ``at`` on of ``to``, with
-``evidence`` in its place. One vector in and out: words written one by one and read as a vector would wait for each other."""
+"""(to, at, measures, source, evidence): the measures and sets from word ``source`` on are written to word ``at`` on of ``to``,
+with ``evidence`` in its place. One vector in and out: words written one by one and read as a vector would wait for
+each other."""
 add_measures = _put_measures(adding=True)
-"""The same, added."""
+"""The same: measures are added, sets united."""
+
+
+@_intrinsic
+def count_bits(typing_context: Any, word: Any) -> Any:
+    """i64: how many bits of an i64 are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.int64), generate
 
 
 @_intrinsic

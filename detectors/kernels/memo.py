@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.hashing import hash_bytes_kernel
+from detectors.kernels.listed import holds_word_kernel
 from detectors.kernels.machine import copy_bytes, equal_bytes
 from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, is_asset_kernel, path_end_kernel
 from schemas.compiled import inlined, part
@@ -22,8 +23,9 @@ U64 = np.uint64
 I64Array = npt.NDArray[np.int64]
 
 MEMO_ENTRIES = 2048
-MEMO_BYTES = 120
-_ROOM = 128
+MEMO_BYTES = 184
+"""The user agents of browsers are up to 160 bytes long."""
+_ROOM = 192
 _ROUTE_ROOM = ROUTE_BYTES_MAX + 64
 _METHOD_BYTES = 8
 _SHIFT = U64(53)
@@ -31,6 +33,7 @@ _SHIFT = U64(53)
 _A, _B, _C = U64(0x9E3779B97F4A7C15), U64(0xC2B2AE3D27D4EB4F), U64(0x165667B19E3779F9)
 _ONE, _S3 = U64(1), U64(3)
 L_TEXT, L_METHOD, L_ROUTE, L_ASSET = range(4)
+L_LISTED = L_ASSET
 
 
 class Memo(NamedTuple):
@@ -43,7 +46,7 @@ class Memo(NamedTuple):
 
 
 def allocate_memo(*, routes: bool) -> Memo:
-    """An empty memo: 300 kB, and 900 kB with routes."""
+    """An empty memo: 460 kB, and 1.1 MB with routes."""
     length = np.full((MEMO_ENTRIES, 4), -1, np.int64)
     text = np.zeros(MEMO_ENTRIES * _ROOM + 64, np.uint8)
     many = MEMO_ENTRIES if routes else 0
@@ -85,6 +88,21 @@ def text_key_kernel(memo: Any, seeds: Any, buffer: Any, start: Any, length: Any)
         copy_bytes(memo.text, entry * _ROOM, buffer, start, length)
         memo.key[entry, 0], memo.key[entry, 1] = a, b
     return memo.key[entry, 0], memo.key[entry, 1]
+
+
+@inlined
+def agent_kernel(memo: Any, seeds: Any, words: Any, buffer: Any, start: Any, length: Any) -> Any:
+    """(u64, i64): the first word of a user agent's key, and 1 if the agent holds one of ``words``, else 0."""
+    if length > MEMO_BYTES:
+        return _hash(seeds, buffer, start, length)[0], holds_word_kernel(words, buffer, start, length)
+    entry = np.int64((mark_kernel(buffer, start, length) * _C) >> _SHIFT)
+    if memo.length[entry, L_TEXT] != length or not equal_bytes(buffer, start, memo.text, entry * _ROOM, length):
+        a, b = _hash(seeds, buffer, start, length)
+        memo.length[entry, L_TEXT] = length
+        memo.length[entry, L_LISTED] = holds_word_kernel(words, buffer, start, length)
+        copy_bytes(memo.text, entry * _ROOM, buffer, start, length)
+        memo.key[entry, 0], memo.key[entry, 1] = a, b
+    return memo.key[entry, 0], memo.length[entry, L_LISTED]
 
 
 @part

@@ -33,10 +33,13 @@ NO_ROW = -1
 FREE, DEAD = -1, -2
 """Values of `L_SLOT`: on the free list, and in a tick's chain while its key is gone."""
 NEVER = -(2**62)
+NO_CELL = -(2**31)
+SUM, RATIO, DISTINCT = range(3)
 HEAD, LENGTH = 0, 1
 
 K_A, K_B, K_DIMENSION, K_WEIGHT, K_NEWEST, K_TICK, K_ROWS, K_CLOSED, K_SUMS = range(9)
-"""Of a key: its words, dimension, requests in the log, newest row and that one's tick, rows, closed rows; then its sums."""
+"""Of a key: its words, dimension, requests in the log, newest row and that one's tick, rows, closed rows; then its sums and
+its budgets: how many bins a set may still gain before it has to be counted again."""
 R_TICK, R_OLDER, R_VALUES = range(3)
 """Of a row: its tick and the row of the same key before it (see `older_kernel`); then its values."""
 L_NEXT, L_SLOT = range(2)
@@ -49,16 +52,24 @@ CLOSED, FREE_HEAD, ROWS_USED, KEYS_USED, AGED_OUT, AGED_TICK, STRAGGLERS, MUTED,
 class Rules(NamedTuple):
     """What is summed and compared, by dimension. ``spec``: a measure over a window longer than a tick."""
 
-    tracked: I64Array  # i64[M]: measures that the log keeps; the first is REQUESTS
+    column_count: I64Array  # i64[D]: columns of a row that a dimension uses; the first is REQUESTS
+    sum_count: I64Array  # i64[D]: of them, those that are added; the others are sets, which are united
+    tracked: I64Array  # i64[D, M]: which of a tally's values each column holds
     span: I64Array  # i64[D]: the longest window of a dimension; 0: the dimension is not judged
     spec_count: I64Array  # i64[D]
-    spec_column: I64Array  # i64[D, S]: column of ``tracked``
+    spec_column: I64Array  # i64[D, S]
     spec_window: I64Array  # i64[D, S], seconds
     rule_count: I64Array  # i64[D]
+    rule_kind: I64Array  # i64[D, R]: SUM, RATIO or DISTINCT
     rule_column: I64Array  # i64[D, R]
     rule_spec: I64Array  # i64[D, R]: index of its spec; -1: the tick itself is the window
     rule_window: I64Array  # i64[D, R], seconds
-    rule_limit: I64Array  # i64[D, R]
+    rule_limit: I64Array  # i64[D, R]: of DISTINCT in bins
+    rule_of_column: I64Array  # i64[D, R]: of RATIO, what the sum is a share of …
+    rule_of_spec: I64Array  # i64[D, R]
+    rule_share: I64Array  # i64[D, R]: … and which, at least, in thousandths
+    rule_budget: I64Array  # i64[D, R]: of DISTINCT, which of a key's budgets is the rule's
+    budgets: I64Array  # i64[1]: of a key, at most
     renew_s: I64Array  # i64[1]
 
 
@@ -70,12 +81,12 @@ class Windows(NamedTuple):
     """
 
     tag: npt.NDArray[np.uint32]  # u32[C + PROBES + 1]
-    keys: I64Array  # i64[C + PROBES, K_SUMS + S + 2 * R]: the columns K_…, sums over closed ticks, then the cells in which …
-    fired_at: int  # … rules fired last: their first column,
-    early_at: int  # and that of the early ones
+    keys: I64Array  # i64[C + PROBES, K_SUMS + S + B]: the columns K_…, sums over closed ticks, then budgets
+    budget_at: int  # their first column
+    cells: npt.NDArray[np.int32]  # i32[C + PROBES, 2 * R]: the cells in which rules fired last, then the same of early ones
     names: npt.NDArray[np.uint8]  # u8[(C + PROBES) * NAME_BYTES_MAX + 8]
     name_length: npt.NDArray[np.uint8]  # u8[C + PROBES]
-    rows: I64Array  # i64[N, R_VALUES + M]: the columns R_…, then the tracked measures
+    rows: I64Array  # i64[N, R_VALUES + M]: the columns R_…, then the values that the key's dimension tracks
     links: npt.NDArray[np.int32]  # i32[N, 2]: the columns L_…
     chains: npt.NDArray[np.int32]  # i32[T, D, 2]: of a tick and dimension the first row, and the length with dead rows
     active: I64Array  # i64[D]: keys with a closed row
@@ -115,12 +126,12 @@ def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, tic
     scalars[:, FREE_HEAD] = NO_ROW
     return Windows(
         tag=np.zeros((partitions, slots + 1), np.uint32),
-        keys=allocate_lines((partitions, slots, K_SUMS + specs + 2 * many_rules), np.int64),
-        fired_at=K_SUMS + specs,
-        early_at=K_SUMS + specs + many_rules,
+        keys=allocate_lines((partitions, slots, K_SUMS + specs + int(rules.budgets[0])), np.int64),
+        budget_at=K_SUMS + specs,
+        cells=np.zeros((partitions, slots, 2 * many_rules), np.int32),
         names=np.zeros((partitions, slots * NAME_BYTES_MAX + 8), np.uint8),
         name_length=np.zeros((partitions, slots), np.uint8),
-        rows=allocate_lines((partitions, rows, R_VALUES + len(rules.tracked)), np.int64),
+        rows=allocate_lines((partitions, rows, R_VALUES + rules.tracked.shape[1]), np.int64),
         links=allocate_lines((partitions, rows, 2), np.int32),
         chains=np.tile(np.array([NO_ROW, 0], np.int32), (partitions, ticks, dimensions, 1)),
         active=np.zeros((partitions, dimensions), np.int64),
@@ -150,7 +161,7 @@ def allocate_crossings(capacity: int) -> Crossings:
 def part_kernel(w: Any, p: Any) -> Any:
     """The windows of partition ``p`` (views)."""
     return Windows(
-        w.tag[p], w.keys[p], w.fired_at, w.early_at, w.names[p], w.name_length[p], w.rows[p], w.links[p], w.chains[p],
+        w.tag[p], w.keys[p], w.budget_at, w.cells[p], w.names[p], w.name_length[p], w.rows[p], w.links[p], w.chains[p],
         w.active[p], w.scalars[p], w.buckets[p],
     )  # fmt: skip
 
@@ -240,11 +251,10 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
     w.keys[chosen, K_WEIGHT] = 0
     w.keys[chosen, K_NEWEST] = NO_ROW
     w.keys[chosen, K_ROWS] = 0
-    for s in range(w.fired_at - K_SUMS):
-        w.keys[chosen, K_SUMS + s] = 0
-    for r in range(w.early_at - w.fired_at):
-        w.keys[chosen, w.fired_at + r] = NEVER
-        w.keys[chosen, w.early_at + r] = NEVER
+    for column in range(K_SUMS, w.keys.shape[1]):
+        w.keys[chosen, column] = 0
+    for r in range(w.cells.shape[1]):
+        w.cells[chosen, r] = NO_CELL
     w.name_length[chosen] = name_length
     copy_bytes(w.names, chosen * NAME_BYTES_MAX, names, name_start, name_length)
     w.scalars[KEYS_USED] += 1

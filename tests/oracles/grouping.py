@@ -66,6 +66,9 @@ def measures_of(event: dict[str, Any]) -> dict[str, int]:
         "max_tokens": event.get("max_tokens", 0),
         "cost_micro": event.get("cost_micro", 0),
         "registrations": int(event.get("event") == "registration"),
+        "busy_ms": min(event.get("duration_ms", 0), 60_000),
+        "wasted_tokens": event.get("tokens_in", 0) * cancelled,
+        "listed": int("nikto" in event.get("user_agent", "").lower()),
     }
 
 

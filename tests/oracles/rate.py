@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from datetime import datetime
 
-from schemas.config import RateRule
+from detectors.rate import RateRule
 
 LINE = re.compile(rb'(\S+) - - \[([^\]]+)\] "(\S+) ([^"]*) HTTP/1.1" (\d+) ')
 ASSET = re.compile(rb"\.(js|css|webp|ico|png|jpg|svg|woff2)(\?|$)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from schemas.config import RateRule
+from detectors.rate import RateRule
 
 Key = tuple[str, int]
 """(dimension, number of the key)"""

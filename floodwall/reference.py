@@ -10,12 +10,14 @@ import inspect
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from detectors.registry import registered
+from detectors.windowed import Detector, Profile, WindowRule
 from schemas.acknowledgement import Acknowledgement
-from schemas.config import DEFAULT_RULES, Config
+from schemas.config import Config
 from schemas.errors import SourceError
 from schemas.events import KINDS
 from schemas.mitigation import Finding, Mitigation
@@ -54,6 +56,19 @@ def json_schema(struct: type[Any]) -> dict[str, Any]:
     }
 
 
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of the configuration with the section of every detector."""
+    document = json_schema(Config)
+    known = {detector.name: json_schema(detector.section) for detector in registered()}
+    for schema in known.values():
+        document["$defs"].update(schema["$defs"])
+    place = document["$defs"]["Config"]["properties"]["detectors"]
+    place.pop("additionalProperties", None)
+    place["properties"] = {name: {"$ref": schema["$ref"]} for name, schema in known.items()}
+    place["additionalProperties"] = False
+    return document
+
+
 def _structs_of(struct: type[Any]) -> list[type[Any]]:
     """A struct and every struct in its fields."""
     found: list[type[Any]] = []
@@ -79,9 +94,10 @@ def _structs_of(struct: type[Any]) -> list[type[Any]]:
 def documents() -> dict[str, str]:
     """Path below docs/ -> text of everything that is generated."""
     structs: dict[str, type[Any]] = {
-        "mitigation": Mitigation, "finding": Finding, "acknowledgement": Acknowledgement, "config": Config, **KINDS,
+        "mitigation": Mitigation, "finding": Finding, "acknowledgement": Acknowledgement, **KINDS,
     }  # fmt: skip
     found = {f"schemas/{name}.json": pretty(json_schema(struct)) for name, struct in structs.items()}
+    found["schemas/config.json"] = pretty(config_schema())
     found["configuration.md"] = _configuration()
     found["events.md"] = _events()
     return found
@@ -110,7 +126,7 @@ def _events() -> str:
 def _configuration() -> str:
     parts = [
         "# Configuration",
-        f"{_GENERATED} `schemas/config.py`. The same as a JSON Schema: [config](schemas/config.json).",
+        f"{_GENERATED} `schemas/config.py` and the detectors' files. The same as a JSON Schema: [config](schemas/config.json).",
         "A file is TOML; every setting has a default, and a file may be empty. Unknown keys are errors, and a refused value is "
         "named with its path, its bound and what came. `floodwall config check FILE` says whether a file is right, and with "
         "`--json` prints all that is then in force.",
@@ -121,16 +137,32 @@ def _configuration() -> str:
         "## At the top\n\n" + _table(Config, ("setting", "type", "default", "meaning"), defaults=True),
     ]
     parts += _sections(Config, "")
-    parts.append("## The default rules\n\nWhy these numbers: [detectors.md](detectors.md).")
-    for profile, rules in DEFAULT_RULES.items():
+    for detector in registered():
+        parts += _sections_of(detector)
+    return "\n\n".join(parts) + "\n"
+
+
+def _sections_of(detector: Detector) -> list[str]:
+    path = f"detectors.{detector.name}"
+    settings = _table(detector.section, ("setting", "type", "default", "meaning"), defaults=True)
+    parts = [f"## `[{path}]`\n\n{_doc_of(detector.section)}", settings, *_sections(detector.section, f"{path}.")]
+    for profile in get_args(Profile):
+        rules = detector.rules(detector.section(), profile)
         rows = [
-            f"| `{rule.dimension}` | `{rule.measure}` | {rule.window_s} | {rule.limit:,} | {rule.action} | {rule.severity} "
-            f"| {rule.confidence} |"
+            f"| `{rule.dimension.label}` | `{rule.measure}` | {_share_text(rule)} | {rule.window_s} | {rule.told_limit:,} "
+            f"| {rule.action} | {rule.severity} | {rule.confidence} |"
             for rule in rules
         ]
-        head = "| dimension | measure | window_s | limit | action | severity | confidence |\n|---|---|---|---|---|---|---|"
-        parts.append(f"Profile `{profile}`:\n\n" + "\n".join([head, *rows]))
-    return "\n\n".join(parts) + "\n"
+        head = (
+            "| dimension | measure | at least | window_s | limit | action | severity | confidence |\n"
+            "|---|---|---|---|---|---|---|---|"
+        )
+        parts.append(f"Default rules of profile `{profile}`:\n\n" + "\n".join([head, *rows]))
+    return parts
+
+
+def _share_text(rule: WindowRule) -> str:
+    return "" if rule.of is None else f"{rule.share:g} of `{rule.of.label}`"
 
 
 def _sections(struct: type[Any], above: str) -> list[str]:

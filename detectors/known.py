@@ -1,0 +1,83 @@
+"""``known``: a client whose user agent names a tool that only attackers, or people who were asked to, run against a service.
+
+How it decides: an event is *listed* if its user agent holds one of the words of ``agents``, whatever their case. More than
+``limit`` listed requests of one address within a window cross.
+
+Where it fails: a user agent is the client's own word. Who changes it is not found by it, and nobody may be let through
+because of it; a test by your own people looks like an attack: give them an exception in ``policy.allow``.
+
+Costs: each user agent that has not been seen lately is looked through once, an addition an event.
+
+Confidence: high, for who claims to be a scanner has no reason to lie. Can its evidence be forged? By whom sends it: an
+address can only bring itself into this, not others.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from detectors.windowed import Detector, Profile, WindowRule, seconds_of, whom_of
+from schemas.config import Action, Count, DimensionName, Section, dimension_of
+from schemas.fields import Measure
+
+AGENTS = (
+    "acunetix", "arachni", "commix", "dirbuster", "dirsearch", "feroxbuster", "ffuf", "fimap", "gobuster", "havij", "hydra",
+    "jaeles", "joomscan", "masscan", "metasploit", "nessus", "netsparker", "nikto", "nmap", "nuclei", "openvas", "qualys",
+    "sqlmap", "sqlninja", "skipfish", "w3af", "wapiti", "webshag", "wfuzz", "whatweb", "wpscan", "xsser", "zaproxy", "zgrab",
+)  # fmt: skip
+"""Scanners, fuzzers and password guessers that name themselves."""
+
+
+class KnownRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """More than ``limit`` requests of listed agents within a sliding window, for one key of one dimension."""
+
+    dimension: DimensionName = "ip"
+    """Whose requests."""
+    window_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
+    """The last so many seconds of event time, this one included."""
+    limit: Count = 3
+    """Up to so many are allowed."""
+    action: Action = "block"
+    """What an edge is asked to do. ``notify``: nothing, but people are told."""
+    severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 6
+    """10 is the worst. Where rules cross at once, the severer is decided first."""
+    confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.95
+    """How often what crosses is really an attack, as far as is known; published with the finding."""
+
+
+Word = Annotated[str, msgspec.Meta(min_length=3, max_length=64)]
+
+
+class Known(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``known`` detector."""
+
+    enabled: bool = True
+    """False: it decides nothing and costs nothing."""
+    dry_run: bool = False
+    """What it decides is published, marked so, and never enforced."""
+    agents: tuple[Word, ...] = AGENTS
+    """Words of user agents."""
+    rules: tuple[KnownRule, ...] = (KnownRule(),)
+    """What of them crosses."""
+
+
+def _rules(section: Known, profile: Profile) -> list[WindowRule]:
+    return [
+        WindowRule(
+            DETECTOR, rule, section.dry_run, dimension_of(rule.dimension), Measure.LISTED, rule.window_s, rule.limit,
+            rule.action, rule.severity, rule.confidence, words=section.agents,
+        )
+        for rule in section.rules
+    ]  # fmt: skip
+
+
+def _describe(rule: WindowRule, target: str, observed: int) -> str:
+    return (
+        f"{observed:,} requests of a scanner's user agent in {seconds_of(rule)} {whom_of(rule, target)}, where "
+        f"{rule.told_limit:,} are allowed"
+    )
+
+
+DETECTOR = Detector("known", 1, Known, _rules, _describe)

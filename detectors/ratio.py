@@ -1,0 +1,94 @@
+"""``ratio``: too large a share of one measure in another within a sliding window, once there is enough of it.
+
+How it decides: when a tick closes, a rule looks at the exact sums of ``measure`` and of ``of`` over the last ``window_s``
+ticks of one key. It crosses when there is more than ``limit`` of the measure *and* the measure is at least ``share`` of the
+other: nine requests in ten fail, nearly every login is refused, half of all requests are cancelled. A share may be larger
+than one: 5,000 input tokens for each request. Only whole ticks are judged, so it is never early: the rest of a second may
+bring the share down again.
+
+Where it fails: an attacker who mixes in as much honest-looking traffic stays below any share, and pays for it; a client
+with a broken integration looks like a scanner, which is why a share needs a number beside it and addresses are only
+throttled. Below ``limit`` it sees nothing: a scan of ten paths passes.
+
+Costs: two sums a rule, of which rules with the same measure and window share one.
+
+Confidence: stated by each rule. Can its evidence be forged? Not for a key or account: what failed authentication is no
+state for whom it names. For an address as for ``rate``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from detectors.windowed import NOUNS, Detector, Profile, WindowRule, seconds_of, whom_of
+from schemas.config import Action, Count, DimensionName, MeasureName, Section, dimension_of, measure_of
+from schemas.fields import Measure
+
+
+class RatioRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """More than ``limit`` of a measure, and at least ``share`` of another, within a sliding window."""
+
+    dimension: DimensionName
+    """What is counted for: each key of it has its own sums."""
+    measure: MeasureName
+    """The part."""
+    of: MeasureName = "requests"
+    """The whole."""
+    share: Annotated[float, msgspec.Meta(ge=0.001, le=1_000_000)]
+    """The part must be at least so much of the whole. More than 1 for a mean: tokens for each request, say."""
+    limit: Count
+    """There must be more than so much of the part before the share means anything."""
+    window_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
+    """The last so many seconds of event time, this one included."""
+    action: Action = "throttle"
+    """What an edge is asked to do. ``notify``: nothing, but people are told."""
+    severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
+    """10 is the worst. Where rules cross at once, the severer is decided first."""
+    confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
+    """How often what crosses is really an attack, as far as is known; published with the finding."""
+
+
+class Ratio(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``ratio`` detector."""
+
+    enabled: bool = True
+    """False: it decides nothing and costs nothing."""
+    dry_run: bool = False
+    """What it decides is published, marked so, and never enforced."""
+    rules: tuple[RatioRule, ...] | None = None
+    """None: the defaults (docs/detectors.md)."""
+
+
+# More than 20 client errors in 60 s hit 1 of 606 honest clients of a real web shop (docs/detectors.md); with nine in ten
+# failing,
+# none. A person who mistypes a password fails a few times, a script of one customer with an old key hundreds: it is throttled.
+DEFAULTS = (
+    RatioRule(dimension="ip", measure="client_errors", share=0.8, limit=30, severity=6),
+    RatioRule(dimension="ip", measure="auth_failures", share=0.9, limit=20, severity=7),
+    RatioRule(dimension="api_key", measure="wasted_tokens", of="tokens_in", share=0.5, limit=200_000, severity=6),
+)
+
+
+def _rules(section: Ratio, profile: Profile) -> list[WindowRule]:
+    return [
+        WindowRule(
+            DETECTOR, rule, section.dry_run, dimension_of(rule.dimension), measure_of(rule.measure), rule.window_s, rule.limit,
+            rule.action, rule.severity, rule.confidence, of=measure_of(rule.of), share=rule.share,
+        )
+        for rule in (DEFAULTS if section.rules is None else section.rules)
+    ]  # fmt: skip
+
+
+def _describe(rule: WindowRule, target: str, observed: int) -> str:
+    assert isinstance(rule.value, Measure)
+    assert rule.of is not None
+    share = f"{rule.share:.0%}" if rule.share <= 1 else f"{rule.share:,g} times"
+    return (
+        f"{observed:,} {NOUNS[rule.value]} in {seconds_of(rule)} {whom_of(rule, target)}, at least {share} of its "
+        f"{NOUNS[rule.of]}, where {rule.told_limit:,} are allowed"
+    )
+
+
+DETECTOR = Detector("ratio", 1, Ratio, _rules, _describe)

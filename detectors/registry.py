@@ -1,0 +1,73 @@
+"""Which detectors there are: every module of this folder that has a ``DETECTOR``, and what a configuration makes of them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
+
+import msgspec
+
+import detectors
+from detectors.windowed import Detector, WindowPlan, WindowRule, lay_out
+from schemas.config import Config, Section, explain
+from schemas.errors import ConfigError
+
+
+@functools.cache
+def modules() -> Mapping[str, ModuleType]:
+    """The detectors' modules by the detectors' names, in alphabetical order. Only this folder is looked at."""
+    names = sorted(info.name for info in pkgutil.iter_modules(detectors.__path__) if not info.ispkg)
+    found = [importlib.import_module(f"detectors.{name}") for name in names if name != "registry"]
+    return {module.DETECTOR.name: module for module in found if isinstance(getattr(module, "DETECTOR", None), Detector)}
+
+
+def registered() -> tuple[Detector, ...]:
+    """The windowed detectors, in alphabetical order."""
+    return tuple(module.DETECTOR for module in modules().values())
+
+
+def settings(config: Config) -> dict[str, Section]:
+    """Each detector's own section, checked.
+
+    Raises:
+        ConfigError: a section of no detector, or a value that is refused, with its path, its bound and what came.
+    """
+    known = {detector.name: detector for detector in registered()}
+    for name in config.detectors:
+        if name not in known:
+            raise ConfigError(f"expected a detector ({', '.join(known)}) at `$.detectors`, got {name!r:.80}")
+    found = {}
+    for name, detector in known.items():
+        section = config.detectors.get(name, {})
+        try:
+            found[name] = msgspec.convert(section, detector.section)
+        except msgspec.ValidationError as error:
+            raise ConfigError(explain(str(error), section, f"$.detectors.{name}")) from None
+    return found
+
+
+def window_rules(config: Config) -> list[WindowRule]:
+    """The rules of every detector that is on.
+
+    Raises:
+        ConfigError: see `settings`.
+    """
+    sections = settings(config)
+    return [
+        rule
+        for detector in registered()
+        if getattr(sections[detector.name], "enabled", True)
+        for rule in detector.rules(sections[detector.name], config.profile)
+    ]
+
+
+def plan_windows(config: Config) -> WindowPlan:
+    """The rules in force, laid out for the kernels.
+
+    Raises:
+        ConfigError: see `settings`.
+    """
+    return lay_out(window_rules(config), config.policy.renew_s)

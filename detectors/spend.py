@@ -1,0 +1,83 @@
+"""``spend``: one key, account or network uses up tokens or money faster than it may.
+
+How it decides: as ``rate``, over tokens and cost. Input tokens without those that came from a cache are not told apart:
+what a provider pays for is in the cost, where the gateway says it. Denial of wallet (OWASP LLM10:2025), long inputs, long
+outputs and inflated ``max_tokens`` have a rule each; limits are for the service to set, the defaults are what no customer
+of ordinary size needs.
+
+Where it fails: an absolute limit that fits the largest customer is far above the smallest. Who stays just below it, or
+spreads over many accounts, is not found here. Records without tokens are not seen; `floodwall doctor` says so.
+
+Costs: one sum per measure and window.
+
+Confidence: stated by each rule. Can its evidence be forged? Only by whom holds the key: what failed authentication is no
+state for the key or account it names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from detectors.windowed import NOUNS, Detector, Profile, WindowRule, seconds_of, whom_of
+from schemas.config import Action, Count, Section, dimension_of, measure_of
+from schemas.fields import Measure
+
+
+class SpendRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """More than ``limit`` tokens or millionths of cost within a sliding window, for one key of one dimension."""
+
+    dimension: Literal["api_key", "account", "net", "asn", "ip", "service"]
+    """Who pays, or spends."""
+    measure: Literal["tokens_in", "tokens_out", "max_tokens", "cost_micro", "wasted_tokens"]
+    """What is used up. ``wasted_tokens``: input tokens of requests that the client cancelled."""
+    window_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
+    """The last so many seconds of event time, this one included."""
+    limit: Count
+    """Up to this much is allowed."""
+    action: Action = "throttle"
+    """What an edge is asked to do. ``notify``: nothing, but people are told."""
+    severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 6
+    """10 is the worst. Where rules cross at once, the severer is decided first."""
+    confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
+    """How often what crosses is really an attack, as far as is known; published with the finding."""
+
+
+class Spend(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``spend`` detector."""
+
+    enabled: bool = True
+    """False: it decides nothing and costs nothing."""
+    dry_run: bool = False
+    """What it decides is published, marked so, and never enforced."""
+    rules: tuple[SpendRule, ...] | None = None
+    """None: the defaults (docs/detectors.md)."""
+
+
+# Tokens a minute, as providers grant them to their larger customers; a wallet of 50 units a minute is 72,000 a day.
+DEFAULTS = (
+    SpendRule(dimension="api_key", measure="tokens_in", limit=20_000_000),
+    SpendRule(dimension="api_key", measure="tokens_out", limit=4_000_000),
+    SpendRule(dimension="api_key", measure="cost_micro", limit=50_000_000),
+)
+
+
+def _rules(section: Spend, profile: Profile) -> list[WindowRule]:
+    return [
+        WindowRule(
+            DETECTOR, rule, section.dry_run, dimension_of(rule.dimension), measure_of(rule.measure), rule.window_s, rule.limit,
+            rule.action, rule.severity, rule.confidence,
+        )
+        for rule in (DEFAULTS if section.rules is None else section.rules)
+    ]  # fmt: skip
+
+
+def _describe(rule: WindowRule, target: str, observed: int) -> str:
+    assert isinstance(rule.value, Measure)
+    return (
+        f"{observed:,} {NOUNS[rule.value]} in {seconds_of(rule)} {whom_of(rule, target)}, where {rule.told_limit:,} are allowed"
+    )
+
+
+DETECTOR = Detector("spend", 1, Spend, _rules, _describe)

@@ -1,0 +1,244 @@
+"""What every windowed detector is made of: rules over sliding windows, laid out for the kernels.
+
+A detector says what its configured rules mean as `WindowRule`s, and how a crossing reads as a sentence. All of them are
+judged in one pass over the same windows (`detectors.kernels.judging`): a rule compares the **sum** of a measure with a
+limit, the **share** that a sum has of another, or how many **distinct** items a key was seen with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from detectors.kernels.windows import DISTINCT, RATIO, SUM, Rules
+from schemas.config import Action, Section
+from schemas.fields import DIMENSIONS, MEASURES, Dimension, Item, Measure
+
+BINS = 64
+DISTINCT_MAX = 150
+"""A larger number cannot be told from others by 64 bins: with so many items 58 are taken, and one bin more or less is ten
+items."""
+
+
+def estimate(bins: int) -> int:
+    """How many items fill ``bins`` of 64 on average (linear counting: Whang, Vander-Zanden, Taylor 1990).
+
+    >>> [estimate(bins) for bins in (1, 8, 32, 58, 64)]
+    [1, 9, 44, 152, 266]
+    """
+    return round(-BINS * math.log1p(-min(bins, BINS - 1) / BINS))
+
+
+def bins_of(limit: int) -> int:
+    """The most bins whose estimate is within a limit."""
+    return max(bins for bins in range(BINS + 1) if estimate(bins) <= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRule:
+    """One rule of a detector, as it is judged."""
+
+    detector: Detector
+    configured: Section
+    """What it was made of; two rules are the same if theirs are."""
+    dry_run: bool
+    dimension: Dimension
+    value: Measure | Item
+    """What is summed, or the items that are counted."""
+    window_s: int
+    limit: int
+    """Up to this much is allowed. Of items at most `DISTINCT_MAX`."""
+    action: Action
+    severity: int
+    confidence: float
+    of: Measure | None = None
+    """What ``value`` must be a share of …"""
+    share: float = 0.0
+    """… and which, at least; ``limit`` then is how much there must be before a share means anything."""
+    label: str = ""
+    """What is measured, in a finding; empty: the value's own name."""
+    words: tuple[str, ...] = ()
+    """Of user agents: those that hold one are listed."""
+    scale: int = 1
+    """What is observed is told in so many, and so is the limit."""
+
+    @property
+    def kind(self) -> int:
+        """SUM, RATIO or DISTINCT."""
+        return DISTINCT if isinstance(self.value, Item) else SUM if self.of is None else RATIO
+
+    @property
+    def measure(self) -> str:
+        """What is measured, as findings name it."""
+        return self.label or self.value.label
+
+    def observed(self, counted: int) -> int:
+        """What a crossing's number means."""
+        return estimate(counted) if self.kind == DISTINCT else counted // self.scale
+
+    @property
+    def told_limit(self) -> int:
+        """The limit in the same terms."""
+        return self.limit // self.scale
+
+    def plain(self) -> list[Any]:
+        """For a saved state: two rules decide the same if this is the same."""
+        return [
+            self.detector.name, self.detector.version, int(self.dimension), self.value.label, self.window_s, self.limit,
+            None if self.of is None else self.of.label, round(1000 * self.share),
+        ]  # fmt: skip
+
+
+Profile = Literal["web", "api"]
+MakeRules = Callable[[Any, Profile], Sequence[WindowRule]]
+Describe = Callable[[WindowRule, str, int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """A windowed detector; its module has it as ``DETECTOR``, and is registered by that (`detectors.registry`)."""
+
+    name: str
+    """In configuration (``[detectors.NAME]``), findings and ids."""
+    version: int
+    """Raised when it decides otherwise on the same events."""
+    section: type[Section]
+    """Its configuration; it has ``enabled`` and ``dry_run``."""
+    rules: MakeRules
+    """(section, profile): its rules."""
+    describe: Describe
+    """(rule, whom, observed): one sentence with what was observed, in how long, and what would have been allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPlan:
+    """The rules as the kernels take them, and as configured."""
+
+    arrays: Rules
+    rules: tuple[tuple[WindowRule, ...], ...]
+    """By dimension, in the kernels' numbering."""
+    wanted: int
+    """Bits of the items that are counted, and behind them whether listed agents are."""
+    words: tuple[str, ...]
+    """Of listed agents."""
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """Those that at least one rule judges."""
+        return tuple(Dimension(index) for index, rules in enumerate(self.rules) if rules)
+
+    @property
+    def span_s(self) -> int:
+        """The longest window, in seconds; 1 without rules."""
+        return max((rule.window_s for rules in self.rules for rule in rules), default=1)
+
+    def plain(self) -> list[list[Any]]:
+        """For a saved state."""
+        return [rule.plain() for rules in self.rules for rule in rules]
+
+
+def lay_out(chosen: Sequence[WindowRule], renew_s: int) -> WindowPlan:
+    """Arrays for the kernels of rules that may come in any order."""
+    by_dimension = [tuple(rule for rule in chosen if rule.dimension == index) for index in range(DIMENSIONS)]
+    columns = [_columns(rules) for rules in by_dimension]
+    specs = [_specs(rules, held) for rules, held in zip(by_dimension, columns, strict=True)]
+    most_columns, most_specs, most_rules = (max(1, *map(len, what)) for what in (columns, specs, by_dimension))
+    many = np.array([len(rules) for rules in by_dimension], np.int64)
+
+    def table(width: int, fill: int = 0) -> Any:
+        return np.full((DIMENSIONS, width), fill, np.int64)
+
+    arrays = Rules(
+        column_count=np.array([len(held) for held in columns], np.int64),
+        sum_count=np.array([sum(isinstance(value, Measure) for value in held) for held in columns], np.int64),
+        tracked=table(most_columns), span=np.array([max((r.window_s for r in rules), default=0) for rules in by_dimension]),
+        spec_count=np.array([len(some) for some in specs], np.int64), spec_column=table(most_specs),
+        spec_window=table(most_specs, 1), rule_count=many, rule_kind=table(most_rules), rule_column=table(most_rules),
+        rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
+        rule_of_column=table(most_rules), rule_of_spec=table(most_rules, -1), rule_share=table(most_rules),
+        rule_budget=table(most_rules),
+        budgets=np.array([max(sum(r.kind == DISTINCT for r in rules) for rules in by_dimension)], np.int64),
+        renew_s=np.array([renew_s], np.int64),
+    )  # fmt: skip
+    for dimension, rules in enumerate(by_dimension):
+        held, sums = columns[dimension], specs[dimension]
+        for index, value in enumerate(held):
+            arrays.tracked[dimension, index] = value if isinstance(value, Measure) else MEASURES + value
+        for index, (column, window_s) in enumerate(sums):
+            arrays.spec_column[dimension, index], arrays.spec_window[dimension, index] = column, window_s
+        budget = 0
+        for index, rule in enumerate(rules):
+            column = _place(held, rule.value)
+            arrays.rule_kind[dimension, index], arrays.rule_column[dimension, index] = rule.kind, column
+            arrays.rule_window[dimension, index] = rule.window_s
+            arrays.rule_limit[dimension, index] = bins_of(rule.limit) if rule.kind == DISTINCT else rule.limit
+            if rule.kind == DISTINCT:
+                arrays.rule_budget[dimension, index] = budget
+                budget += 1
+            elif rule.window_s > 1:
+                arrays.rule_spec[dimension, index] = sums.index((column, rule.window_s))
+            if rule.of is not None:
+                whole = _place(held, rule.of)
+                arrays.rule_of_column[dimension, index] = whole
+                arrays.rule_share[dimension, index] = round(1000 * rule.share)
+                if rule.window_s > 1:
+                    arrays.rule_of_spec[dimension, index] = sums.index((whole, rule.window_s))
+    wanted = sum({1 << rule.value for rule in chosen if isinstance(rule.value, Item)})
+    if any(rule.value is Measure.LISTED for rule in chosen):
+        wanted |= 1 << len(Item)
+    return WindowPlan(arrays, tuple(by_dimension), wanted, tuple(sorted({word for rule in chosen for word in rule.words})))
+
+
+def _columns(rules: Sequence[WindowRule]) -> list[Measure | Item]:
+    """What rows of a dimension hold: the requests, the other measures, then the sets."""
+    measures = {rule.value for rule in rules if isinstance(rule.value, Measure)}
+    measures |= {rule.of for rule in rules if rule.of is not None}
+    items = {rule.value for rule in rules if isinstance(rule.value, Item)}
+    return [Measure.REQUESTS, *sorted(measures - {Measure.REQUESTS}), *sorted(items)]
+
+
+def _specs(rules: Sequence[WindowRule], held: Sequence[Measure | Item]) -> list[tuple[int, int]]:
+    """(column, window) of every sum that is kept."""
+    found = set()
+    for rule in rules:
+        for value in (rule.value, rule.of):
+            if isinstance(value, Measure) and rule.window_s > 1:
+                found.add((_place(held, value), rule.window_s))
+    return sorted(found)
+
+
+def _place(held: Sequence[Measure | Item], value: Measure | Item) -> int:
+    """Where a value is; both kinds are numbers, so that equality would take one for the other."""
+    return next(index for index, one in enumerate(held) if one is value)
+
+
+SUBJECTS = {
+    Dimension.IP: "address", Dimension.NET: "network", Dimension.ASN: "autonomous system", Dimension.API_KEY: "API key",
+    Dimension.USER_AGENT: "user agent", Dimension.EMAIL_DOMAIN: "mail domain", Dimension.FINGERPRINT: "TLS fingerprint",
+}  # fmt: skip
+NOUNS = {
+    Measure.EVIDENCE: "requests", Measure.REQUESTS: "requests", Measure.NON_ASSET: "requests for other than assets",
+    Measure.CLIENT_ERRORS: "failing requests", Measure.AUTH_FAILURES: "failed authentications",
+    Measure.SERVER_ERRORS: "server errors", Measure.OWN_DENIALS: "requests that we denied",
+    Measure.CANCELLED: "cancelled requests", Measure.DURATION_MS: "milliseconds of work", Measure.BYTES: "bytes",
+    Measure.TOKENS_IN: "input tokens", Measure.TOKENS_OUT: "output tokens", Measure.TOKENS_CACHED: "cached tokens",
+    Measure.MAX_TOKENS: "tokens asked for", Measure.COST_MICRO: "millionths of cost",
+    Measure.REGISTRATIONS: "registrations", Measure.BUSY_MS: "milliseconds of occupied slots",
+    Measure.LISTED: "requests of listed agents", Measure.WASTED_TOKENS: "input tokens of cancelled requests",
+}  # fmt: skip
+
+
+def seconds_of(rule: WindowRule) -> str:
+    """The window in words."""
+    return "1 second" if rule.window_s == 1 else f"{rule.window_s} seconds"
+
+
+def whom_of(rule: WindowRule, target: str) -> str:
+    """The target in words, with its preposition."""
+    dimension = rule.dimension
+    whom = f"{SUBJECTS[dimension]} {target}" if dimension in SUBJECTS else f"{dimension.label} {target}"
+    return f"{'on' if dimension in (Dimension.ROUTE, Dimension.SERVICE) else 'from'} {whom}"
