@@ -27,7 +27,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## a small LLM API, attacked before your eyes and rescued; no Kafka, no root
 	$(BIN)/floodwall demo
 
-demo-kafka: $(STAMP)  ## the same through a real local broker and real workers, all stopped at the end; needs Java and Maven
+demo-kafka: $(STAMP)  ## the same through a real broker, workers and, as root, nftables in a namespace; all is gone at the end; needs Java and Maven
 	$(BIN)/floodwall demo --kafka
 
 test: lint types imports pytest  ## everything that CI runs: lint, types, import layers, tests
