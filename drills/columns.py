@@ -44,7 +44,7 @@ EVENT = np.dtype(
         ("flags", "u1"),
     ]
 )
-"""One event of all streams; 88 bytes."""
+"""One event of all streams; 78 bytes."""
 
 FLAG_NEW_ACCOUNT = 1
 """``number`` is an account that a registration made: in a request it also gives the key."""
@@ -118,7 +118,11 @@ def slots(seed: int, counts: I64, start_ms: int, stop_ms: int, from_ms: int, to_
 
 def chosen(random: np.random.Generator, weights: Sequence[float], count: int) -> I64:
     """``count`` indices, as likely as their weights say."""
-    edges = np.cumsum(np.asarray(weights, float))
+    return between(random, np.cumsum(np.asarray(weights, float)), count)
+
+
+def between(random: np.random.Generator, edges: F64, count: int) -> I64:
+    """The same for weights that were added up before."""
     found: I64 = np.searchsorted(edges, random.random(count) * edges[-1], side="right")
     return np.minimum(found, len(edges) - 1)
 

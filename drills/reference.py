@@ -32,6 +32,11 @@ def rate_text(per_second: float) -> str:
     return f"{per_second * 86_400:,.4g}/d"
 
 
+def share_text(share: float) -> str:
+    """Per cent with up to three digits that mean something."""
+    return f"{100 * share:,.0f} %" if share >= 1 else f"{100 * share:.3g} %"
+
+
 def strength_text(attack: Attack, strength: Strength) -> str:
     """One cell: sources, the rate of each or of all, the share of normal, the duration."""
     normal = NORMAL_PER_SECOND * (REGISTRATIONS_SHARE if attack.registers else 1.0)
@@ -39,7 +44,7 @@ def strength_text(attack: Attack, strength: Strength) -> str:
     per_second = total / strength.duration_s
     each = f" × {rate_text(strength.per_source)}" if strength.per_source is not None else f", {rate_text(per_second)}"
     of = " registrations" if attack.registers else ""
-    return f"{sources:,}{each}, {per_second / normal:.3g} of normal{of}, {span_text(strength.duration_s)}"
+    return f"{sources:,}{each}, {share_text(per_second / normal)} of normal{of}, {span_text(strength.duration_s)}"
 
 
 def table() -> str:

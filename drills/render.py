@@ -111,7 +111,7 @@ def combined_lines(
     for index, (status, size) in enumerate(numbers):
         who = actors.address[actor[index]].encode()
         if tails is not None and own[index] >= 0:
-            found.append(b"%s - - %s%s\n" % (who, clock[index], tails[own[index]]))
+            found.append(b"%s - - %s %s\n" % (who, clock[index], tails[own[index]]))
             continue
         agent = actors.agent[actor[index]].encode()
         request = b'"%s HTTP/1.1" %d %d "%s" "%s"' % (methods[index], status, size, sites[index].encode(), agent)

@@ -10,7 +10,7 @@ from drills.service.season import REGIONS
 from drills.service.shapes import SHAPE_OF
 from drills.service.world import World
 
-PEOPLE_SHARE, CARRIER_SHARE, OFFICES_SHARE, CRAWLERS_SHARE, CONSOLES_SHARE = 0.18, 0.07, 0.045, 0.02, 0.005
+PEOPLE_SHARE, CARRIER_SHARE, OFFICES_SHARE, CRAWLERS_SHARE, CONSOLES_SHARE = 0.14, 0.07, 0.045, 0.02, 0.005
 PAGE_REQUESTS = (30, 56)
 """Requests of one page, nearly all of them assets."""
 _PAGE = sum(PAGE_REQUESTS) / 2
@@ -40,8 +40,8 @@ def pages(actor: I64, page: I64, start_ms: I64, random: np.random.Generator) -> 
     events["shape"] = assets[chosen(random, [weight for _, weight in _ASSETS], len(events))]
     events["path"] %= _ASSET_VERSIONS
     # The page itself, then up to two calls of the console's own, then files; a quick line gets all in a second.
-    line = random.lognormal(-0.6, 0.8, len(actor))
-    delay = 60 + random.exponential(1.0, len(events)) * line[which] * 500
+    line = np.maximum(random.lognormal(-0.3, 0.8, len(actor)), 0.3)
+    delay = 60 + random.exponential(1.0, len(events)) * line[which] * 800
     delay[first] = 0
     events["time_ms"] += np.minimum(delay, 20_000).astype(np.int64)
     events["shape"][first], events["path"][first] = page, random.integers(0, _GUIDES, len(first))
@@ -71,7 +71,7 @@ def _visits(world: World, group: str, share: float, cell: int, random: np.random
     many = np.where(tabs, random.integers(5, _TABS_MAX + 1, count), np.minimum(random.geometric(1 / 2.4, count), 12))
     which = np.repeat(np.arange(count), many)
     place = np.arange(len(which)) - np.repeat(np.cumsum(many) - many, many)
-    gap = np.where(tabs[which], random.uniform(0, 0.4, len(which)), random.uniform(4, 40, len(which)))
+    gap = np.where(tabs[which], random.uniform(0.5, 2.0, len(which)), random.uniform(4, 40, len(which)))
     start_ms = ((begin_s[which] + place * gap) * 1000).astype(np.int64)
     names = np.array([SHAPE_OF[name] for name, _ in _PAGES])
     page = names[chosen(random, [weight for _, weight in _PAGES], len(which))]

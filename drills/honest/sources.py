@@ -12,7 +12,7 @@ from drills.honest.signups import SignUps
 from drills.service.world import World
 
 Draw = Callable[[int, np.random.Generator], Events]
-_SIGN_UPS = 50
+SIGN_UPS = 50
 # A number is never reused: it is part of the chance of whatever was drawn before.
 _SOURCES: dict[int, Callable[[World, int, np.random.Generator], Events]] = {
     1: programs.customers,
@@ -27,7 +27,7 @@ _SOURCES: dict[int, Callable[[World, int, np.random.Generator], Events]] = {
     14: people.consoles,
     15: people.flash_crowd,
 }
-NAMES = {number: source.__name__ for number, source in _SOURCES.items()} | {_SIGN_UPS: "sign_ups"}
+NAMES = {number: source.__name__ for number, source in _SOURCES.items()} | {SIGN_UPS: "sign_ups"}
 
 
 def honest_sources(world: World, only: frozenset[str] = frozenset()) -> dict[int, Draw]:
@@ -37,5 +37,5 @@ def honest_sources(world: World, only: frozenset[str] = frozenset()) -> dict[int
         return lambda cell, random: source(world, cell, random)
 
     sources: dict[int, Draw] = {number: bound(source) for number, source in _SOURCES.items()}
-    sources[_SIGN_UPS] = SignUps(world, _SIGN_UPS).draw
+    sources[SIGN_UPS] = SignUps(world, SIGN_UPS).draw
     return {number: draw for number, draw in sources.items() if not only or NAMES[number] in only}

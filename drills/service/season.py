@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from drills.columns import CELL_S, F64, generator
@@ -48,6 +50,11 @@ class Season:
     def _drift(self, cell: int) -> float:
         """Around 1: a number drawn for every hour, and straight lines between them."""
         hour, minute = divmod(cell * CELL_S, 3600)
-        here, there = (float(generator(self._seed, 9000, h).standard_normal()) for h in (hour, hour + 1))
+        here, there = _chance_of_hour(self._seed, hour), _chance_of_hour(self._seed, hour + 1)
         part = minute / 3600
         return float(np.exp(_DRIFT * (here * (1 - part) + there * part)))
+
+
+@functools.lru_cache(64)
+def _chance_of_hour(seed: int, hour: int) -> float:
+    return float(generator(seed, 9000, hour).standard_normal())

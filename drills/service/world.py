@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from drills.columns import CELL_S, F64, I64, chosen, generator, mixed
+from drills.columns import CELL_S, F64, I64, between, chosen, generator, mixed
 from drills.service import addresses
 from drills.service.actors import Actors
 from drills.service.calendar import STORM_S, Episode, Storms, episodes
@@ -35,14 +35,17 @@ class Group:
 
     actors: list[I64] = field(default_factory=list)
     weights: list[F64] = field(default_factory=list)
+    _edges: list[F64] = field(default_factory=list)
 
     def pick(self, random: np.random.Generator, regions: F64, count: int) -> I64:
         """``count`` actors: a region as busy as it is, then one by weight."""
         region = chosen(random, regions.tolist(), count)
         found = np.zeros(count, np.int64)
-        for index, (actors, weights) in enumerate(zip(self.actors, self.weights, strict=True)):
+        if not self._edges:
+            self._edges = [np.cumsum(weights) for weights in self.weights]
+        for index, (actors, edges) in enumerate(zip(self.actors, self._edges, strict=True)):
             here = np.flatnonzero(region == index)
-            found[here] = actors[chosen(random, weights.tolist(), len(here))]
+            found[here] = actors[between(random, edges, len(here))]
         return found
 
     def everyone(self) -> I64:
