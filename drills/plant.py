@@ -94,11 +94,13 @@ class Planted:
 
 
 def plant(
-    log: Lines, names: Sequence[str], folder: Path, *, seed: int, strength: StrengthName, at_s: tuple[int, ...] = ()
-) -> Planted:
+    log: Lines, names: Sequence[str], folder: Path, *, seed: int, strength: StrengthName, at_s: tuple[int, ...] = (),
+    normal_per_second: float | None = None,
+) -> Planted:  # fmt: skip
     """Write the log with the attacks in it as ``access.log``, every line of its own as it was, and the labels.
 
     Args:
+        normal_per_second: what strengths that are shares are shares of; none: the log's own rate.
         at_s: seconds after the log's first at which each attack begins; none: spread over it.
 
     Raises:
@@ -108,7 +110,8 @@ def plant(
         raise UsageError("expected attacks to plant into the log, got none: see `floodwall drill list`")
     found = survey(log, seed)
     span_s = found.last_s - found.first_s + 1
-    per_second = min(max(found.lines / span_s, PER_SECOND_MIN), PER_SECOND_MAX)
+    own = min(max(found.lines / span_s, PER_SECOND_MIN), PER_SECOND_MAX)
+    per_second = own if normal_per_second is None else normal_per_second
     drill = Drill(
         Plan(
             seed=seed, start_s=found.first_s, span_s=span_s, events_per_second=per_second, attacks=tuple(names),

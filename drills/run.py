@@ -25,6 +25,7 @@ START_S = 1_795_392_000
 """Monday, 2026-11-23, 00:00 UTC."""
 PER_SECOND_MIN, PER_SECOND_MAX = 0.01, 20_000
 """Below, there is nobody; above, one cell is more than a gigabyte."""
+START_S_MIN, START_S_MAX = 7 * 86_400, 7_226_582_400
 SPAN_S_MAX = 366 * 86_400
 
 
@@ -58,6 +59,8 @@ class Drill:
     def __init__(self, plan: Plan) -> None:
         if not 1 <= plan.span_s <= SPAN_S_MAX:
             raise UsageError(f"expected a drill of 1 s to {SPAN_S_MAX // 86_400} days, got {plan.span_s} s")
+        if not START_S_MIN <= plan.start_s <= START_S_MAX:
+            raise UsageError(f"expected a drill to begin from 1970 to 2199, got Unix second {plan.start_s}")
         if not PER_SECOND_MIN <= plan.events_per_second <= PER_SECOND_MAX:
             raise UsageError(
                 f"expected {PER_SECOND_MIN} to {PER_SECOND_MAX:,} honest events a second, got {plan.events_per_second:g}"

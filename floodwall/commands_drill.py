@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -74,8 +75,12 @@ def run(
     hours: Annotated[float, typer.Option("--hours", help="How long the drill is.")] = 1.0,
     duration: Annotated[int | None, typer.Option("--duration", min=1, help="The same in seconds.")] = None,
     events_per_second: Annotated[
-        float, typer.Option("--events-per-second", help="Honest events, on average over a week.")
-    ] = 350.0,
+        float | None,
+        typer.Option(
+            "--events-per-second",
+            help="Honest events, on average over a week: 350. With --into: what shares are of, instead of the log's own rate.",
+        ),
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--start", help="When it begins: 2026-11-23T00:00:00 (UTC), or -2h.")
     ] = None,
@@ -110,25 +115,19 @@ def run(
     Example:  floodwall drill run flood_fifty --strength loud --duration 600 --out drill
     """
     chosen = tuple(dict.fromkeys(streams or STREAMS))
-    unknown = [name for name in chosen if name not in (*STREAMS, "events")]
-    if unknown:
-        raise UsageError(f"expected --stream to be {', '.join(STREAMS)} or events, got {unknown[0][:60]!r}")
-    if into is not None:
-        if kafka is not None or out is None or streams:
-            raise UsageError("expected --out with --into, and neither --kafka nor --stream")
-        return _plant(names or [], into, out, seed, strength, tuple(at or ()), as_json)
-    if out is None and kafka is None:
-        raise UsageError("expected --out FOLDER, --kafka HOST:PORT, or --into LOG")
-    if kafka is None and (config is not None or live):
-        raise UsageError("expected --config and --live with --kafka HOST:PORT")
-    if kafka is not None and "events" in chosen:
-        raise UsageError(f"expected streams that have a topic ({', '.join(STREAMS)}) with --kafka, got events")
+    _check_together(chosen, streams is not None, config is not None or live, into, kafka, out)
+    if into is not None and out is not None:
+        return _plant(names or [], into, out, seed, strength, tuple(at or ()), events_per_second, as_json)
     from drills.run import START_S, Drill, Plan
+    from drills.service.world import NORMAL_PER_SECOND
     from engine.clock import SystemClock
     from replay.moments import parse_moment
 
     clock = SystemClock()
     now_ms = clock.now_ms()
+    rate = NORMAL_PER_SECOND if events_per_second is None else events_per_second
+    if not math.isfinite(hours):
+        raise UsageError(f"expected a number of hours, got {hours}")
     span_s = duration if duration is not None else round(hours * HOUR_S)
     if start is not None:
         start_s = parse_moment(start, now_ms) // 1000
@@ -138,7 +137,7 @@ def run(
         start_s = now_ms // 1000 + (0 if live else -span_s)
     drill = Drill(
         Plan(
-            seed=seed, start_s=start_s, span_s=span_s, events_per_second=events_per_second, attacks=tuple(names or ()),
+            seed=seed, start_s=start_s, span_s=span_s, events_per_second=rate, attacks=tuple(names or ()),
             strength=strength, at_s=tuple(at or ()), storms=storms,
         )
     )  # fmt: skip
@@ -154,11 +153,32 @@ def run(
     return 0
 
 
-def _plant(names: list[str], into: str, out: Path, seed: int, strength: Any, at: tuple[int, ...], as_json: bool) -> int:
+def _check_together(
+    chosen: tuple[str, ...], some: bool, for_kafka: bool, into: str | None, kafka: str | None, out: Path | None
+) -> None:  # fmt: skip
+    unknown = [name for name in chosen if name not in (*STREAMS, "events")]
+    if unknown:
+        raise UsageError(f"expected --stream to be {', '.join(STREAMS)} or events, got {unknown[0][:60]!r}")
+    if into is not None and (kafka is not None or out is None or some):
+        raise UsageError("expected --out with --into, and neither --kafka nor --stream")
+    if out is None and kafka is None:
+        raise UsageError("expected --out FOLDER, --kafka HOST:PORT, or --into LOG")
+    if kafka is None and for_kafka:
+        raise UsageError("expected --config and --live with --kafka HOST:PORT")
+    if kafka is not None and "events" in chosen:
+        raise UsageError(f"expected streams that have a topic ({', '.join(STREAMS)}) with --kafka, got events")
+
+
+def _plant(
+    names: list[str], into: str, out: Path, seed: int, strength: Any, at: tuple[int, ...], per_second: float | None,
+    as_json: bool,
+) -> int:  # fmt: skip
     from drills.plant import plant
     from replay.sources import lines_of
 
-    planted = plant(lambda: lines_of(into), names, out, seed=seed, strength=strength, at_s=at)
+    planted = plant(
+        lambda: lines_of(into), names, out, seed=seed, strength=strength, at_s=at, normal_per_second=per_second
+    )  # fmt: skip
     _tell(planted.truth, f"{planted.planted:,} planted between those of {into}, into {out}", as_json)
     return 0
 

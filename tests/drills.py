@@ -19,8 +19,9 @@ MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
 
 def drill_of(*attacks: str, **settings: Any) -> Drill:
-    """A drill of ten minutes at 20 events a second, unless it says otherwise."""
-    chosen = {"seed": 7, "span_s": 600, "events_per_second": 20.0, "storms": "none", **settings}
+    """Weak attacks in ten minutes at 20 events a second, unless it says otherwise."""
+    usual = {"seed": 7, "span_s": 600, "events_per_second": 20.0, "storms": "none", "strength": "weak"}
+    chosen = {**usual, **settings}
     return Drill(Plan(attacks=attacks, **chosen))
 
 

@@ -149,7 +149,7 @@ def test_credits_are_used_by_the_accounts_that_were_registered_for_them() -> Non
 
 
 def test_who_is_framed_is_named_as_a_victim_and_never_proven() -> None:
-    drill = drill_of("trap_framed_key", "trap_framed_domain", "trap_spoofed", strength="weak")
+    drill = drill_of("trap_framed_key", "trap_framed_domain", "trap_spoofed")
     events = events_of(drill)
     actors = drill.world.actors
     key, domain, spoofed = drill.hostile
@@ -170,7 +170,7 @@ def test_who_is_framed_is_named_as_a_victim_and_never_proven() -> None:
 
 
 def test_labels_say_who_did_what_and_when() -> None:
-    drill = drill_of("scan", "registrations_obvious", "distillation", strength="weak")
+    drill = drill_of("scan", "registrations_obvious", "distillation")
     truth, parts = Truth(drill), []
     for block in drill.blocks():
         truth.note(block)

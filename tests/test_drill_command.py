@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from typer.testing import CliRunner
 
 from drills.attacks.catalogue import ATTACKS
 from drills.plant import plant, second_of
+from drills.render import in_stream
 from drills.traffic import combined_lines
+from floodwall.cli import app
 from replay.sources import lines_of
 from schemas.config import parse_config
 from schemas.errors import SourceError, UsageError
@@ -36,7 +39,7 @@ def labels(path: Path) -> np.ndarray:
 
 
 def test_list_has_every_attack_with_three_strengths() -> None:
-    listed = orjson.loads(run("drill", "list", "--json").stdout)
+    listed = orjson.loads(CliRunner().invoke(app, ["drill", "list", "--json"]).stdout)
     assert [attack["name"] for attack in listed] == list(ATTACKS)
     assert all(set(attack["strengths"]) == {"weak", "ordinary", "loud"} for attack in listed)
     text = run("drill", "list").stdout.decode()
@@ -47,7 +50,7 @@ def test_a_drill_is_written_with_its_labels(tmp_path: Path) -> None:
     words = ("--seed", "7", "--duration", "300", "--events-per-second", "20", "--storms", "none", "--strength", "weak")
     done = run("drill", "run", "scan", "registrations_obvious", *words, "--out", str(tmp_path), "--json")
     assert (done.returncode, done.stderr) == (0, b"")
-    drill = drill_of("scan", "registrations_obvious", span_s=300, strength="weak")
+    drill = drill_of("scan", "registrations_obvious", span_s=300)
     events = events_of(drill)
     for stream, name in (
         ("requests", "requests.ndjson"), ("registrations", "registrations.ndjson"), ("access-log", "access.log"),
@@ -103,6 +106,8 @@ def test_planting_keeps_lines_without_a_time_and_a_last_line_without_its_newline
     kept = data.split(b"\n")[:-1] if data.endswith(b"\n") else data.split(b"\n")
     assert [kept[index] for index in np.flatnonzero(marks == 0)] == [line.rstrip(b"\n") for line in own]
     assert lines
+    twice = plant(read, ["botnet"], tmp_path, seed=1, strength="weak", normal_per_second=50.0)
+    assert twice.planted == pytest.approx(50 * 0.1 * 100, rel=0.2), "of the hundred seconds that the log has"
 
 
 def test_an_archive_is_planted_into_as_a_file_is(log: Path, tmp_path: Path) -> None:
@@ -129,6 +134,9 @@ def test_the_time_of_a_line_is_read_with_its_zone() -> None:
         (["bottnet", "--out", "{tmp}/x"], 2, "expected an attack of `floodwall drill list`"),
         (["scan"], 2, "expected --out FOLDER, --kafka HOST:PORT, or --into LOG"),
         (["scan", "--out", "{tmp}/x", "--stream", "flows"], 2, "expected --stream to be requests"),
+        (["scan", "--hours", "nan", "--out", "{tmp}/x"], 2, "expected a number of hours"),
+        (["scan", "--hours", "-1", "--out", "{tmp}/x"], 2, "expected a drill of 1 s to 366 days"),
+        (["scan", "--events-per-second", "0", "--out", "{tmp}/x"], 2, "expected 0.01 to 20,000"),
         (["scan", "--out", "{tmp}/x", "--live"], 2, "expected --config and --live with --kafka"),
         (["scan", "--into", "{tmp}/real.log"], 2, "expected --out with --into"),
         (["--into", "{tmp}/real.log", "--out", "{tmp}/x"], 2, "expected attacks to plant into the log, got none"),
@@ -140,9 +148,9 @@ def test_the_time_of_a_line_is_read_with_its_zone() -> None:
 )
 def test_what_cannot_be_is_one_line(words: list[str], code: int, said: str, log: Path, tmp_path: Path) -> None:
     (tmp_path / "words").write_text("these are\nno log lines\n")
-    done = run("drill", "run", *(word.replace("{tmp}", str(tmp_path)) for word in words))
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr.decode()
+    done = CliRunner().invoke(app, ["drill", "run", *(word.replace("{tmp}", str(tmp_path)) for word in words)])
+    assert done.exit_code == code, done.stderr
+    assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -164,3 +172,43 @@ def test_a_stream_goes_to_the_topic_that_has_its_name() -> None:
 def test_what_is_decided_about_a_drill_is_marked_so_and_nothing_else_is() -> None:
     assert mitigated(policy_of(drill=True), crossing()).drill
     assert not mitigated(policy_of(), crossing()).drill
+
+
+def test_a_live_drill_sends_no_second_before_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    from floodwall import drill_kafka
+
+    class Waiting:
+        """A clock that is moved by whoever waits."""
+
+        def __init__(self, now_ms: int) -> None:
+            self.at_ms = now_ms
+
+        def now_ms(self) -> int:
+            return self.at_ms
+
+        def wait(self, seconds: float) -> None:
+            self.at_ms += round(seconds * 1000)
+
+    drill = drill_of("scan", span_s=90, events_per_second=5)
+    clock = Waiting(drill.plan.start_s * 1000)
+    sent: list[tuple[int, bytes]] = []
+
+    class Recorder:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def add(self, line: bytes) -> None:
+            sent.append((clock.at_ms, line))
+
+        def send(self) -> None:
+            pass
+
+        finish = send
+
+    monkeypatch.setattr(drill_kafka, "Shipper", Recorder)
+    config = parse_config({"policy": {"drill": True}, "kafka": {"development": True}})
+    drill_kafka.send_drill(drill, config, ("requests",), "combined", per_message=1, clock=clock)
+    events = events_of(drill)
+    assert [line + b"\n" for _, line in sent] == joined(drill, events, "requests").splitlines(keepends=True)
+    over = (events["time_ms"][in_stream(events, "requests")] // 1000 + 1) * 1000
+    assert [at_ms for at_ms, _ in sent] == over.tolist()
