@@ -51,8 +51,9 @@ format: $(STAMP)  ## rewrite the sources in the one format
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-schemas: $(STAMP)  ## write docs/schemas/, docs/configuration.md and docs/events.md from the structs
+schemas: $(STAMP)  ## write what docs/ has from the code: schemas, configuration, events, the strengths of drills
 	$(BIN)/python -m schemas.reference docs
+	$(BIN)/python -m drills.reference docs/drills.md
 
 bench: $(STAMP)  ## measure, with the data, the count, the median and the spread
 	$(BIN)/python -m benchmarks $(ARGS)
