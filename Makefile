@@ -27,7 +27,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## a small LLM API, attacked before your eyes and rescued; no Kafka, no root
 	$(BIN)/floodwall demo
 
-demo-kafka: $(STAMP)  ## the same through a real local broker and real workers, all stopped at the end; needs Java and Maven
+demo-kafka: $(STAMP)  ## the same through a real broker, workers and, as root, nftables in a namespace; all is gone at the end; needs Java and Maven
 	$(BIN)/floodwall demo --kafka
 
 test: lint types imports pytest  ## everything that CI runs: lint, types, import layers, tests
@@ -51,8 +51,9 @@ format: $(STAMP)  ## rewrite the sources in the one format
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-schemas: $(STAMP)  ## write docs/schemas/, docs/configuration.md and docs/events.md from the structs
+schemas: $(STAMP)  ## write what docs/ has from the code: schemas, configuration, events, the strengths of drills
 	$(BIN)/python -m floodwall.reference docs
+	$(BIN)/python -m drills.reference docs/drills.md
 
 bench: $(STAMP)  ## measure, with the data, the count, the median and the spread
 	$(BIN)/python -m benchmarks $(ARGS)

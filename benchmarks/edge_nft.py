@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import os
 import platform
 import resource
 import statistics
@@ -17,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from drills.cable import namespace
 from edge.nft import NftTable
 from edge.nft_rules import Throttle, supports
 from edge.reader import Reader
@@ -77,9 +77,9 @@ class Runs:
             )
 
 
-def run_once(namespace: str, runs: Runs, first: Records, renewed: Records) -> None:
+def run_once(netns: str, runs: Runs, first: Records, renewed: Records) -> None:
     """One of each kind."""
-    table = NftTable("floodwall", CORE, Throttle(), netns=namespace)
+    table = NftTable("floodwall", CORE, Throttle(), netns=netns)
     now_ms = NOW * 1000
 
     def reader() -> Reader:
@@ -122,13 +122,10 @@ def main() -> None:
     print(f"machine: {platform.machine()}, Python {platform.python_version()}, {version}, kernel {platform.release()}")
     first, renewed = records_of(options.mitigations, NOW - 20), records_of(options.mitigations, NOW - 10)
     print(f"n = {options.mitigations:,} mitigations of {len(first[0][1])} bytes, {options.runs} runs, medians")
-    namespace, runs = f"fw-bench-{os.getpid()}", Runs()
-    subprocess.run(("ip", "netns", "add", namespace), check=True)
-    try:
+    runs = Runs()
+    with namespace("bench") as made:
         for _ in range(options.runs):
-            run_once(namespace, runs, first, renewed)
-    finally:
-        subprocess.run(("ip", "netns", "del", namespace), check=True)
+            run_once(made.name, runs, first, renewed)
     runs.show(options.mitigations)
 
 

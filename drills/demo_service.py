@@ -1,7 +1,7 @@
-"""The demo's stage: a small HTTP service on loopback with 16 slots, its access log, honest clients and attackers.
+"""The demo's stage: a small HTTP service with 16 slots, its access log, honest clients and attackers.
 
-Everything is real but the addresses: clients say theirs in X-Forwarded-For, as a trusted proxy would, and they are
-documentation addresses.
+Everything is real but the addresses, which are documentation addresses. How clients come to have them, by saying so or by
+connecting from them, is the network's affair (`drills.demo_network`).
 """
 
 from __future__ import annotations
@@ -15,18 +15,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from drills.demo_network import ATTACKERS, HONEST, Network
+
 SLOTS = 16
-WORK_S = 0.04
+WORK_S = 0.035
+"""With all slots taken 457 requests a second, which is more than the 100 from each attacker that one second allows."""
 PATIENCE_S = 0.25
 """A request that gets no slot within this time is answered 503."""
-HONEST_CLIENTS = 40
+IDLE_S_MAX = 5.0
+"""A connection that asks nothing for so long is closed: its client may have been cut off."""
+ANSWER_S_MAX = 2.0
+"""Clients give up a connection that takes longer to be made, or to answer."""
 HONEST_PAUSE_S = 0.5
-ATTACKERS = tuple(f"203.0.113.{last}" for last in (7, 66, 99, 142))
 CONNECTIONS_PER_ATTACKER = 90
+BACKLOG = 1024
+"""Connections that may wait to be accepted: more than all attackers open at once."""
 THROTTLED_PER_SECOND = 2
 _AGENT = "OpenAI/Python 1.68.2"
 
 Admit = Callable[[str, int], str | None]
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(slots=True)
@@ -37,7 +45,8 @@ class Second:
     honest_served: int = 0
     attack: int = 0
     attack_served: int = 0
-    denied: int = 0
+    turned_away: int = 0
+    """Requests that the service refused, or packets that the kernel dropped."""
 
     @property
     def success(self) -> float:
@@ -50,10 +59,13 @@ class Stage:
     """The service, its log and its numbers."""
 
     log_path: Path
-    admit: Admit
+    network: Network
+    admit: Admit | None = None
+    """What to do with an address; None: whatever comes as far as the service is let in."""
     began: float = field(default_factory=time.monotonic)
     seconds: dict[int, Second] = field(default_factory=dict)
-    port: int = 0
+    at: tuple[str, int] = ("", 0)
+    """Where the service listens."""
     _lines: list[str] = field(default_factory=list)
     _tokens: dict[str, tuple[int, int]] = field(default_factory=dict)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SLOTS))
@@ -64,7 +76,7 @@ class Stage:
 
     async def answer(self, address: str, path: str) -> int:
         """The status of one request: what the edge says, then a slot, or none in time."""
-        action = self.admit(address, time.time_ns() // 1_000_000)
+        action = None if self.admit is None else self.admit(address, time.time_ns() // 1_000_000)
         if action == "block":
             return 403
         if action is not None and not self._has_token(address):
@@ -90,21 +102,22 @@ class Stage:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, kept alive."""
+        peer = writer.get_extra_info("peername")[0]
         # Cancelled only when the demo is over: there is nobody to tell then.
         with contextlib.suppress(
-            ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError
+            ConnectionError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError
         ):
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                async with asyncio.timeout(IDLE_S_MAX):
+                    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 method, path, _ = head[0].split(" ", 2)
                 headers = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
-                address = headers.get("X-Forwarded-For", "-")
-                status = await self.answer(address, path)
+                told = headers.get("X-Forwarded-For", "-")
+                status = await self.answer(told, path)
                 moment = datetime.now(UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
-                line = f'127.0.0.1 - - [{moment}] "{method} {path} HTTP/1.1" {status} 2 "-" "{_AGENT}" "{address}"\n'
-                self._lines.append(line)
+                self._lines.append(f'{peer} - - [{moment}] "{method} {path} HTTP/1.1" {status} 2 "-" "{_AGENT}" "{told}"\n')
                 denied = status in (403, 429)
-                self.now().denied += denied
+                self.now().turned_away += denied
                 writer.write(f"HTTP/1.1 {status} -\r\nContent-Length: 2\r\n\r\nok".encode())
                 await writer.drain()
                 if denied:
@@ -121,15 +134,27 @@ class Stage:
                 await asyncio.sleep(0.05)
 
 
-async def _ask(port: int, address: str, path: str, kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> int:
+async def _connect(stage: Stage, address: str) -> Connection:
+    """As the client with this address."""
+    made = stage.network.socket_from(address)
+    try:
+        made.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(made, stage.at)
+        return await asyncio.open_connection(sock=made)
+    except BaseException:
+        made.close()
+        raise
+
+
+async def _ask(stage: Stage, address: str, path: str, kept: list[Connection]) -> int:
     """One request over a kept connection; its status, 0 when there was no answer."""
     try:
-        if not kept:
-            kept.append(await asyncio.open_connection("127.0.0.1", port))
-        reader, writer = kept[0]
-        request = f"POST {path} HTTP/1.1\r\nHost: demo\r\nX-Forwarded-For: {address}\r\nUser-Agent: {_AGENT}\r\n\r\n"
-        writer.write(request.encode())
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(ANSWER_S_MAX):
+            if not kept:
+                kept.append(await _connect(stage, address))
+            reader, writer = kept[0]
+            more = stage.network.headers(address)
+            writer.write(f"POST {path} HTTP/1.1\r\nHost: demo\r\n{more}User-Agent: {_AGENT}\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(2)
         return int(head.split(b" ", 2)[1])
@@ -141,20 +166,20 @@ async def _ask(port: int, address: str, path: str, kept: list[tuple[asyncio.Stre
 
 
 async def _honest(stage: Stage, address: str, chance: random.Random) -> None:
-    kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    kept: list[Connection] = []
     while True:
         await asyncio.sleep(chance.expovariate(1 / HONEST_PAUSE_S))
-        status = await _ask(stage.port, address, "/v1/chat/completions", kept)
+        status = await _ask(stage, address, "/v1/chat/completions", kept)
         second = stage.now()
         second.honest += 1
         second.honest_served += status == 200
 
 
 async def _attack(stage: Stage, address: str, chance: random.Random) -> None:
-    kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    kept: list[Connection] = []
     await asyncio.sleep(chance.random() * 0.5)
     while True:
-        status = await _ask(stage.port, address, "/v1/chat/completions", kept)
+        status = await _ask(stage, address, "/v1/chat/completions", kept)
         second = stage.now()
         second.attack += 1
         second.attack_served += status == 200
@@ -163,13 +188,14 @@ async def _attack(stage: Stage, address: str, chance: random.Random) -> None:
 
 async def play(stage: Stage, seconds: float, attack_at: float, seed: int, each_tick: Callable[[float], None]) -> None:
     """Run the service and its clients for so long; the attack goes on to the end."""
-    server = await asyncio.start_server(stage.handle, "127.0.0.1", 0)
-    stage.port = server.sockets[0].getsockname()[1]
+    listener = stage.network.listener()
+    stage.at = listener.getsockname()
+    server = await asyncio.start_server(stage.handle, sock=listener, backlog=BACKLOG)
     stage.began = time.monotonic()
     tasks = [asyncio.create_task(stage.write_log())]
-    for client in range(HONEST_CLIENTS):
+    for client, address in enumerate(HONEST):
         chance = random.Random(seed * 1000 + client)
-        tasks.append(asyncio.create_task(_honest(stage, f"198.51.100.{client + 1}", chance)))
+        tasks.append(asyncio.create_task(_honest(stage, address, chance)))
     attacking = False
     try:
         while (passed := time.monotonic() - stage.began) < seconds:

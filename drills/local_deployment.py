@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import orjson
 from broker.connection import Connection
 from broker.local import LocalBroker
 from broker.topics import create_topics
+from drills.signals import undisturbed
 from engine.clock import Clock
 from engine.seeds import VARIABLE
 from schemas.config import Config, load_config
@@ -155,24 +155,12 @@ def deploy(folder: Path, settings: Mapping[str, Any], clock: Clock, say: Callabl
         deployment.wait_ready(clock)
         yield deployment
     finally:
-        with _undisturbed():
+        with undisturbed():
             for worker in workers:
                 worker.terminate()
             for worker in workers:
                 worker.end()
             broker.kill()  # its data go with the folder
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A second interrupt must not leave processes behind."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def to_toml(document: Mapping[str, Any]) -> str:

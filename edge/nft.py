@@ -98,6 +98,11 @@ class NftTable:
             found |= {(one["name"], element["elem"]["val"]) for element in one.get("elem", ())}
         return found
 
+    def dropped(self) -> dict[str, int]:
+        """Packets that were dropped since the table was put in place, by counter: ``blocked`` and ``throttled``."""
+        listed = orjson.loads(self._run(("-j", "list", "counters", "table", "inet", self._table), ""))["nftables"]
+        return {entry["counter"]["name"]: entry["counter"]["packets"] for entry in listed if "counter" in entry}
+
     def is_intact(self) -> bool:
         """Whether the table is there: others may flush the whole ruleset, a reload of the host's firewall say."""
         if self._show is not None:

@@ -329,6 +329,7 @@ class Policy:
             issued_at=issued_at,
             expires_at=expires_at,
             dry_run=rule.dry_run,
+            drill=self._config.drill,
             config_version=CONFIG_VERSION,
             evidence=self._evidence(crossing),
         )

@@ -10,6 +10,7 @@ import typer
 from floodwall import (
     commands_broker,
     commands_config,
+    commands_drill,
     commands_edge,
     commands_mitigations,
     commands_produce,
@@ -44,6 +45,7 @@ app.add_typer(commands_broker.app, name="broker")
 app.add_typer(commands_topics.app, name="topics")
 app.add_typer(commands_mitigations.app, name="mitigations")
 app.add_typer(commands_edge.app, name="edge")
+app.add_typer(commands_drill.app, name="drill")
 
 
 YOUNG_OBJECTS_MAX = 50_000

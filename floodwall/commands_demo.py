@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drills.demo_network import Loopback
 from drills.demo_service import Stage
 from edge.in_process import InProcessEdge
 from engine.clock import SystemClock
-from floodwall.demo_screen import SETTINGS, Plan, Story, perform, warm_up
+from floodwall.demo_screen import SERVICE, Plan, Story, perform, settings_at, warm_up
 from replay.follow import watch
 from replay.sink import Sink
 from schemas.config import parse_config
@@ -39,7 +40,8 @@ class _EdgeSink(Sink):
 
 def run(seconds: float, seed: int, as_json: bool) -> int:
     """Play the demo; 0 when the honest clients were served again while the attack went on, else 1."""
-    config = parse_config(SETTINGS)
+    network = Loopback()
+    config = parse_config(settings_at(network.proxy_depth))
     warm_up()
     story, edge = Story(), InProcessEdge(config.policy.allowlist_core)
     with tempfile.TemporaryDirectory(prefix="floodwall-demo-") as folder:
@@ -53,4 +55,5 @@ def run(seconds: float, seed: int, as_json: bool) -> int:
                 tell=lambda engine: story.count(lambda: engine.account().events),
             )  # fmt: skip
 
-        return perform(Plan(seconds, seed, as_json, TITLE, TRY_NEXT), Stage(log, edge.decide), story, follow)
+        plan = Plan(seconds, seed, as_json, TITLE, TRY_NEXT, SERVICE)
+        return perform(plan, Stage(log, network, edge.decide), story, follow)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from floodwall.guard import EXIT_ENDED_EARLY, EXIT_INTERRUPTED, guarded, tell_of_compiling
-from schemas.errors import SourceError
+from schemas.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from schemas.config import Config
@@ -169,17 +169,26 @@ def demo(
     kafka: Annotated[
         bool, typer.Option("--kafka", help="Through a real local broker and workers, all stopped at the end; needs Java.")
     ] = False,
+    nft: Annotated[
+        bool | None,
+        typer.Option(
+            "--nft/--no-nft",
+            help="With --kafka: nftables enforces, in network namespaces made for it, or not. [default: where it may, as root]",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """A small LLM API, attacked before your eyes and rescued. No root, only loopback, and no Kafka unless asked for.
 
     Example:  floodwall demo --seconds 36, or through a real broker:  floodwall demo --kafka
     """
+    if nft is not None and not kafka:
+        raise UsageError(f"expected --kafka with --{'' if nft else 'no-'}nft: without Kafka the service itself enforces")
     tell_of_compiling()
     if kafka:
         from floodwall.demo_kafka import run as run_with_kafka
 
-        return run_with_kafka(seconds, seed, as_json)
+        return run_with_kafka(seconds, seed, as_json, nft)
     from floodwall.commands_demo import run
 
     return run(seconds, seed, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import tempfile
@@ -14,15 +15,15 @@ from drills.demo_service import Stage
 from drills.local_deployment import TOPIC, LocalDeployment, deploy
 from edge.acknowledge import Acknowledger
 from edge.enforce import Enforcer
-from edge.in_process import InProcessPoint
 from edge.reader import Reader, Record
 from edge.topic import EnforcementTopic
 from engine.clock import Clock, SystemClock
-from floodwall.demo_screen import SETTINGS, Plan, Story, perform, warm_up
+from floodwall.demo_scene import Scene, count_drops, set_up
+from floodwall.demo_screen import Plan, Story, perform, settings_at, warm_up
 from floodwall.notices import teller
 from replay.produce import Shipped
 from replay.ship import ship
-from schemas.config import parse_prefixes
+from schemas.config import parse_config, parse_prefixes
 from schemas.prefixes import Prefixes
 from schemas.topics import ENFORCEMENT_ACKS, MITIGATIONS
 
@@ -51,31 +52,40 @@ class _HeardTopic:
             self._story.hear(record)
 
 
-def run(seconds: float, seed: int, as_json: bool) -> int:
+def run(seconds: float, seed: int, as_json: bool, nft: bool | None = None) -> int:
     """Play the demo; 0 when the honest clients were served again while the attack went on, else 1.
+
+    Args:
+        nft: nftables has to enforce, must not, or (None) does if it may.
 
     Raises:
         BrokerError: Java or Maven is missing, or what was started does not work.
+        EdgeError: nftables has to enforce, and may not.
     """
     # Whoever ends us with a signal ends what we have started, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    fetch_jars(find_java(), _say)  # what is missing is said before anything takes long
-    warm_up()  # once, and not in both workers at the same time
-    clock = SystemClock()
-    with tempfile.TemporaryDirectory(prefix="floodwall-demo-") as name:
-        folder = Path(name)
-        with deploy(folder, SETTINGS, clock, _say) as deployment:
-            log = folder / "access.log"
-            log.touch()
-            return _play(Plan(seconds, seed, as_json, TITLE, TRY_NEXT), log, deployment, clock)
+    # What is missing is said before anything takes long.
+    with contextlib.ExitStack() as stack:
+        scene, said = set_up(stack, nft, parse_config(settings_at(0)))
+        fetch_jars(find_java(), _say)
+        if said:
+            _say(said)
+        warm_up()  # once, and not in both workers at the same time
+        clock = SystemClock()
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floodwall-demo-")))
+        settings = settings_at(scene.network.proxy_depth)
+        deployment = stack.enter_context(deploy(folder, settings, clock, _say))
+        log = folder / "access.log"
+        log.touch()
+        return _play(Plan(seconds, seed, as_json, TITLE, TRY_NEXT, scene.enforced_by), log, scene, deployment, clock)
 
 
-def _play(plan: Plan, log: Path, deployment: LocalDeployment, clock: Clock) -> int:
-    """The log into its topic, the enforcement topic into the service."""
-    config = deployment.config
+def _play(plan: Plan, log: Path, scene: Scene, deployment: LocalDeployment, clock: Clock) -> int:
+    """The log into its topic, the enforcement topic into what enforces."""
+    config, point = deployment.config, scene.point
     core = Prefixes(parse_prefixes(config.policy.allowlist_core, "policy.allowlist_core"))
-    story, point = Story(), InProcessPoint(core)
+    story, stage = Story(), Stage(log, scene.network, scene.admit)
 
     def tell(shipped: Shipped) -> None:
         deployment.check()
@@ -95,7 +105,10 @@ def _play(plan: Plan, log: Path, deployment: LocalDeployment, clock: Clock) -> i
             topic.close()
             acknowledger.close()
 
-    return perform(plan, Stage(log, point.decide), story, shipping, enforcing)
+    def counting(stop: Callable[[], bool]) -> None:
+        count_drops(scene, stage, story, clock, stop)
+
+    return perform(plan, stage, story, shipping, enforcing, counting)
 
 
 def _say(text: str) -> None:

@@ -23,8 +23,10 @@ from schemas.mitigation import Target
 if TYPE_CHECKING:
     from rich.table import Table
 
-SETTINGS: dict[str, Any] = {"profile": "api", "input": {"proxy_depth": 1}}
-"""Of the engine, whatever it runs in."""
+SERVICE = "service"
+NFTABLES = "nftables"
+_TURNED_AWAY = {SERVICE: "turned away/s", NFTABLES: "packets dropped/s"}
+"""Heads of the picture's column, by what enforces."""
 ATTACK_S_MAX = 10.0
 RECOVERED = 0.95
 FELL_TO = 0.9
@@ -67,6 +69,8 @@ class Plan:
     as_json: bool
     title: str
     try_next: str
+    enforced_by: str
+    """`SERVICE` or `NFTABLES`."""
 
     @property
     def attack_at(self) -> float:
@@ -84,6 +88,8 @@ class Story:
     began: float = 0.0
     events: int = 0
     rate: float = 0.0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Packets that the kernel dropped, by the name of its counter."""
     _counted: tuple[float, int] = (0.0, 0)
 
     def hear(self, mitigation: Said) -> None:
@@ -101,6 +107,11 @@ class Story:
             self.events = events()
             self.rate = (self.events - self._counted[1]) / (now - self._counted[0]) if self._counted[0] else 0.0
             self._counted = (now, self.events)
+
+
+def settings_at(proxy_depth: int) -> dict[str, Any]:
+    """Of the engine, whatever it runs in, for a service behind so many proxies."""
+    return {"profile": "api", "input": {"proxy_depth": proxy_depth}}
 
 
 def perform(plan: Plan, stage: Stage, story: Story, *loops: Loop) -> int:
@@ -122,7 +133,7 @@ def warm_up() -> None:
     from engine.embedded import Embedded
 
     traffic = main_lines(seed=1, events=400, events_per_second=50)
-    engine = Embedded(parse_config(SETTINGS), early=True)
+    engine = Embedded(parse_config(settings_at(1)), early=True)
     buffer = make_buffer(1 << 20)
     buffer[: len(traffic.data)] = memoryview(traffic.data)
     engine.open("warm-up", int(traffic.times_ms[-1]) + 1000)
@@ -174,8 +185,9 @@ def _picture(stage: Stage, story: Story, plan: Plan, passed: float) -> Table:
     from rich.text import Text
 
     table = Table(title=f"{plan.title} · {passed:4.0f} of {plan.seconds:.0f} s · {story.rate:,.0f} events decided per second")
-    for name in ("second", "honest served", "", "attack/s", "turned away/s", "what happened"):
-        table.add_column(name, justify="right" if name in ("second", "attack/s", "turned away/s") else "left")
+    turned_away = _TURNED_AWAY[plan.enforced_by]
+    for name in ("second", "honest served", "", "attack/s", turned_away, "what happened"):
+        table.add_column(name, justify="right" if name in ("second", "attack/s", turned_away) else "left")
     for at in range(max(0, int(passed) - 17), int(passed) + 1):
         second = stage.seconds.get(at, Second())
         style = "green" if second.success >= RECOVERED else "yellow" if second.success >= 0.6 else "red"
@@ -185,7 +197,7 @@ def _picture(stage: Stage, story: Story, plan: Plan, passed: float) -> Table:
         if story.first is not None and at == int(story.first_at):
             words = Text(f"{story.first.action}: {story.first.reason}", "bold green")
         bar = Text("█" * round(second.success * 20), style)
-        table.add_row(str(at), f"{second.success:4.0%}", bar, f"{second.attack:,}", f"{second.denied:,}", words)
+        table.add_row(str(at), f"{second.success:4.0%}", bar, f"{second.attack:,}", f"{second.turned_away:,}", words)
     return table
 
 
@@ -204,6 +216,7 @@ def conclude(stage: Stage, story: Story, plan: Plan) -> int:
             "recovered": recovered, "success_before": round(sum(before) / max(len(before), 1), 4),
             "success_lowest": round(lowest, 4), "success_after": round(recovered_to, 4),
             "decided_after_s": None if decided_after is None else round(decided_after, 2), "events": story.events,
+            "enforced_by": plan.enforced_by, "packets_dropped": story.dropped,
             "targets": {value: [m.action, m.reason] for value, m in sorted(story.targets.items())},
         }  # fmt: skip
         sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
@@ -212,6 +225,9 @@ def conclude(stage: Stage, story: Story, plan: Plan) -> int:
           f"{recovered_to:.0%} in the last five seconds, while the attack went on")  # fmt: skip
     if decided_after is not None:
         print(f"first mitigation {decided_after:.1f} s after the attack began; {story.events:,} events decided in all")
+    if story.dropped:
+        words = ", ".join(f"{packets:,} of {name} sources" for name, packets in sorted(story.dropped.items()) if packets)
+        print(f"packets that nftables dropped: {words or 'none'}")
     for value, mitigation in sorted(story.targets.items()):
         print(f"  {moment(mitigation.tick)}  {mitigation.action}  {value}: {mitigation.reason}")
     if not recovered:

@@ -58,6 +58,21 @@ def progress_of(sources: list[str]) -> Iterator[Callable[[int], None] | None]:
         yield lambda done: progress.update(task, advance=done)
 
 
+@contextlib.contextmanager
+def counting(text: str) -> Iterator[Callable[[int], None] | None]:
+    """A running number on standard error, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn(text), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done: progress.update(task, advance=done)
+
+
 class LiveSink(Sink):
     """Also prints each mitigation as it comes: the first word of each, early or final."""
 

@@ -320,3 +320,26 @@ def open_source(name: str, *, start: int, line_max: int, chunk_bytes: int = CHUN
             raise SourceError(f"expected at least {start} bytes in {name}, where the saved state stands, got {start - left}")
         left -= skipped
     return LineSource(name, stream, start=start, line_max=line_max, chunk_bytes=chunk_bytes)
+
+
+LINE_BYTES_MAX = 16 << 20
+"""Of a line that is only copied."""
+
+
+def lines_of(name: str) -> Iterator[bytes]:
+    """Every line of a file or archive as it is, with its newline; the last may have none.
+
+    Raises:
+        SourceError: it cannot be opened, is not what its name says, breaks off, or a line is longer than 16 MiB.
+    """
+    source = open_source(name, start=0, line_max=LINE_BYTES_MAX)
+    buffer = make_buffer(LINE_BYTES_MAX)
+    while not source.ended:
+        length = source.read(buffer)
+        if source.refusal is not None or source.error is not None:
+            why = source.error or f"a line of more than {LINE_BYTES_MAX >> 20} MiB at byte {source.base}"
+            raise SourceError(f"expected {name} to be whole, got: {why}")
+        *whole, rest = buffer[:length].tobytes().split(b"\n")
+        yield from (line + b"\n" for line in whole)
+        if rest:
+            yield rest

@@ -91,6 +91,9 @@ DEFAULT_ALLOWLIST_CORE = (
 class Policy(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What turns findings into mitigations."""
 
+    drill: bool = False
+    """For workers that read a drill (docs/drills.md): every mitigation is marked so, and no edge enforces it unless told
+    (``floodwall edge --drills``). No record can ask for the mark: else an attacker would."""
     allowlist_core: tuple[str, ...] = DEFAULT_ALLOWLIST_CORE
     """Prefixes never mitigated, whatever else is configured: add your proxies, CDN ranges and health checks."""
     allow: tuple[Allow, ...] = ()

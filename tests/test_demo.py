@@ -9,8 +9,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from drills.demo_network import Loopback
 from drills.demo_service import Second, Stage
-from floodwall.demo_screen import Plan, Story, conclude
+from floodwall.demo_screen import SERVICE, Plan, Story, conclude
 from schemas.mitigation import Evidence, Mitigation, Target, Window
 
 FLOODWALL = str(Path(sys.executable).parent / "floodwall")
@@ -27,7 +28,7 @@ def test_the_demo_recovers_and_says_so() -> None:
     assert done.stderr == b""
 
 
-PLAN = Plan(seconds=30.0, seed=1, as_json=False, title="demo", try_next="the next thing")
+PLAN = Plan(seconds=30.0, seed=1, as_json=False, title="demo", try_next="the next thing", enforced_by=SERVICE)
 MITIGATION = Mitigation(
     id="x", tick=1_795_000_010, stage="early", state="active", action="throttle", target=Target(type="ip", value="203.0.113.7"),
     detector="rate", detector_version=1, reason="180 requests in 1 second", severity=8, confidence=0.9,
@@ -47,7 +48,7 @@ MITIGATION = Mitigation(
 def test_it_ends_by_saying_what_happened_and_what_to_try_next(
     worst: float, last: float, mitigated: bool, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = Stage(tmp_path / "log", lambda address, now_ms: None)
+    stage = Stage(tmp_path / "log", Loopback())
     for at in range(30):
         share = 1.0 if at < 10 else worst if at < 13 else last
         stage.seconds[at] = Second(honest=100, honest_served=int(100 * share))

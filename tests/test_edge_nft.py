@@ -131,8 +131,10 @@ def test_a_throttled_address_sends_no_more_than_its_packets(pair: Pair) -> None:
     table.replace({}, now_ms())
     assert pair.datagrams_through("203.0.113.7", 200) == 200
     apply(table, nft_reader(), said("203.0.113.7", action="throttle"))
-    assert 10 <= pair.datagrams_through("203.0.113.7", 200) <= 15
+    passed = pair.datagrams_through("203.0.113.7", 200)
+    assert 10 <= passed <= 15
     assert pair.datagrams_through("203.0.113.8", 200) == 200
+    assert table.dropped() == {"blocked": 0, "throttled": 200 - passed}
 
 
 def test_a_weaker_record_takes_over_when_the_stronger_one_ends(pair: Pair, table: NftTable) -> None:

@@ -15,6 +15,8 @@ import orjson
 import pytest
 
 from broker.local import LocalBroker
+from floodwall.demo_screen import NFTABLES, SERVICE
+from tests.namespaces import REQUIRED, namespaces_of, why_not
 
 FLOODWALL = str(Path(sys.executable).parent / "floodwall")
 START_S_MAX = 150.0
@@ -57,14 +59,24 @@ def wait_for_processes(folder: Path, many: int) -> None:
         time.sleep(0.1)
 
 
-def assert_nothing_is_left(folder: Path) -> None:
+def assert_nothing_is_left(folder: Path, demo: subprocess.Popen[bytes]) -> None:
     assert processes_of(folder) == {}
     assert list(folder.iterdir()) == []
+    assert namespaces_of(demo.pid) == []
+
+
+@pytest.fixture(scope="module")
+def enforced_by() -> str:
+    """What has to enforce in a demo that is started here: nftables, where it may."""
+    why = why_not()
+    if why and os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"{REQUIRED}=1, but there is no nft and ip netns here: {why}")
+    return SERVICE if why else NFTABLES
 
 
 @pytest.mark.usefixtures("local_broker")  # for its skips: the demo starts a broker of its own
-def test_the_demo_recovers_through_kafka_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with started(tmp_path, "--seconds", "30", "--json") as demo:
+def test_the_demo_recovers_through_kafka_and_leaves_nothing_behind(enforced_by: str, tmp_path: Path) -> None:
+    with started(tmp_path, "--seconds", "16", "--json") as demo:
         out, err = demo.communicate(timeout=START_S_MAX)
     document = orjson.loads(out)
     assert demo.returncode == 0, (document, err)
@@ -72,20 +84,23 @@ def test_the_demo_recovers_through_kafka_and_leaves_nothing_behind(tmp_path: Pat
     assert document["success_lowest"] < 0.9
     assert document["success_after"] >= 0.95
     assert document["events"] > 1000
+    assert document["enforced_by"] == enforced_by
+    assert (document["packets_dropped"].get("throttled", 0) > 100) == (enforced_by == NFTABLES)
     assert set(document["targets"]) == {f"203.0.113.{last}" for last in (7, 66, 99, 142)}
-    assert_nothing_is_left(tmp_path)
+    assert_nothing_is_left(tmp_path, demo)
 
 
 @pytest.mark.parametrize(("number", "processes"), [(signal.SIGINT, 3), (signal.SIGTERM, 1)])
 def test_an_interrupted_demo_leaves_nothing_behind(
-    local_broker: LocalBroker, number: signal.Signals, processes: int, tmp_path: Path
+    local_broker: LocalBroker, enforced_by: str, number: signal.Signals, processes: int, tmp_path: Path
 ) -> None:
     with started(tmp_path, "--seconds", "300") as demo:
         wait_for_processes(tmp_path, processes)  # 1: the broker is starting; 3: the workers are, too
+        assert len(namespaces_of(demo.pid)) == (2 if enforced_by == NFTABLES else 0)
         demo.send_signal(number)
         out, err = demo.communicate(timeout=60)
     assert (demo.returncode, out) == (130, b""), err
-    assert_nothing_is_left(tmp_path)
+    assert_nothing_is_left(tmp_path, demo)
 
 
 @pytest.mark.usefixtures("local_broker")
@@ -96,7 +111,7 @@ def test_a_worker_that_dies_ends_the_demo_with_one_line(tmp_path: Path) -> None:
         out, err = demo.communicate(timeout=60)
     assert (demo.returncode, out) == (6, b""), err
     assert err.splitlines()[-1].startswith(b"floodwall: expected the worker to judge, it ended with exit code -9")
-    assert_nothing_is_left(tmp_path)
+    assert_nothing_is_left(tmp_path, demo)
 
 
 def test_without_java_the_demo_says_so_in_one_line(tmp_path: Path) -> None:
@@ -105,4 +120,4 @@ def test_without_java_the_demo_says_so_in_one_line(tmp_path: Path) -> None:
     assert (demo.returncode, out) == (6, b""), err
     assert err.startswith(b"floodwall: expected Java 17 or newer to run a broker, got none")
     assert err.count(b"\n") == 1
-    assert_nothing_is_left(tmp_path)
+    assert_nothing_is_left(tmp_path, demo)

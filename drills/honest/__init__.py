@@ -1,0 +1,1 @@
+"""Honest traffic, with all that makes it look like an attack."""
