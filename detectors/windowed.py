@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from detectors.kernels.blocks import WANT_LISTED, WANT_REST
 from detectors.kernels.windows import DISTINCT, RATIO, SUM, Rules
 from schemas.config import Action, Section
-from schemas.fields import DIMENSIONS, MEASURES, Dimension, Item, Measure
+from schemas.fields import COMMON, DIMENSIONS, MEASURES, Dimension, Item, Measure
 
 BINS = 64
 DISTINCT_MAX = 150
@@ -122,7 +123,7 @@ class WindowPlan:
     rules: tuple[tuple[WindowRule, ...], ...]
     """By dimension, in the kernels' numbering."""
     wanted: int
-    """Bits of the items that are counted, and behind them whether listed agents are."""
+    """Bits of the items that are counted, and of what else costs time (`detectors.kernels.blocks`)."""
     words: tuple[str, ...]
     """Of listed agents."""
 
@@ -189,7 +190,9 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int) -> WindowPlan:
                     arrays.rule_of_spec[dimension, index] = sums.index((whole, rule.window_s))
     wanted = sum({1 << rule.value for rule in chosen if isinstance(rule.value, Item)})
     if any(rule.value is Measure.LISTED for rule in chosen):
-        wanted |= 1 << len(Item)
+        wanted |= 1 << WANT_LISTED
+    if any(value >= COMMON for dimension, held in enumerate(columns) for value in arrays.tracked[dimension, : len(held)]):
+        wanted |= 1 << WANT_REST
     return WindowPlan(arrays, tuple(by_dimension), wanted, tuple(sorted({word for rule in chosen for word in rule.words})))
 
 

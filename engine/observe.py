@@ -161,7 +161,7 @@ class Observer:
     def finish(self, clock: SourceClock, rows: Rows, source: str, start: int, end: int) -> Observed:
         """The tally of what was added since the last one. It is made of views of ``rows``: good until those are used again."""
         table, progress = rows.table, rows.progress
-        finish_rows_kernel(self._dimensions, self._seeds, tuple(table), progress)
+        finish_rows_kernel(self._dimensions, self._seeds, self._wanted, tuple(table), progress)
         count, tick_min, tick_max = int(progress[P_ROWS]), int(progress[P_TICK_MIN]), int(progress[P_TICK_MAX])
         ticks, by_tick = max(tick_max - tick_min + 1, 1), _COUNTED
         if ticks > _TICKS_COUNTED:

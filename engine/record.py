@@ -49,7 +49,7 @@ def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, po
     """What is true once every tally before ``position`` has been judged."""
     w = judge.windows
     cells = w.cells[0, :, : w.cells.shape[2] // 2]
-    cell = judge.closed // config.policy.renew_s
+    cell = judge.closed // config.policy.renew_s + 1
     decided = np.flatnonzero((w.tag[0, :-1] > TOMBSTONE) & (cells >= cell).any(axis=1))
     return pack(
         {

@@ -9,12 +9,13 @@ import ast
 import inspect
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 
-from detectors.registry import registered
+from detectors.registry import modules, registered
 from detectors.windowed import Detector, Profile, WindowRule
 from schemas.acknowledgement import Acknowledgement
 from schemas.config import Config
@@ -98,6 +99,7 @@ def documents() -> dict[str, str]:
     }  # fmt: skip
     found = {f"schemas/{name}.json": pretty(json_schema(struct)) for name, struct in structs.items()}
     found["schemas/config.json"] = pretty(config_schema())
+    found["detectors.md"] = _detectors()
     found["configuration.md"] = _configuration()
     found["events.md"] = _events()
     return found
@@ -145,20 +147,58 @@ def _configuration() -> str:
 def _sections_of(detector: Detector) -> list[str]:
     path = f"detectors.{detector.name}"
     settings = _table(detector.section, ("setting", "type", "default", "meaning"), defaults=True)
-    parts = [f"## `[{path}]`\n\n{_doc_of(detector.section)}", settings, *_sections(detector.section, f"{path}.")]
-    for profile in get_args(Profile):
-        rules = detector.rules(detector.section(), profile)
-        rows = [
-            f"| `{rule.dimension.label}` | `{rule.measure}` | {_share_text(rule)} | {rule.window_s} | {rule.told_limit:,} "
-            f"| {rule.action} | {rule.severity} | {rule.confidence} |"
-            for rule in rules
-        ]
-        head = (
-            "| dimension | measure | at least | window_s | limit | action | severity | confidence |\n"
-            "|---|---|---|---|---|---|---|---|"
-        )
-        parts.append(f"Default rules of profile `{profile}`:\n\n" + "\n".join([head, *rows]))
-    return parts
+    return [f"## `[{path}]`\n\n{_doc_of(detector.section)}", settings, *_sections(detector.section, f"{path}.")]
+
+
+_INTRO = """A finding says that one key of one dimension did more than it may: which detector, what was observed, the limit,
+the window, one sentence. All windowed detectors are judged in one pass over the same exact sliding windows; each has a file in
+`detectors/`, a section in the [configuration](configuration.md), defaults, and a recorded case in `tests/cases/`. What
+becomes of a finding: [policy](policy.md). How well they find: [detection quality](detection-quality.md).
+
+**Evidence** is what may be held against a key: static assets, and requests that we ourselves denied (429, 503), weigh
+nothing. In profile `api` a successful authenticated request is evidence about its key and account and never about its
+address. A request that failed authentication is no evidence against, and no state for, the key or account it names.
+
+Dimensions: `ip` (IPv4 address, IPv6 /64), `net` (/24, /48), `asn`, `country`, `api_key`, `account`, `route` (method and
+path with ids folded), `user_agent`, `fingerprint`, `email_domain`, `service`. A limit is what is allowed; more crosses it."""
+_RECIPE = """## Adding one
+
+1. `detectors/NAME.py`: a docstring as above (the first line, how it decides, where it fails, costs, confidence; a test
+   looks for them), a section with its settings, defaults, `_rules` that says what they mean as `WindowRule`s, `_describe`,
+   and `DETECTOR`. What can be compared: the sum of a measure, the share it has of another, a number of distinct items
+   (`detectors/windowed.py`).
+2. `tests/cases/NAME.json`: traffic, and the findings that are to come of it. `tests/test_detectors.py` runs every case, and
+   holds every detector to the contract: no cut, order, number of partitions or restart changes what is found, and input is
+   never changed.
+3. `make schemas` writes this page, the configuration's and its JSON Schema.
+
+Nothing else is touched: the folder is the registry (`detectors/registry.py`). A new *measure* is more: an entry in
+`schemas/fields.py`, its value in `detectors/kernels/blocks.py`, and its twin in `tests/oracles/grouping.py`."""
+
+
+def _detectors() -> str:
+    parts = ["# Detectors", f"{_GENERATED} the detectors' files.", _INTRO]
+    for name, module in modules().items():
+        first, _, rest = (inspect.getdoc(module) or "").replace("``", "`").partition("\n")
+        parts += [f"## `{name}`", first.partition(": ")[2].capitalize(), rest.strip(), *_defaults(module.DETECTOR)]
+    return "\n\n".join([*parts, _RECIPE]) + "\n"
+
+
+def _defaults(detector: Detector) -> list[str]:
+    tables = {profile: _rules_table(detector.rules(detector.section(), profile)) for profile in get_args(Profile)}
+    if len(set(tables.values())) == 1:
+        return [f"Defaults:\n\n{next(iter(tables.values()))}"]
+    return [f"Defaults in profile `{profile}`:\n\n{table}" for profile, table in tables.items()]
+
+
+def _rules_table(rules: Sequence[WindowRule]) -> str:
+    head = ("dimension", "measure", "limit", "window_s", "at least", "action", "severity", "confidence")
+    rows = [
+        f"| `{rule.dimension.label}` | `{rule.measure}` | {rule.told_limit:,} | {rule.window_s} | {_share_text(rule)} "
+        f"| {rule.action} | {rule.severity} | {rule.confidence} |"
+        for rule in rules
+    ]
+    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *rows])
 
 
 def _share_text(rule: WindowRule) -> str:

@@ -146,6 +146,8 @@ MEASURES = len(Measure)
 ITEMS = len(Item)
 VALUES = MEASURES + ITEMS
 """What a row adds up, and then what it unites."""
+COMMON = 16
+"""Values before this one are always kept; those behind lie in a cache line of their own, for whoever wants one of them."""
 BUSY_MS_MAX = 60_000
 """A longer request counts as busy for this long before it completed: it is told of at its end only, and all of it belongs to no
 window of a minute."""

@@ -1,4 +1,4 @@
-"""What becomes of a finding: allowlist, action, cell, escalation, budgets. Each test is one promise of docs/detectors.md."""
+"""What becomes of a finding: allowlist, action, cell, escalation, budgets. Each test is one promise of docs/policy.md."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.rate import RateRule
+from detectors.rate import DETECTOR, Rate, RateRule
+from detectors.windowed import WindowRule
 from engine.embedded import Embedded
 from schemas.config import Config
 from schemas.mitigation import Finding
@@ -32,8 +33,8 @@ RULES: list[dict[str, Any]] = [
 ]
 
 
-def rules() -> tuple[RateRule, ...]:
-    return tuple(RateRule(**rule) for rule in RULES)
+def rules() -> tuple[WindowRule, ...]:
+    return tuple(DETECTOR.rules(Rate(rules=tuple(RateRule(**rule) for rule in RULES)), "web"))
 
 
 def config(**engine: Any) -> Config:
@@ -126,13 +127,17 @@ def test_an_early_finding_never_says_more_than_the_final(events: list[Event], cu
                 (index, rule)
                 for index, rule in enumerate(rules())
                 if rule.measure == finding.measure
-                and rule.dimension == finding.target.type
+                and rule.dimension.label == finding.target.type
                 and rule.window_s == finding.window.end - finding.window.start
             )
             number = (
                 int(finding.target.value[1:]) if finding.target.type == "account" else int(finding.target.value.split(".")[3])
             )
-            assert finding.limit < finding.observed <= truth.sum((finding.target.type, number), rule, finding.tick)
+            assert (
+                finding.limit
+                < finding.observed
+                <= truth.sum((finding.target.type, number), rule.measure, rule.window_s, finding.tick)
+            )
 
 
 MANY = st.lists(
@@ -156,10 +161,10 @@ def test_in_full_tables_a_sum_is_never_above_the_truth(events: list[Event], heav
         _, _, high, low = finding.target.value.split(".")
         rule = next(
             rule for rule in rules()
-            if (rule.dimension, rule.measure, rule.window_s)
+            if (rule.dimension.label, rule.measure, rule.window_s)
             == ("ip", finding.measure, finding.window.end - finding.window.start)
         )  # fmt: skip
-        assert finding.observed <= oracle.sum(("ip", int(high) << 8 | int(low)), rule, finding.tick)
+        assert finding.observed <= oracle.sum(("ip", int(high) << 8 | int(low)), rule.measure, rule.window_s, finding.tick)
     stopped = {f.target.value for f in findings if f.target.type == "ip"}
     assert f"198.51.{heavy >> 8}.{heavy & 255}" in stopped  # the heaviest is the last to be given up
 

@@ -42,8 +42,8 @@ D_EMAIL_DOMAIN = int(Dimension.EMAIL_DOMAIN)
 
 I_NET, I_COUNTRY, I_FAILED_ROUTE = int(Item.NET), int(Item.COUNTRY), int(Item.FAILED_ROUTE)
 I_AGENT, I_ACCOUNT = int(Item.USER_AGENT), int(Item.ACCOUNT)
-WANT_LISTED = len(Item)
-"""The bit behind those of the items in what a configuration wants of `items_kernel`."""
+WANT_LISTED, WANT_REST = len(Item), len(Item) + 1
+"""Bits behind those of the items in what a configuration wants: listed agents, and any value from `COMMON` on."""
 
 TEXT_OF_DIMENSION = np.full(len(Dimension), -1, np.int64)
 """Which text column holds the key of a dimension; -1 where the key is made of something else."""
@@ -143,6 +143,8 @@ def items_kernel(
     ``wanted`` has a bit for each item that some rule counts, and `WANT_LISTED`.
     """
     row = block.measures
+    if wanted == 0:
+        return
     for item in range(VALUES - MEASURES):
         row[k, MEASURES + item] = 0
     if wanted & (1 << I_NET) and numbers[N_FLAGS, i] & F_HAS_IP:

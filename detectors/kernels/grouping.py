@@ -26,6 +26,7 @@ from detectors.kernels.blocks import (
     T_METHOD,
     T_PATH,
     TEXT_OF_DIMENSION,
+    WANT_REST,
     Block,
     address_keys_kernel,
     items_kernel,
@@ -38,10 +39,10 @@ from detectors.kernels.blocks import (
 from detectors.kernels.clock import advance_clock_kernel
 from detectors.kernels.hashing import hash_words_kernel
 from detectors.kernels.listed import Words
-from detectors.kernels.machine import add_measures, prefetch, set_measures
+from detectors.kernels.machine import add_measures, add_rest, prefetch, set_measures, set_rest
 from detectors.kernels.memo import L_ASSET, Memo, route_entry_kernel, text_key_kernel
 from schemas.compiled import entry, inlined
-from schemas.fields import NUMBERS, VALUES
+from schemas.fields import COMMON, NUMBERS, VALUES
 from schemas.tally import (
     C_DIMENSION,
     C_HASH,
@@ -56,6 +57,7 @@ from schemas.tally import (
 )
 
 U64 = np.uint64
+C_REST = C_MEASURES + COMMON
 I64Array = npt.NDArray[np.int64]
 ZERO = U64(0)
 LOW = U64(0xFFFFFFFF)
@@ -114,7 +116,7 @@ def group_kernel(
     oldest, newest = progress[P_OLDEST], progress[P_NEWEST]
     service_length = np.int64(len(service) - 64)
     service_a, service_b = text_key_kernel(texts, seeds, service, np.int64(0), service_length)
-    rolls_up = rolls_up_kernel(dimensions)
+    rolls_up, rest = rolls_up_kernel(dimensions), wanted & (1 << WANT_REST) != 0
     at = np.int64(0)
     while at < n:
         count = np.int64(0)
@@ -187,24 +189,28 @@ def group_kernel(
                         )  # fmt: skip
                         put_row_kernel(table, slot, rows, h, a, b, t, dimension, names_at, length)
                         set_measures(table.records, rows * RECORD_WORDS + C_MEASURES, block.measures, k * VALUES, evidence)
+                        if rest:
+                            set_rest(table.records, rows * RECORD_WORDS + C_REST, block.measures, k * VALUES + COMMON)
                         last_row = rows
                         rows += 1
                         names_at += length
                         continue
                 add_measures(table.records, last_row * RECORD_WORDS + C_MEASURES, block.measures, k * VALUES, evidence)
+                if rest:
+                    add_rest(table.records, last_row * RECORD_WORDS + C_REST, block.measures, k * VALUES + COMMON)
     progress[P_ROWS], progress[P_NAMES], progress[P_MASK] = rows, names_at, np.int64(mask)
     progress[P_TICK_MIN], progress[P_TICK_MAX] = tick_min, tick_max
     progress[P_OLDEST], progress[P_NEWEST] = oldest, newest
 
 
 @entry
-def finish_rows_kernel(dimensions: Any, seeds: Any, table_parts: Any, progress: Any) -> None:
+def finish_rows_kernel(dimensions: Any, seeds: Any, wanted: Any, table_parts: Any, progress: Any) -> None:
     """Complete the rows of a tally: those of networks are made of their addresses' rows. The index is empty afterwards."""
     table = Table(*table_parts)
     rows, mask = progress[P_ROWS], U64(progress[P_MASK])
     if rolls_up_kernel(dimensions):
         mask = make_room_kernel(table, mask, rows, 2 * rows)
-        rows = roll_up_kernel(table, mask, seeds, rows)
+        rows = roll_up_kernel(table, mask, seeds, rows, wanted & (1 << WANT_REST) != 0)
     clear_index_kernel(table, mask, rows)
     progress[P_ROWS], progress[P_MASK] = rows, np.int64(mask)
 
@@ -266,7 +272,7 @@ def put_row_kernel(
 
 
 @inlined
-def roll_up_kernel(table: Any, mask: Any, seeds: Any, rows: Any) -> Any:
+def roll_up_kernel(table: Any, mask: Any, seeds: Any, rows: Any, rest: Any) -> Any:
     """Add the rows of networks: the sums of their addresses' rows. Returns how many rows there are then."""
     records = table.records
     addresses = rows
@@ -286,9 +292,13 @@ def roll_up_kernel(table: Any, mask: Any, seeds: Any, rows: Any) -> Any:
         if row < 0:
             put_row_kernel(table, slot, rows, h, a, b, t, D_NET, np.int64(0), np.int64(0))
             set_measures(records, rows * RECORD_WORDS + C_MEASURES, records, source, evidence)
+            if rest:
+                set_rest(records, rows * RECORD_WORDS + C_REST, records, source + COMMON)
             rows += 1
         else:
             add_measures(records, row * RECORD_WORDS + C_MEASURES, records, source, evidence)
+            if rest:
+                add_rest(records, row * RECORD_WORDS + C_REST, records, source + COMMON)
     return rows
 
 

@@ -77,7 +77,7 @@ def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, obse
 @inlined
 def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: Any, row: Any, tick: Any) -> Any:
     """Compare what has arrived of the windows that end at ``tick``; returns the new count of crossings."""
-    cell = tick // rules.renew_s[0]
+    cell = tick // rules.renew_s[0] + 1
     early_at = w.cells.shape[1] // 2
     for r in range(rules.rule_count[dimension]):
         kind = rules.rule_kind[dimension, r]
@@ -280,7 +280,7 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
     if row < 0:
         return out_at
     first = out_at
-    cell = tick // rules.renew_s[0]
+    cell = tick // rules.renew_s[0] + 1
     many_specs = rules.spec_count[dimension]
     many_rules = rules.rule_count[dimension]
     while row >= 0:

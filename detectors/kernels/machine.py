@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from schemas.compiled import inlined
 from schemas.decoding.machine import CHECKED, _touch, word_at
-from schemas.fields import MEASURES, VALUES, Measure
+from schemas.fields import COMMON, MEASURES, VALUES, Measure
 
 LINE_BYTES = 64
 _I64, _I128 = ir.IntType(64), ir.IntType(128)
@@ -84,27 +84,23 @@ def prefetch(typing_context: Any, array: Any, at: Any, byte: Any) -> Any:
     return types.void(array, types.int64, types.int64), generate
 
 
-def _measures(context: Any, builder: Any, signature: Any, arguments: Any, array: int, word: int) -> Any:
-    """A pointer to the `VALUES` words that begin at word ``arguments[word]`` of a contiguous i64 array."""
+def _words(context: Any, builder: Any, signature: Any, arguments: Any, array: int, word: int, many: int) -> Any:
+    """A pointer to ``many`` words that begin at word ``arguments[word]`` of a contiguous i64 array."""
     data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
     pointer = builder.gep(data, [arguments[word]])
-    return builder.bitcast(pointer, ir.VectorType(_I64, VALUES).as_pointer())
+    return builder.bitcast(pointer, ir.VectorType(_I64, many).as_pointer())
 
 
 def _put_measures(adding: bool) -> Any:
     @_intrinsic
     def put(typing_context: Any, to: Any, at: Any, measures: Any, source: Any, evidence: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            target = _measures(context, builder, signature, arguments, 0, 1)
-            words = builder.load(_measures(context, builder, signature, arguments, 2, 3), align=8)
+            target = _words(context, builder, signature, arguments, 0, 1, COMMON)
+            words = builder.load(_words(context, builder, signature, arguments, 2, 3, COMMON), align=8)
             lane = ir.Constant(ir.IntType(32), int(Measure.EVIDENCE))
             words = builder.insert_element(words, arguments[4], lane)
             if adding:
-                before = builder.load(target, align=8)
-                # Measures are added, sets united: the first lanes of the one, the last of the other.
-                lanes = [ir.Constant(ir.IntType(32), lane if lane < MEASURES else VALUES + lane) for lane in range(VALUES)]
-                choice = ir.Constant(ir.VectorType(ir.IntType(32), VALUES), lanes)
-                words = builder.shuffle_vector(builder.add(before, words), builder.or_(before, words), choice)
+                words = builder.add(builder.load(target, align=8), words)
             builder.store(words, target, align=8)
             return context.get_dummy_value()
 
@@ -113,11 +109,36 @@ def _put_measures(adding: bool) -> Any:
     return put
 
 
+def _put_rest(adding: bool) -> Any:
+    @_intrinsic
+    def put(typing_context: Any, to: Any, at: Any, measures: Any, source: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            many = VALUES - COMMON
+            target = _words(context, builder, signature, arguments, 0, 1, many)
+            words = builder.load(_words(context, builder, signature, arguments, 2, 3, many), align=8)
+            if adding:
+                before = builder.load(target, align=8)
+                # Measures are added, sets united: the first lanes of the one, the last of the other.
+                lanes = [lane if lane < MEASURES - COMMON else many + lane for lane in range(many)]
+                choice = ir.Constant(ir.VectorType(ir.IntType(32), many), [ir.Constant(ir.IntType(32), lane) for lane in lanes])
+                words = builder.shuffle_vector(builder.add(before, words), builder.or_(before, words), choice)
+            builder.store(words, target, align=8)
+            return context.get_dummy_value()
+
+        return types.void(to, types.int64, measures, types.int64), generate
+
+    return put
+
+
 set_measures = _put_measures(adding=False)
-"""(to, at, measures, source, evidence): the measures and sets from word ``source`` on are written to word ``at`` on of ``to``,
-with ``evidence`` in its place. One vector in and out: words written one by one and read as a vector would wait for
+"""(to, at, measures, source, evidence): the first `COMMON` measures from word ``source`` on are written to word ``at`` on of
+``to``, with ``evidence`` in its place. One vector in and out: words written one by one and read as a vector would wait for
 each other."""
 add_measures = _put_measures(adding=True)
+"""The same, added."""
+set_rest = _put_rest(adding=False)
+"""(to, at, measures, source): the values behind those, which are one more cache line of a row, and often not wanted."""
+add_rest = _put_rest(adding=True)
 """The same: measures are added, sets united."""
 
 

@@ -33,7 +33,8 @@ NO_ROW = -1
 FREE, DEAD = -1, -2
 """Values of `L_SLOT`: on the free list, and in a tick's chain while its key is gone."""
 NEVER = -(2**62)
-NO_CELL = -(2**31)
+NO_CELL = 0
+"""Cells are kept as numbers from 1 on, so that memory which no rule has fired in is never touched."""
 SUM, RATIO, DISTINCT = range(3)
 HEAD, LENGTH = 0, 1
 
@@ -83,7 +84,7 @@ class Windows(NamedTuple):
     tag: npt.NDArray[np.uint32]  # u32[C + PROBES + 1]
     keys: I64Array  # i64[C + PROBES, K_SUMS + S + B]: the columns K_…, sums over closed ticks, then budgets
     budget_at: int  # their first column
-    cells: npt.NDArray[np.int32]  # i32[C + PROBES, 2 * R]: the cells in which rules fired last, then the same of early ones
+    cells: npt.NDArray[np.int32]  # i32[C + PROBES, 2 * R]: 1 + the cell in which a rule fired last; then the same of early ones
     names: npt.NDArray[np.uint8]  # u8[(C + PROBES) * NAME_BYTES_MAX + 8]
     name_length: npt.NDArray[np.uint8]  # u8[C + PROBES]
     rows: I64Array  # i64[N, R_VALUES + M]: the columns R_…, then the values that the key's dimension tracks
@@ -254,7 +255,8 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
     for column in range(K_SUMS, w.keys.shape[1]):
         w.keys[chosen, column] = 0
     for r in range(w.cells.shape[1]):
-        w.cells[chosen, r] = NO_CELL
+        if w.cells[chosen, r] != NO_CELL:
+            w.cells[chosen, r] = NO_CELL
     w.name_length[chosen] = name_length
     copy_bytes(w.names, chosen * NAME_BYTES_MAX, names, name_start, name_length)
     w.scalars[KEYS_USED] += 1

@@ -1,10 +1,12 @@
-"""What the windows hold, in plain Python: every row for ever, and sums made anew each time they are asked for."""
+"""What the windows hold, in plain Python: every row for ever, and sums and sets made anew each time they are asked for."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 
-from detectors.rate import RateRule
+from detectors.windowed import WindowRule, bins_of
+from schemas.fields import Item
 
 Key = tuple[str, int]
 """(dimension, number of the key)"""
@@ -13,25 +15,41 @@ Key = tuple[str, int]
 class WindowsOracle:
     """Windows without a capacity."""
 
-    def __init__(self, rules: tuple[RateRule, ...], renew_s: int) -> None:
+    def __init__(self, rules: tuple[WindowRule, ...], renew_s: int) -> None:
         self._rules, self._renew_s = rules, renew_s
         self._rows: dict[tuple[Key, str], Counter[int]] = defaultdict(Counter)
+        self._bins: dict[tuple[Key, str], dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
         self._seen: dict[int, set[Key]] = defaultdict(set)
         self._fired: dict[tuple[Key, int], int] = {}
         self.closed: int | None = None
 
-    def insert(self, key: Key, tick: int, measures: dict[str, int]) -> None:
-        """Add a row; one of a closed tick is too late."""
+    def insert(self, key: Key, tick: int, measures: Mapping[str, int], bins: Mapping[str, int] | None = None) -> None:
+        """Add a row; one of a closed tick is too late. ``bins``: of each item the bin that it takes."""
         if self.closed is not None and tick <= self.closed:
             return
         self._seen[tick].add(key)
         for measure, value in measures.items():
             self._rows[key, measure][tick] += value
+        for item, place in (bins or {}).items():
+            self._bins[key, item][tick].add(place)
 
-    def sum(self, key: Key, rule: RateRule, tick: int) -> int:
-        """Of the rule's window that ends with ``tick``."""
-        ticks = self._rows[key, rule.measure]
-        return sum(value for at, value in ticks.items() if tick - rule.window_s < at <= tick)
+    def sum(self, key: Key, measure: str, window_s: int, tick: int) -> int:
+        """Of the window that ends with ``tick``."""
+        return sum(value for at, value in self._rows[key, measure].items() if tick - window_s < at <= tick)
+
+    def taken(self, key: Key, item: str, window_s: int, tick: int) -> int:
+        """Bins of an item in the window that ends with ``tick``."""
+        ticks = self._bins[key, item]
+        return len({place for at, places in ticks.items() if tick - window_s < at <= tick for place in places})
+
+    def observed(self, key: Key, rule: WindowRule, tick: int) -> int | None:
+        """What a rule observes, if it is over its limit."""
+        if isinstance(rule.value, Item):
+            taken = self.taken(key, rule.value.label, rule.window_s, tick)
+            return rule.observed(taken) if taken > bins_of(rule.limit) else None
+        observed = self.sum(key, rule.value.label, rule.window_s, tick)
+        whole = 0 if rule.of is None else self.sum(key, rule.of.label, rule.window_s, tick)
+        return observed // rule.scale if observed > rule.limit and 1000 * observed >= round(1000 * rule.share) * whole else None
 
     def close(self, tick: int) -> set[tuple[Key, int, int, int]]:
         """(key, index of the rule, observed, tick) of every first crossing in a cell."""
@@ -39,10 +57,10 @@ class WindowsOracle:
         found = set()
         for key in self._seen[tick]:
             for index, rule in enumerate(self._rules):
-                if rule.dimension != key[0]:
+                if rule.dimension.label != key[0]:
                     continue
-                observed, cell = self.sum(key, rule, tick), tick // self._renew_s
-                if observed > rule.limit and self._fired.get((key, index)) != cell:
+                observed, cell = self.observed(key, rule, tick), tick // self._renew_s
+                if observed is not None and self._fired.get((key, index)) != cell:
                     self._fired[key, index] = cell
                     found.add((key, index, observed, tick))
         return found
