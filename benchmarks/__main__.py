@@ -1,4 +1,4 @@
-"""Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [speed|memory|collisions|kafka]`."""
+"""Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [speed|memory|collisions|kafka|surge|nab]`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -171,11 +172,12 @@ def replay_spoofed(sources: int) -> None:
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["speed", "memory", "collisions"], help="speed, memory, collisions, kafka")
+    parser.add_argument("what", nargs="*", default=["speed", "memory", "collisions"], help="speed, memory, collisions, kafka, surge, nab")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--sources", type=int, default=10_000_000)
     parser.add_argument("--keys", type=int, default=20_000, help="distinct keys of one attack, in collisions")
+    parser.add_argument("--data", type=Path, default=None, help="the folder with Numenta's series and windows, for nab")
     options = parser.parse_args()
     print(f"command: python -m benchmarks {' '.join(sys.argv[1:])}")
     print(f"machine: {platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}")
@@ -189,6 +191,16 @@ def main() -> None:
         from benchmarks import kafka
 
         kafka.run(options.runs, options.events)
+    if "surge" in options.what:
+        from benchmarks import surge
+
+        surge.run(options.runs)
+    if "nab" in options.what:
+        from benchmarks import nab
+
+        if options.data is None:
+            parser.error("nab needs --data FOLDER")
+        nab.run(options.data)
 
 
 if __name__ == "__main__":
