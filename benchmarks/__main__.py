@@ -1,4 +1,7 @@
-"""Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [speed|memory|collisions|kafka|surge|nab]`."""
+"""Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [WHAT...]`.
+
+WHAT: speed, memory, collisions (these three unless told), kafka, surge, nab.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +175,8 @@ def replay_spoofed(sources: int) -> None:
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["speed", "memory", "collisions"], help="speed, memory, collisions, kafka, surge, nab")
+    everything = "speed, memory, collisions, kafka, surge, nab"
+    parser.add_argument("what", nargs="*", default=["speed", "memory", "collisions"], help=everything)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--sources", type=int, default=10_000_000)

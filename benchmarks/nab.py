@@ -129,7 +129,8 @@ def run(folder: Path) -> None:
 
 def _print_files(scored: Scored, truths: dict[str, Truth]) -> None:
     for name, truth in truths.items():
-        print(f"  {name:54} {scored.found[name]} of {len(truth.windows)} windows, {scored.false[name]:3} false, raw {scored.raw[name]:6.2f}")
+        found = f"{scored.found[name]} of {len(truth.windows)} windows"
+        print(f"  {name:54} {found}, {scored.false[name]:3} false, raw {scored.raw[name]:6.2f}")
 
 
 def _print_total(name: str, scored: Scored) -> None:
@@ -147,5 +148,6 @@ def _print_halves(scores: dict[str, Floats], truths: dict[str, Truth]) -> None:
         own = score(scores, part, profile)
         threshold = best_threshold(scores, {name: truths[name] for name in halves[other]}, profile)
         lent = score(scores, part, profile, threshold)
-        print(f"  {label} files: {own.total:.1f} with their own threshold, {lent.total:.1f} with that of the {other} ones ({threshold:.2f})")
+        totals = f"{own.total:.1f} with their own threshold, {lent.total:.1f} with that of the {other} ones"
+        print(f"  {label} files: {totals} ({threshold:.2f})")
     _print_total("at alarm_at", score(scores, truths, profile, config.alarm_at))

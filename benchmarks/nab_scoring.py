@@ -90,7 +90,9 @@ def worth_of(truth: Truth) -> tuple[Floats, npt.NDArray[np.int64]]:
     return worth, window
 
 
-def score(scores: Mapping[str, Floats], truths: Mapping[str, Truth], profile: Profile, threshold: float | None = None) -> Scored:
+def score(
+    scores: Mapping[str, Floats], truths: Mapping[str, Truth], profile: Profile, threshold: float | None = None
+) -> Scored:
     """The corpus with one threshold: the one given, or the best.
 
     ``scores`` holds, per series, how anomalous each row is (f64[n]); a row is detected from the threshold on.

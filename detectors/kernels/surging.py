@@ -32,11 +32,16 @@ ERROR, ERROR_SMOOTH, DRIFT, DRIFT_SMOOTH, CUSUM, VIEWS = range(6)
 """From DRIFT on, the views are of the drift."""
 BINS, BINS_PER_OCTAVE, BIN_OF_ONE = 256, 4, 128
 """Of a histogram of magnitudes: 2^-32 to 2^32, four bins to a doubling; what is outside falls into the first or the last."""
-STEPS, INCREMENT, TOTAL, SPREAD, DRIFT_SPREAD, SPREAD_STEPS, RISE, FALL, RUN, PEAK, PEAK_STEP, FIRST, LATEST, SCALARS = range(14)
-"""RUN: how many suspect steps came one after the other. PEAK: the highest score of late, at PEAK_STEP.
-FIRST, LATEST: times."""
+STEPS, INCREMENT, TOTAL, SPREAD, DRIFT_SPREAD, SPREAD_STEPS, RISE, FALL, FIRST, LATEST = range(10)
+"""INCREMENT: what one count weighs now. TOTAL: the decayed number of steps in the histograms. The SPREADs: decayed sums over
+SPREAD_STEPS. FIRST, LATEST: times."""
+PEAK, PEAK_STEP, ALARM, ALARM_STEP, SCALARS = range(10, 15)
+"""The highest score of late and its step; the score of the latest alarm, 0 when its episode is over, and the latest step that
+reached one."""
 SLOT, SLOT_SUM, SLOT_STEPS, SLOT_WORDS = range(4)
-O_SCORE, O_FRESH, O_EXPECTED, O_SIDE, OUTCOMES = range(5)
+O_SCORE, O_FRESH, O_ALARM, O_EXPECTED, O_SIDE, OUTCOMES = range(6)
+WORSE = 1.0
+"""An episode is told again when its score is higher by this: ten times rarer."""
 INCREMENT_MAX = 1e100
 """Instead of letting every bin decay, new counts grow; past this, all are scaled down."""
 SPREAD_KEEP = 0.998
@@ -51,19 +56,22 @@ CLIP_STEPS = 50.0
 """Before so many steps the spread is not known well enough to clip by."""
 CUSUM_SLACK, CUSUM_CLIP, CUSUM_MAX = 1.0, 4.0, 50.0
 """In spreads: a drift up to the slack adds nothing, a single step adds no more than the clip, and the sum ends at its most."""
-RUN_LOSS = 0.02
-RARE = 1e-6
-"""The weight of a forecast that has no record yet, and the relative spread below which nothing is told apart."""
+WEIGHT_UNKNOWN = 1e-6
+"""Of a forecast that has no record yet."""
+ERROR_MIN = 1e-12
+"""Added to errors before they are compared, so that a series without any can be forecast too."""
 
 
 class SurgePlan(NamedTuple):
     """The configuration as the kernel takes it."""
 
     slot_s: int
+    alarm_at: float
     warmup_steps: int
     quiet_steps: int
     speeds: F64Array  # f64[SPEEDS]: share of an error by which a level follows, per step
     smoothing: F64Array  # f64[VIEWS]: the same of the smoothed views; 0 for the others
+    change_min: float  # share of a root, which is half of that of the value
     sharpness: float
     growth: float  # of the increment, per step
     tail_rows: float
@@ -194,10 +202,10 @@ def forecast_kernel(state: Any, plan: Any, speed_first: Any) -> Any:
             continue
         baseline = baseline_kernel(state, base)
         for speed in range(speed_first, SPEEDS):
-            weight = RARE
+            weight = WEIGHT_UNKNOWN
             if state.record_steps[base] >= 1.0:
                 error = state.records[base, speed] / state.record_steps[base]
-                weight = ((best + RARE * RARE) / (error + RARE * RARE)) ** plan.sharpness
+                weight = ((best + ERROR_MIN) / (error + ERROR_MIN)) ** plan.sharpness
             total += weight * (baseline + state.levels[base, speed])
             weights += weight
     return total / weights
@@ -274,37 +282,46 @@ def learn_levels_kernel(state: Any, plan: Any, root: Any, error: Any, drift: Any
 
 
 @part
-def judge_kernel(state: Any, plan: Any, time_s: Any, out: Any) -> Any:
+def tell_kernel(state: Any, plan: Any, score: Any, out: Any) -> Any:
+    """Write whether this score is the highest of the quiet time, and whether it begins an episode or makes it worse."""
+    scalars = state.scalars
+    steps = scalars[STEPS]
+    if steps - scalars[PEAK_STEP] >= plan.quiet_steps:
+        scalars[PEAK] = 0.0
+    if steps - scalars[ALARM_STEP] >= plan.quiet_steps:
+        scalars[ALARM] = 0.0
+    out[O_SCORE], out[O_FRESH], out[O_ALARM] = score, 0.0, 0.0
+    if score > scalars[PEAK]:
+        out[O_FRESH] = score
+        scalars[PEAK], scalars[PEAK_STEP] = score, steps
+    if score >= plan.alarm_at:
+        if scalars[ALARM] == 0.0 or score >= scalars[ALARM] + WORSE:
+            out[O_ALARM] = 1.0
+            scalars[ALARM] = score
+        scalars[ALARM_STEP] = steps
+
+
+@part
+def judge_kernel(state: Any, plan: Any, time_s: Any, change_min: Any, out: Any) -> Any:
     """Write this step's score into ``out`` (f64[OUTCOMES]); gives the weight with which the step is to be learned.
 
-    Before the first day is over, nobody knows what drift a day brings: those views count as nothing odd.
+    A view below ``change_min`` (of a root) counts as nothing odd, and the CUSUM of such a drift does. So do all views of the
+    drift before the first day is over: nobody knows yet what a day brings.
     """
     scalars = state.scalars
     score, side = 0.0, 0.0
     for view in range(VIEWS if time_s - scalars[FIRST] >= DAY_S else DRIFT):
         value = state.views[view]
         counts = state.tails[view, 0] if value > 0.0 else state.tails[view, 1]
+        change = abs(state.views[DRIFT_SMOOTH] if view == CUSUM else value)
+        if change < change_min:
+            continue
         surprise = surprise_kernel(counts, scalars[INCREMENT], scalars[TOTAL], abs(value), plan)
         score += surprise / VIEWS
         side += surprise if value > 0.0 else -surprise
-    steps = scalars[STEPS]
-    weight = 1.0
-    if score >= plan.suspect:
-        scalars[RUN] += 1.0
-        if scalars[RUN] > 1.0:
-            weight = plan.suspect_weight
-    else:
-        scalars[RUN] = max(0.0, scalars[RUN] - RUN_LOSS)
-    if steps < plan.warmup_steps:
-        score = 0.0
-    if steps - scalars[PEAK_STEP] >= plan.quiet_steps:
-        scalars[PEAK] = 0.0
-    out[O_SCORE], out[O_FRESH], out[O_SIDE] = score, 0.0, 1.0 if side > 0.0 else -1.0
-    if score > scalars[PEAK]:
-        out[O_FRESH] = score
-        scalars[PEAK] = score
-        scalars[PEAK_STEP] = steps
-    return weight
+    out[O_SIDE] = 1.0 if side > 0.0 else (-1.0 if side < 0.0 else 0.0)
+    tell_kernel(state, plan, score if scalars[STEPS] >= plan.warmup_steps else 0.0, out)
+    return plan.suspect_weight if score >= plan.suspect else 1.0
 
 
 @entry
@@ -321,7 +338,7 @@ def surge_kernel(state: Any, plan: Any, times_s: Any, values: Any, out: Any) -> 
             expected = forecast_kernel(state, plan, 0)
             settled = forecast_kernel(state, plan, SLOW)
         see_kernel(state, plan, root - expected, root - settled)
-        weight = judge_kernel(state, plan, times_s[i], out[i])
+        weight = judge_kernel(state, plan, times_s[i], plan.change_min * abs(settled), out[i])
         out[i, O_EXPECTED] = settled * abs(settled)
         learn_tails_kernel(state, plan, weight)
         learn_levels_kernel(state, plan, root, root - expected, root - settled)
