@@ -1,4 +1,7 @@
-"""Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [speed|memory|collisions|kafka]`."""
+"""Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [WHAT...]`.
+
+WHAT: speed, memory, collisions (these three unless told), kafka, surge, nab.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -180,7 +184,7 @@ def replay_spoofed(sources: int, every: bool) -> None:
         raise SystemExit(f"expected at most {mb_max} MB and only {attacker} stopped")
 
 
-WHAT = ("speed", "memory", "collisions", "kafka")
+WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab")
 
 
 def main() -> None:
@@ -191,6 +195,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--sources", type=int, default=10_000_000)
     parser.add_argument("--keys", type=int, default=20_000, help="distinct keys of one attack, in collisions")
+    parser.add_argument("--data", type=Path, default=None, help="the folder with Numenta's series and windows, for nab")
     options = parser.parse_args()
     if unknown := set(options.what) - set(WHAT):
         parser.error(f"expected some of {', '.join(WHAT)}, got {', '.join(sorted(unknown))}")
@@ -206,6 +211,16 @@ def main() -> None:
         from benchmarks import kafka
 
         kafka.run(options.runs, options.events)
+    if "surge" in options.what:
+        from benchmarks import surge
+
+        surge.run(options.runs)
+    if "nab" in options.what:
+        from benchmarks import nab
+
+        if options.data is None:
+            parser.error("nab needs --data FOLDER")
+        nab.run(options.data)
 
 
 if __name__ == "__main__":
