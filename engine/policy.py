@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detectors.windowed import WindowRule
+from engine.corroborate import Corroboration, Together, Whom
 from schemas.config import Config, parse_prefixes
 from schemas.fields import Dimension
 from schemas.mitigation import Evidence, Finding, Mitigation, Stage, State, Target, Window
@@ -48,9 +49,14 @@ class Crossing:
     """The partition gave up keys within the window: the sum may be too low."""
 
     @property
+    def whom(self) -> Whom:
+        """Whom it is about."""
+        return int(self.dimension), self.key_a, self.key_b
+
+    @property
     def key(self) -> Key:
         """Whom it is about, and who says so."""
-        return int(self.dimension), self.key_a, self.key_b, self.rule.detector.name
+        return (*self.whom, self.rule.detector.name)
 
 
 def target_value(dimension: Dimension, a: int, b: int, name: bytes) -> str:
@@ -89,7 +95,8 @@ class _Entry:
 class _Partition:
     """The state of one judge partition's policy."""
 
-    def __init__(self, dimensions: int) -> None:
+    def __init__(self, dimensions: int, corroboration: Corroboration) -> None:
+        self.corroboration = corroboration
         self.entries: dict[Key, _Entry] = {}
         self.expiries: list[tuple[int, Key]] = []
         self.active = [0] * dimensions
@@ -135,7 +142,7 @@ class Policy:
         self._offsets = offsets
         self._offsets_of: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
         partitions = config.engine.judge_partitions
-        self._partitions = [_Partition(len(Dimension)) for _ in range(owned)]
+        self._partitions = [_Partition(len(Dimension), Corroboration(self._config)) for _ in range(owned)]
         self._active_max = -(-self._config.active_max // partitions)
         self._per_minute_max = -(-self._config.new_per_minute_max // partitions)
         core = list(parse_prefixes(self._config.allowlist_core, "policy.allowlist_core"))
@@ -195,15 +202,18 @@ class Policy:
             state.expire(issued_at)
         if self._is_allowed(crossing, value):
             return "allowlisted", None
+        rule = crossing.rule
+        if not early:
+            state.corroboration.hear(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
+        together = state.corroboration.together(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
         entry = state.entries.get(crossing.key)
         cell = crossing.tick // self._config.renew_s
         level, outcome = self._level(entry, crossing.tick, cell)
-        action = self._action(crossing, level)
+        action = self._action(crossing, level, state.corroboration, together)
         if entry is not None and entry.cell == cell and _RANK[action] <= _RANK[entry.action]:
             return "merged", None
         if early and not self._is_first_early(state, crossing.key, cell, action):
             return "merged", None
-        rule = crossing.rule
         identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, CONFIG_VERSION)
         counted = action != "notify" and not rule.dry_run
         held = counted and self._exceeds_budget(state, entry, crossing, early=early)
@@ -223,7 +233,7 @@ class Policy:
             outcome = "held"
         elif action == "notify":
             outcome = "notified"
-        return outcome, self._mitigation(crossing, value, stage, identifier, action, held, issued_at, expires_at)
+        return outcome, self._mitigation(crossing, value, stage, identifier, action, held, issued_at, expires_at, together)
 
     def _level(self, entry: _Entry | None, tick: int, cell: int) -> tuple[int, str]:
         """How often the key has come back, and whether this mitigation is new or goes on."""
@@ -237,14 +247,15 @@ class Policy:
             return entry.level + 1, "mitigated"
         return 0, "mitigated"
 
-    def _action(self, crossing: Crossing, level: int) -> str:
-        action: str = crossing.rule.action
+    def _action(self, crossing: Crossing, level: int, corroboration: Corroboration, together: Together) -> str:
         shared = crossing.dimension in _ADDRESSES and self._shared.touches(
             *address_range(crossing.dimension, crossing.key_a, crossing.key_b)
         )
+        action = corroboration.raised(crossing.rule.action, crossing.dimension, together, shared=shared)
         if shared and _RANK[action] > _RANK["throttle"]:
             return "throttle"
         single = crossing.dimension == Dimension.IP and not shared
+        level += corroboration.shortens(together)
         return "block" if action == "throttle" and single and level >= self._config.block_from_level else action
 
     def _is_allowed(self, crossing: Crossing, value: str) -> bool:
@@ -308,7 +319,7 @@ class Policy:
 
     def _mitigation(
         self, crossing: Crossing, value: str, stage: Stage, identifier: str, action: str, held: bool, issued_at: int,
-        expires_at: int,
+        expires_at: int, together: Together,
     ) -> Mitigation:  # fmt: skip
         rule = crossing.rule
         return Mitigation(
@@ -320,9 +331,9 @@ class Policy:
             target=Target(type=crossing.dimension.label, value=value),
             detector=rule.detector.name,
             detector_version=rule.detector.version,
-            reason=rule.detector.describe(rule, value, crossing.observed),
+            reason=rule.detector.describe(rule, value, crossing.observed) + together.sentence,
             severity=rule.severity,
-            confidence=rule.confidence,
+            confidence=round(together.confidence, 4),
             window=_window(crossing),
             observed=crossing.observed,
             limit=rule.told_limit,
@@ -341,6 +352,7 @@ class Policy:
                 [[*key, e.cell, e.id, e.action, e.state, e.level, e.expires_at, e.counted] for key, e in state.entries.items()],
                 state.minute,
                 state.issued,
+                state.corroboration.save(),
             ]
             for state in self._partitions
         ] + [self.held]
@@ -348,8 +360,9 @@ class Policy:
     def load(self, data: list[Any]) -> None:
         """Take over what `save` gave, from the same number of partitions."""
         *partitions, self.held = data
-        for state, (entries, minute, issued) in zip(self._partitions, partitions, strict=True):
+        for state, (entries, minute, issued, heard) in zip(self._partitions, partitions, strict=True):
             state.minute, state.issued = minute, issued
+            state.corroboration.load(heard)
             for dimension, a, b, detector, cell, identifier, action, condition, level, expires_at, counted in entries:
                 key = (dimension, a, b, detector)
                 state.entries[key] = _Entry(cell, identifier, action, condition, level, expires_at, counted)

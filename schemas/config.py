@@ -120,6 +120,14 @@ class Policy(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Blast radius: the share of a dimension's active keys that may be mitigated at once …"""
     share_from_keys: Count = 50
     """… once the judge partition has seen this many of the dimension in its windows."""
+    corroborate_s: Annotated[int, msgspec.Meta(ge=0, le=86400)] = 300
+    """What detectors say of one target within so long counts together. 0: each counts for itself."""
+    raise_address_at: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
+    """A notice or challenge becomes a throttle when all detectors together are so sure of an address …"""
+    raise_customer_at: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
+    """… or of anything else: a network, a key, an account. Shared networks are never raised."""
+    shorten_at: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.98
+    """An address that several detectors are so sure of is treated as if it had come back: blocked, not throttled."""
 
 
 class Engine(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -266,7 +266,7 @@ def test_what_it_remembers_is_bounded_and_what_is_active_is_not_forgotten() -> N
     policy = policy_of(active_max=100)
     for number in range(3000):
         final(policy, crossing(NOW + number // 10 * CELL, v4(f"198.18.{number >> 8}.{number & 255}")))
-    entries, _, _ = policy.save()[0]
+    entries, *_ = policy.save()[0]
     assert len(entries) <= 4 * 100 + 1024
     assert final(policy, crossing(NOW + 299 * CELL, v4(f"198.18.{2999 >> 8}.{2999 & 255}")))[0].outcome == "merged"
 
