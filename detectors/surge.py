@@ -45,8 +45,9 @@ p-values via averaging (2020); Ahmad et al., Unsupervised real-time anomaly dete
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -76,7 +77,10 @@ from detectors.kernels.surging import (
     SurgeState,
     surge_kernel,
 )
+from detectors.windowed import NOUNS, Detector, Profile, WindowRule, seconds_of, whom_of
+from schemas.config import MeasureName, Section
 from schemas.errors import ConfigError, StateError
+from schemas.fields import Measure
 
 NAME = "surge"
 VERSION = 1
@@ -277,3 +281,36 @@ def describe(observed: float, expected: float, score: float, step_s: int, what: 
         f"{observed:,.0f} {what} in {step_s} seconds, where about {expected:,.0f} were expected "
         f"(1 step in 10^{score:.1f} is so far off)"
     )
+
+
+class SurgeSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``surge`` detector. It looks at each service as a whole, once a minute, and notifies."""
+
+    enabled: bool = True
+    """False: it decides nothing and costs nothing."""
+    dry_run: bool = False
+    """What it decides is published, marked so."""
+    measures: tuple[MeasureName, ...] = ("requests", "registrations", "auth_failures")
+    """A series for each, and each service."""
+    alarm_at: Annotated[float, msgspec.Meta(ge=1, le=300)] = 4.0
+    """A score from here on is told: roughly, the number of noughts in the chance of such a minute. One more is ten times
+    rarer."""
+    least: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 30
+    """Fewer events a minute more or less than usual are not worth telling, however rare: one failed login where there never was
+    one."""
+    severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
+    """10 is the worst."""
+
+
+def _no_rules(section: SurgeSection, profile: Profile) -> list[WindowRule]:
+    """It compares with what it has learned (`engine.service`), and not in the windows."""
+    return []
+
+
+def _describe(rule: WindowRule, target: str, observed: int) -> str:
+    assert isinstance(rule.value, Measure)
+    where = f"{NOUNS[rule.value]} in {seconds_of(rule)} {whom_of(rule, target)}"
+    return f"{observed:,} {where}, where about {rule.limit:,} are usual at this time"
+
+
+DETECTOR = Detector(NAME, VERSION, SurgeSection, _no_rules, _describe)

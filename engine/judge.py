@@ -23,10 +23,13 @@ from detectors.kernels.windows import (
     allocate_crossings,
     allocate_windows,
 )
-from detectors.registry import plan_windows
+from detectors.registry import plan_windows, settings
+from detectors.surge import NAME as SURGE
+from detectors.surge import SurgeSection
 from engine.intake import Intake
 from engine.policy import Crossing, Policy
 from engine.seeds import Seeds
+from engine.service import MINUTE_S, ServiceSeries
 from schemas.columns import I64
 from schemas.config import Config
 from schemas.fields import Dimension
@@ -84,10 +87,14 @@ class Judge:
         partitions = engine.judge_partitions
         owned = partitions if owned is None else owned
         self.plan = plan_windows(config)
+        surge = settings(config)[SURGE]
+        assert isinstance(surge, SurgeSection)
+        self.services = ServiceSeries(surge if surge.enabled else None)
+        self.span_s = max(self.plan.span_s, MINUTE_S)
         self.intake = Intake(config.time.lateness_s * 1000)
         self.policy = Policy(config, seeds.fingerprint, self.intake.offsets, owned)
         self._publish = publish
-        self._early = early
+        self._early, self._silent = early, False
         self._rows_max = engine.rows_max * owned // partitions
         self.windows: Windows = allocate_windows(
             self.plan.arrays,
@@ -168,8 +175,15 @@ class Judge:
                 if ahead > self.closed:
                     self.windows.scalars[:, CLOSED] = ahead
         self.waiting = [waiting for waiting in queue if waiting is not new]
+        self._judge_services()
         if target is not None:
-            self.intake.forget(self.closed - self.plan.span_s - 1)
+            self.intake.forget(self.closed - self.span_s - 1)
+
+    def _judge_services(self) -> None:
+        muted = int(self.windows.scalars[:, MUTED].max())
+        told = [found for found in self.services.close(self.closed) if found.tick - MINUTE_S >= muted]
+        if told:
+            self._tell(told, "final")
 
     def _anchor(self, target: int | None, queue: list[_Waiting]) -> bool:
         """Say where time begins, once that is known."""
@@ -180,11 +194,15 @@ class Judge:
 
     def _insert(self, waiting: _Waiting, limit: int) -> None:
         tally = waiting.tally
+        services = np.empty(tally.rows + 1, np.int64)
         while True:
+            services[0] = 0
             count, done = all_insert_kernel(
                 tuple(self.windows), tuple(self.plan.arrays), tally.order, waiting.cursors, tally.partition_start, limit,
-                self._early, tally.records, tally.names, tuple(self._out), 0,
+                self._early, tally.records, tally.names, services, tuple(self._out), 0,
             )  # fmt: skip
+            if not self._silent:
+                self.services.add(tally, services[1 : services[0] + 1].tolist())
             if count:
                 self._decide(int(count), "early")
             if done or count == 0:
@@ -211,7 +229,9 @@ class Judge:
 
     def _decide(self, count: int, stage: Stage) -> None:
         """Turn ``count`` crossings into decisions, in the order that the policy walks them."""
-        crossings = self._crossings(count)
+        self._tell(self._crossings(count), stage)
+
+    def _tell(self, crossings: list[Crossing], stage: Stage) -> None:
         if stage == "final":
             crossings.sort(
                 key=lambda c: (
@@ -266,7 +286,7 @@ class Judge:
                 self.waiting.append(waiting.keep())
             return
         self.windows.scalars[:, CLOSED] = min(closed, waiting.least_tick() - 1) if tally.rows else closed
-        early, self._early = self._early, False
+        early, self._early, self._silent = self._early, False, True
         while True:
             self._insert(waiting, self.closed + HORIZON_S)
             self._close(min(closed, self.closed + HORIZON_S), emit=False)
@@ -276,14 +296,14 @@ class Judge:
             if self.rows == 0:
                 ahead = min(waiting.least_tick() - 1, closed) if waiting.left else closed
                 self.windows.scalars[:, CLOSED] = max(self.closed, ahead)
-        self._early = early
+        self._early, self._silent = early, False
         if waiting.left:
             self.waiting.append(waiting.keep())
 
     def begin_rebuild(self, closed: int) -> None:
         """Before tallies are read again: ticks up to ``closed`` were decided, and no row of one past is in a window."""
         if closed != NEVER:
-            self.windows.scalars[:, CLOSED] = closed - self.plan.span_s - 1
+            self.windows.scalars[:, CLOSED] = closed - self.span_s - 1
 
     def rebuild_from(self, tally: Tally) -> None:
         """Take in a tally that was accepted before, in any order; nothing is decided."""
@@ -303,15 +323,16 @@ class Judge:
         self.waiting = [waiting for waiting in self.waiting if waiting.left]
 
     def _insert_silently(self, queue: list[_Waiting]) -> None:
-        early, self._early = self._early, False
+        early, self._early, self._silent = self._early, False, True
         for waiting in queue:
             self._insert(waiting, self.closed + HORIZON_S)
-        self._early = early
+        self._early, self._silent = early, False
 
     def save(self) -> dict[str, Any]:
         """Plain data beside the rows: see `engine.snapshot`."""
         return {
             "intake": self.intake.save(),
+            "services": self.services.save(),
             "policy": self.policy.save(),
             "truncated": self.truncated,
             "closed": self.closed,

@@ -98,7 +98,7 @@ class JudgePost:
 
     def record(self) -> bytes:
         """Where it stands. Take the decisions first and see that they arrive: the record says that they have."""
-        before = self.judge.closed - self.judge.plan.span_s
+        before = self.judge.closed - self.judge.span_s
         while self._needed and self.judge.closed != NEVER and self._needed[0][1] <= before:
             self._needed.popleft()
         rebuild_from = self._needed[0][0] if self._needed else self.position

@@ -61,6 +61,7 @@ def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, po
             "scalars": [int(w.scalars[0, index]) for index in _KEPT],
             "intake": judge.intake.save(segments=False),
             "policy": judge.policy.save(),
+            "services": judge.services.save(),
             "truncated": judge.truncated,
             "rules": judge.plan.plain(),
             "decided": {
@@ -90,6 +91,7 @@ def begin_judge(judge: Judge, record: Record) -> None:
     state = record.state
     judge.intake.load(state["intake"])
     judge.policy.load(state["policy"])
+    judge.services.load(state["services"])
     judge.truncated = state["truncated"]
     judge.windows.scalars[0, list(_KEPT)] = state["scalars"]
     judge.begin_rebuild(record.closed)

@@ -187,6 +187,7 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     _check(state["decided"], _DECIDED)
     judge.intake.load(state["intake"])
     judge.policy.load(state["policy"])
+    judge.services.load(state["services"])
     judge.truncated = state["truncated"]
     judge.rebuild(_tally(state["rows"], seeds, partitions), state["closed"])
     w = judge.windows

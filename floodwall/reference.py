@@ -153,8 +153,8 @@ def _sections_of(detector: Detector) -> list[str]:
 _INTRO = """A finding says that one key of one dimension did more than it may: which detector, what was observed, the limit,
 the window, one sentence. All windowed detectors are judged in one pass over the same exact sliding windows; each has a file in
 `detectors/`, a section in the [configuration](configuration.md), defaults, and a recorded case in `tests/cases/`. What
-becomes of a finding: [policy](policy.md). A seventh, [`surge`](surge.md), learns what a series of counts does; it is complete
-by itself, and the engine does not call it yet.
+becomes of a finding: [policy](policy.md). [`surge`](surge.md) compares with what it has learned instead, minute by minute, and
+looks at each service as a whole (`engine/service.py`).
 
 **Evidence** is what may be held against a key: static assets, and requests that we ourselves denied (429, 503), weigh
 nothing. In profile `api` a successful authenticated request is evidence about its key and account and never about its

@@ -112,8 +112,8 @@ def count_items_kernel(w: Any, row: Any, column: Any, since: Any) -> Any:
 
 @inlined
 def insert_kernel(
-    w: Any, rules: Any, order: Any, at: Any, end: Any, tick_limit: Any, early: Any, records: Any, names: Any, out: Any,
-    out_at: Any,
+    w: Any, rules: Any, order: Any, at: Any, end: Any, tick_limit: Any, early: Any, records: Any, names: Any, services: Any,
+    out: Any, out_at: Any,
 ) -> Any:  # fmt: skip
     """Take rows of a tally into the log.
 
@@ -121,6 +121,7 @@ def insert_kernel(
         order: i64[...]: rows ``order[at:end]`` of the tally, by tick.
         tick_limit: rows of later ticks wait.
         early: compare windows at once, for early findings.
+        services: i64[1 + rows or more]: how many of the rows taken are a service's, and which.
 
     Returns:
         (the position of the first row not taken, the count of crossings). It stops before ``out`` overflows.
@@ -150,6 +151,9 @@ def insert_kernel(
             if dimension == D_SERVICE:
                 w.scalars[STRAGGLERS] += records[r, C_MEASURES]
             continue
+        if dimension == D_SERVICE:
+            services[0] += 1
+            services[services[0]] = r
         if rules.rule_count[dimension] == 0:
             continue
         if w.scalars[FREE_HEAD] < 0 and w.scalars[FRESH] == len(w.rows):
@@ -344,7 +348,7 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
 @entry
 def all_insert_kernel(
     windows: Any, plan: Any, order: Any, cursors: Any, starts: Any, tick_limit: Any, early: Any, records: Any, names: Any,
-    crossings: Any, out_at: Any,
+    services: Any, crossings: Any, out_at: Any,
 ) -> Any:  # fmt: skip
     """Take a tally into every partition; see `insert_kernel`.
 
@@ -363,7 +367,8 @@ def all_insert_kernel(
             continue
         before = out_at
         cursors[p], out_at = insert_kernel(
-            part_kernel(w, p), rules, order, cursors[p], starts[p + 1], tick_limit, early, records, names, out, out_at
+            part_kernel(w, p), rules, order, cursors[p], starts[p + 1], tick_limit, early, records, names, services,
+            out, out_at,
         )  # fmt: skip
         for k in range(before, out_at):
             out.partition[k] = p

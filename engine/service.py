@@ -1,0 +1,206 @@
+"""The service as a whole, minute by minute: what it was asked for, handed to `surge` when the minute is over.
+
+A judge sees all of a service, because its rows carry the totals and fall to one judge partition. The rows of a minute are
+added up as the windows take them in; what is too late for the windows is too late here. A minute in which nothing came is a
+nought. Like everything in a judge it reads no clock, so the same events give the same alarms for any cut, live or replayed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from detectors.surge import DETECTOR, Surge, SurgeConfig, SurgeSection
+from detectors.windowed import WindowRule
+from engine.policy import Crossing
+from schemas.config import Action, measure_of
+from schemas.fields import Dimension, Measure
+from schemas.tally import C_KEY_A, C_KEY_B, C_MEASURES, C_NAME, C_NAME_LENGTH, C_TICK, Tally
+
+MINUTE_S = 60
+SERVICES_MAX = 4
+"""Of one judge partition, each 35 kB for each measure. Hosts are the clients' own words: the busiest are kept."""
+SILENT_MINUTES_MAX = 7 * 24 * 60
+"""After so long a silence a series ends, and the next begins anew: a recorded log may have gaps of years."""
+ACTION: Action = "notify"
+
+Service = tuple[int, int]
+"""The words of its key."""
+
+
+@dataclass(slots=True)
+class _Series:
+    """One service."""
+
+    name: bytes
+    measures: dict[Measure, Surge]
+    next: int
+    """The minute to be judged next."""
+    latest: int = 0
+    """Requests in the one before."""
+    heard: int = 0
+    """The last minute in which anything came."""
+    totals: dict[int, list[int]] = field(default_factory=dict)
+    """Of minutes that are over and not judged yet."""
+
+
+class ServiceSeries:
+    """The services of a judge.
+
+    Args:
+        section: of ``surge``; None: nothing is kept.
+    """
+
+    def __init__(self, section: SurgeSection | None) -> None:
+        self._section = section
+        self._measures = () if section is None else tuple(measure_of(name) for name in section.measures)
+        self._config = SurgeConfig() if section is None else SurgeConfig(alarm_at=section.alarm_at)
+        self._waiting: dict[tuple[int, Service], list[int]] = {}
+        """Totals of minutes that are not over, by minute and service: requests, then the measures."""
+        self._names: dict[Service, bytes] = {}
+        self._series: dict[Service, _Series] = {}
+
+    def add(self, tally: Tally, rows: list[int]) -> None:
+        """Take in rows of services, as the windows do."""
+        if self._section is None:
+            return
+        for row in rows:
+            record = tally.records[row]
+            service = int(record[C_KEY_A]), int(record[C_KEY_B])
+            if service not in self._names:
+                start = int(record[C_NAME])
+                self._names[service] = tally.names[start : start + int(record[C_NAME_LENGTH])].tobytes()
+            minute = int(record[C_TICK]) // MINUTE_S
+            totals = self._waiting.setdefault((minute, service), [0] * (1 + len(self._measures)))
+            for place, measure in enumerate((Measure.REQUESTS, *self._measures)):
+                totals[place] += int(record[C_MEASURES + measure])
+
+    def close(self, closed: int) -> list[Crossing]:
+        """Judge the minutes that are over once the second ``closed`` is.
+
+        Minute by minute, so that it does not matter how many are judged at once.
+        """
+        over = (closed + 1) // MINUTE_S
+        ended = sorted(key for key in self._waiting if key[0] < over)
+        found: list[Crossing] = []
+        for minute, some in itertools.groupby(ended, key=lambda key: key[0]):
+            found += self._judge_to(minute)
+            for _, service in some:
+                self._note(service, minute, self._waiting.pop((minute, service)))
+        found += self._judge_to(over)
+        if ended:
+            waiting = {service for _, service in self._waiting}
+            self._names = {
+                service: name for service, name in self._names.items() if service in self._series or service in waiting
+            }
+        return found
+
+    def _judge_to(self, over: int) -> list[Crossing]:
+        return [crossing for service in sorted(self._series) for crossing in self._judge(self._series[service], service, over)]
+
+    def _note(self, service: Service, minute: int, totals: list[int]) -> None:
+        series = self._series.get(service) or self._begin(service, minute, totals[0])
+        if series is not None:
+            series.totals[minute], series.heard = totals, minute
+
+    def _begin(self, service: Service, minute: int, requests: int) -> _Series | None:
+        """A new series, in place of the least busy one where there are too many; None: it is the least busy itself."""
+        if len(self._series) >= SERVICES_MAX:
+            least = min(self._series, key=lambda other: (self._series[other].latest, other))
+            if self._series[least].latest >= requests:
+                return None
+            del self._series[least]
+        measures = {measure: Surge(self._config) for measure in self._measures}
+        self._series[service] = _Series(self._names[service], measures, minute)
+        return self._series[service]
+
+    def _judge(self, series: _Series, service: Service, over: int) -> list[Crossing]:
+        ends = min(over, series.heard + SILENT_MINUTES_MAX)
+        if ends < over:
+            del self._series[service]
+        minutes = np.arange(series.next, ends, dtype=np.int64)
+        if not len(minutes):
+            return []
+        nothing = [0] * (1 + len(self._measures))
+        totals = np.array([series.totals.pop(int(minute), nothing) for minute in minutes], np.int64)
+        series.next, series.latest = ends, int(totals[-1, 0])
+        found = []
+        for place, (measure, surge) in enumerate(series.measures.items(), start=1):
+            outcome = surge.observe(MINUTE_S * minutes, totals[:, place].astype(np.float64))
+            for index in np.flatnonzero(outcome.alarm).tolist():
+                tick, observed = MINUTE_S * (int(minutes[index]) + 1) - 1, int(totals[index, place])
+                expected = round(float(outcome.expected[index]))
+                if not self._matters(measure, observed, expected):
+                    continue
+                rule = self._rule(measure, expected, float(outcome.score[index]))
+                a, b = (word & 0xFFFFFFFFFFFFFFFF for word in service)
+                requests = int(totals[index, 0])
+                found.append(Crossing(0, Dimension.SERVICE, a, b, series.name, rule, tick, observed, requests, 1, False))
+        return found
+
+    def _matters(self, measure: Measure, observed: int, expected: int) -> bool:
+        """Enough of a difference; that less of something fails or registers than usual is nobody's attack."""
+        assert self._section is not None
+        return observed - expected >= self._section.least or (
+            measure == Measure.REQUESTS and expected - observed >= self._section.least
+        )
+
+    def _rule(self, measure: Measure, expected: int, score: float) -> WindowRule:
+        assert self._section is not None
+        return WindowRule(
+            DETECTOR, self._section, self._section.dry_run, Dimension.SERVICE, measure, MINUTE_S, expected, ACTION,
+            self._section.severity, 1 - 10 ** -min(score, 6.0),
+        )  # fmt: skip
+
+    def save(self) -> dict[str, Any]:
+        """Plain data and arrays for `load`."""
+        return {
+            "measures": [measure.label for measure in self._measures],
+            "waiting": [[minute, *service, totals] for (minute, service), totals in self._waiting.items()],
+            "names": [[*service, name] for service, name in self._names.items()],
+            "series": [
+                [
+                    *service,
+                    series.name,
+                    series.next,
+                    series.latest,
+                    series.heard,
+                    [_numbers(surge) for surge in series.measures.values()],
+                ]
+                for service, series in self._series.items()
+            ],
+        }
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what `save` gave; what is of other measures or parameters begins anew.
+
+        Raises:
+            StateError: it is damaged.
+        """
+        if data["measures"] != [measure.label for measure in self._measures]:
+            return
+        self._waiting = {(minute, (a, b)): list(totals) for minute, a, b, totals in data["waiting"]}
+        self._names = {(a, b): name for a, b, name in data["names"]}
+        for a, b, name, following, latest, heard, numbers in data["series"]:
+            surges = [Surge(self._config) for _ in self._measures]
+            for surge, (parameters, arrays) in zip(surges, numbers, strict=True):
+                blank = surge.snapshot()
+                if parameters != _parameters(blank):
+                    return
+                state = {field_name: words.view(np.float64) for field_name, words in arrays.items()}
+                surge.restore({**blank, "state": state})
+            self._series[a, b] = _Series(name, dict(zip(self._measures, surges, strict=True)), following, latest, heard)
+
+
+def _parameters(snapshot: dict[str, Any]) -> list[Any]:
+    return [snapshot["version"], *snapshot["config"].values()]
+
+
+def _numbers(surge: Surge) -> list[Any]:
+    """Its parameters and its arrays, as words: what is saved holds integers only."""
+    snapshot = surge.snapshot()
+    arrays = {name: np.array(values, np.float64).view(np.int64) for name, values in snapshot["state"].items()}
+    return [_parameters(snapshot), arrays]
