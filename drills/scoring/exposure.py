@@ -94,6 +94,7 @@ class Exposure:
     columns: dict[str, Column]
     names: dict[str, dict[str, int]] = field(default_factory=dict)
     """By type of target, without addresses: value -> code"""
+    _source_days: float | None = None
 
     def __len__(self) -> int:
         return len(self.time_ms)
@@ -111,8 +112,11 @@ class Exposure:
 
     def source_days(self) -> float:
         """Distinct honest addresses, keys and accounts of each day, for as much of the day as there was."""
-        if not len(self):
-            return 0.0
+        if self._source_days is None:
+            self._source_days = self._count_source_days() if len(self) else 0.0
+        return self._source_days
+
+    def _count_source_days(self) -> float:
         first_ms, last_ms = int(self.time_ms.min()), int(self.time_ms.max()) + 1
         day_ms, total = 86_400_000, 0.0
         for day in range(first_ms // day_ms, (last_ms - 1) // day_ms + 1):
