@@ -9,7 +9,7 @@ import functools
 import ipaddress
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,8 @@ ADDRESSES = ("ip", "net")
 _MAPPED = 0xFFFF << 32
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F-]{8,}")
 _OPAQUE_LENGTH = 24
+_READ_LINES = 4096
+"""At a time: names are cut out of one copy of so many."""
 
 
 @functools.lru_cache(1 << 16)
@@ -149,9 +151,12 @@ class ExposureReader:
         self.unread = 0
         """Lines that are no events: they have no part in anything."""
 
-    def take(self, lines: Iterable[bytes], labels: I64) -> None:
+    def take(self, lines: Sequence[bytes], labels: I64) -> None:
         """Whole lines, and the label of each (i64[lines])."""
-        data = b"".join(lines)
+        for first in range(0, len(lines), _READ_LINES):
+            self._take(b"".join(lines[first : first + _READ_LINES]), labels[first:])
+
+    def _take(self, data: bytes, labels: I64) -> None:
         if 2 * len(data) + 16_384 > len(self._buffer):
             self._buffer = np.zeros(4 * len(data) + 16_384, np.uint8)
         self._buffer[: len(data)] = np.frombuffer(data, np.uint8)
@@ -171,7 +176,8 @@ class ExposureReader:
             held.append(np.array(values))
         self._high.append(columns.ip_high[:count].copy())
         self._low.append(columns.ip_low[:count].copy())
-        raw = columns.buffer.tobytes()
+        ends = columns.text_start[:, :count] + columns.text_length[:, :count]
+        raw = columns.buffer[: int(ends.max(initial=0))].tobytes()
         spans = columns.text_start[:, :count].tolist(), columns.text_length[:, :count].tolist()
         for kind, text in NAMED_BY.items():
             known = self._known[kind]
