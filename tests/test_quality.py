@@ -110,7 +110,9 @@ def test_quiet_time_counts_sources_of_each_day() -> None:
 def test_limits_of_others_are_rules_on_addresses() -> None:
     assert list(peers()) == [CROWDSEC, AWS]
     rules = peers()[CROWDSEC].detectors["rate"]["rules"]
-    assert [(rule["limit"], rule["window_s"]) for rule in rules] == [(5, 50), (10, 600)]
+    assert [(rule["limit"], rule["window_s"]) for rule in rules] == [
+        (6, 10), (10, 50), (15, 100), (11, 60), (20, 600), (30, 1200),
+    ]  # fmt: skip
 
 
 def test_honest_lines_on_a_stage_are_those_of_a_drill_with_the_attack() -> None:

@@ -21,7 +21,7 @@ from drills.quality.summary import BARELY_SHARE, Summary, strength_at, strengths
 from drills.quality.systems import AWS, CROWDSEC, LEFT_OUT, OURS
 from drills.quality.trial import Trials
 from drills.scoring.score import ALERT_SHARE, false_blocks_text
-from drills.scoring.tell import seconds_text, share_text
+from drills.scoring.tell import share_text
 
 WRONGED_MAX = 25
 
@@ -34,7 +34,8 @@ def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def page(trials: Trials, quiet: dict[str, Quiet], seeds: Sequence[int]) -> str:
     """The whole page."""
-    attacks = list(dict.fromkeys(trial.attack for trial in trials.found))
+    present = {trial.attack for trial in trials.found}
+    attacks = [attack for attack in ATTACKS if attack in present]
     parts = [
         "# What is found, and what it costs the honest",
         "Written by `make quality` ([how](drills.md#scoring)): nobody writes here by hand.", _how(seeds),
@@ -42,7 +43,7 @@ def page(trials: Trials, quiet: dict[str, Quiet], seeds: Sequence[int]) -> str:
         "## At each strength", _strengths(trials, attacks),
         "## What the honest paid", _honest(trials, attacks),
         *[part for name, one in quiet.items() for part in _quiet(name, one)],
-        "## Each detector alone, and limits that others publish", _systems(trials, attacks),
+        "## Each detector alone, and limits that others publish", _systems(trials, attacks, seeds[0]),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -83,8 +84,8 @@ def _ordinary(trials: Trials, attacks: Sequence[str]) -> str:
             continue
         words[found.word] += 1
         rows.append((
-            _name(attack), found.word, "" if found.seconds is None else seconds_text(found.seconds), share_text(found.sources),
-            share_text(found.covered), _cost(found), ", ".join(found.by), ", ".join(found.victims),
+            _name(attack), found.word, found.when, share_text(found.sources), share_text(found.covered), _cost(found),
+            ", ".join(found.by), ", ".join(found.victims),
         ))  # fmt: skip
     counts = ", ".join(f"{count} {word}" for word, count in words.most_common())
     names = ("attack", "", "after", "sources", "events covered", "honest events covered", "by", "victims mitigated")
@@ -131,16 +132,22 @@ def _honest(trials: Trials, attacks: Sequence[str]) -> str:
     return text
 
 
+def _length(days: float) -> str:
+    return f"{days:.3g} days" if days >= 1 else f"{24 * days:.3g} hours"
+
+
 def _quiet(name: str, quiet: Quiet) -> list[str]:
     rate = BUSY_PER_SECOND if name == "busy hours" else QUIET_PER_SECOND
     storms = "every storm in each" if name == "busy hours" else "storms at their hours of the week"
     wronged = len({(alarm.type, alarm.value, alarm.since_s // 86_400) for alarm in quiet.wronged})
-    told = ", ".join(f"{key}: {count / quiet.days:.2g}" for key, count in quiet.told.most_common()) or "none"
+    told = ", ".join(f"{key} {count}" for key, count in quiet.told.most_common()) or "none"
+    alarms = f"Alarms: {len(quiet.alarms)} ({told}), {quiet.service_alerts} of them about the service as a whole"
+    if quiet.days >= 1:
+        alarms += f"; {len(quiet.alarms) / quiet.days:.2g} a day, and {7 * quiet.service_alerts / quiet.days:.2g} a week"
     lines = [
         f"### {name.capitalize()}",
-        f"{quiet.days:.2g} days at {rate:g} honest events a second, {storms}: {quiet.events:,} events. Honest sources "
-        f"mitigated: {false_blocks_text(wronged, quiet.source_days)}. Alarms a day: {len(quiet.alarms) / quiet.days:.2g} "
-        f"({told}); about the service as a whole, a week: {7 * quiet.service_alerts / quiet.days:.2g}.",
+        f"{_length(quiet.days)} at {rate:g} honest events a second, {storms}: {quiet.events:,} events. Honest sources "
+        f"mitigated: {false_blocks_text(wronged, quiet.source_days)}. {alarms}.",
     ]
     times = Counter((alarm.type, alarm.value, alarm.detector) for alarm in quiet.alarms)
     first = {(alarm.type, alarm.value, alarm.detector): alarm for alarm in reversed(quiet.alarms)}
@@ -154,7 +161,8 @@ def _quiet(name: str, quiet: Quiet) -> list[str]:
     return lines
 
 
-def _systems(trials: Trials, attacks: Sequence[str]) -> str:
+def _systems(all_trials: Trials, attacks: Sequence[str], seed: int) -> str:
+    trials = Trials([trial for trial in all_trials.found if trial.seed == seed])
     present = {trial.system for trial in trials.found}
     alone = sorted(present - {OURS, CROWDSEC, AWS})
     systems = [OURS, *alone, *(peer for peer in (CROWDSEC, AWS) if peer in present)]
@@ -172,7 +180,8 @@ def _systems(trials: Trials, attacks: Sequence[str]) -> str:
         wronged.append(f"{len(whom):,}")
     rows.append(("honest sources mitigated", *wronged))
     told = (
-        "Share of events covered at ordinary strength; empty: nothing of the attack was stopped. Detectors share the policy's "
-        f"budgets and nothing else, so what each decides is what it decides alone. Left out: {LEFT_OUT}."
+        f"Share of events covered at ordinary strength, under seed {seed}; empty: nothing of the attack was stopped. Detectors "
+        "share the policy's budgets and nothing else, so what each decides is what it decides alone. Buckets of others are "
+        f"said as rules that find nothing that the bucket would not. Left out: {LEFT_OUT}."
     )
     return told + "\n\n" + table(("attack", *systems), rows)

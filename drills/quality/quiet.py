@@ -11,7 +11,7 @@ import numpy as np
 from drills.attacks.strengths import DAY_S, HOUR_S
 from drills.columns import I64
 from drills.quality.scenes import BEGIN_S, BUSY_HOURS, BUSY_PER_SECOND, BUSY_S, QUIET_PER_SECOND, QUIET_SEEDS
-from drills.quality.stage import STREAM
+from drills.quality.stage import BLOCK_S, STREAM
 from drills.quality.systems import ours
 from drills.render import lines
 from drills.run import START_S, Drill, Plan
@@ -99,7 +99,7 @@ def quiet(drill: Drill, progress: Callable[[int], None]) -> Quiet:
             found.source_days += share * int((present >= 0).sum())
         seen[:] = False
 
-    for events in drill.blocks():
+    for events in drill.blocks(BLOCK_S):
         if not len(events):
             continue
         today = int(events["time_ms"][0]) // (1000 * DAY_S)

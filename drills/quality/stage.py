@@ -17,6 +17,8 @@ from drills.scoring.exposure import Exposure, ExposureReader
 from schemas.config import Config
 
 _BLOCK_LINES = 10_000
+BLOCK_S = 600
+"""Made at a time: of a small service, minutes are too little to be worth a call."""
 STREAM = "events"
 
 
@@ -27,7 +29,7 @@ class Lines:
         parts: list[Events] = []
         texts: list[list[bytes]] = []
         reader = ExposureReader(config)
-        for events in drill.blocks():
+        for events in drill.blocks(BLOCK_S):
             if truth is not None:
                 truth.note(events)
             written = lines(events, drill.world.actors, STREAM)

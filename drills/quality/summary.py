@@ -39,12 +39,16 @@ class Summary:
     by: tuple[str, ...]
 
     @property
+    def when(self) -> str:
+        """After how long; nothing, where a seed missed it."""
+        return "" if self.seconds is None or self.word == "missed" else seconds_text(self.seconds)
+
+    @property
     def cell(self) -> str:
         """What of it stands in a table with others."""
         if self.word == "missed":
             return "missed"
-        when = "" if self.seconds is None else f" {seconds_text(self.seconds)}"
-        return f"{self.word}{when}" + (f", {share_text(self.covered)}" if self.word in ("barely", "found") else "")
+        return f"{self.word} {self.when}" + (f", {share_text(self.covered)}" if self.word in ("barely", "found") else "")
 
 
 def word_of(trial: Trial) -> str:

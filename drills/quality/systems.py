@@ -1,8 +1,8 @@
 """What is compared: our defaults, and plain thresholds that others publish, as far as they can be said as our rules.
 
-A leaky bucket of capacity C that leaks one in L seconds overflows when more than C come at once or, given long enough, when
-they come faster than one in L seconds. As a rule that is more than C in C * L seconds: no burst or rate that the bucket
-finds is missed by it, so what is measured here is not less than what the bucket would find.
+A leaky bucket of capacity C that leaks one in L seconds overflows when, in some span of W seconds, more than C + W / L come.
+As rules that is asked of three spans: L, C * L and twice that. What they find, the bucket finds; a rate so little above one in
+L seconds that the bucket needs longer to run over is missed here.
 """
 
 from __future__ import annotations
@@ -34,15 +34,18 @@ def _plain(detectors: dict[str, Any], policy: dict[str, Any]) -> Config:
     return parse_config(document, "quality")
 
 
-def _bucket(capacity: int, leak_s: int, **rule: Any) -> dict[str, Any]:
-    return {"dimension": "ip", "limit": capacity, "window_s": capacity * leak_s, "action": "block", **rule}
+def _bucket(capacity: int, leak_s: int, **rule: Any) -> list[dict[str, Any]]:
+    spans = (leak_s, capacity * leak_s, 2 * capacity * leak_s)
+    return [
+        {"dimension": "ip", "limit": capacity + span // leak_s, "window_s": span, "action": "block", **rule} for span in spans
+    ]
 
 
 def peers() -> dict[str, Config]:
     """By name: thresholds on addresses, which is all that others publish."""
     crowdsec = {
-        "rate": {"rules": [_bucket(5, 10, measure="auth_failures"), _bucket(10, 60, measure="auth_failures")]},
-        "distinct": {"rules": [_bucket(10, 10, items="failed_route"), _bucket(10, 8, items="user_agent")]},
+        "rate": {"rules": [*_bucket(5, 10, measure="auth_failures"), *_bucket(10, 60, measure="auth_failures")]},
+        "distinct": {"rules": [*_bucket(10, 10, items="failed_route"), *_bucket(10, 8, items="user_agent")]},
     }
     aws = {"rate": {"rules": [
         {"dimension": "ip", "measure": "registrations", "window_s": 600, "limit": 20, "action": "block"},
