@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 SOURCES := floodwall broker schemas detectors engine streams replay edge drills tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kafka test lint types imports pytest crash format schemas bench lock clean
+.PHONY: help setup demo demo-kafka test lint types imports pytest crash format schemas bench quality lock clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ schemas: $(STAMP)  ## write what docs/ has from the code: schemas, configuration
 
 bench: $(STAMP)  ## measure, with the data, the count, the median and the spread
 	$(BIN)/python -m benchmarks $(ARGS)
+
+quality: $(STAMP)  ## what is found of every attack at every strength, and at whose cost: ten minutes; ARGS="--days 28" for four quiet weeks
+	$(BIN)/python -m drills.quality --out docs/detection-quality.md $(ARGS)
 
 LOCK := env -u PIP_FIND_LINKS $(VENV)/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config --quiet

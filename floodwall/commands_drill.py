@@ -239,3 +239,57 @@ def _moment(second: int) -> str:
     from floodwall.show import moment
 
     return moment(second)
+
+
+@app.command("score")
+@guarded
+def score(
+    folder: Annotated[Path, typer.Argument(help="A folder that `floodwall drill run --out` wrote.", metavar="FOLDER")],
+    decisions: Annotated[
+        Path | None,
+        typer.Option(
+            "--decisions",
+            help="Mitigations that `floodwall replay --out` wrote (with --early as a live run decides); none: they are made "
+            "here, early ones too.",
+        ),
+    ] = None,
+    findings: Annotated[
+        Path | None, typer.Option("--findings", help="With --decisions: what `floodwall replay --findings` wrote.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="A TOML file; without, profile api.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Say of each attack whether it was found, how soon, how much of it was covered, and what honest traffic paid for it.
+
+    Example:  floodwall drill run scan flood_one --out drill --stream events && floodwall drill score drill
+    """
+    import msgspec
+
+    from drills.scoring import tell
+    from drills.scoring.folder import score_folder
+    from floodwall.guard import tell_of_compiling
+    from floodwall.show import counting
+    from floodwall.tables import print_table, printable
+    from schemas.config import Config, load_config
+
+    if findings is not None and decisions is None:
+        raise UsageError("expected --decisions with --findings: without, both are made here")
+    chosen = Config(profile="api") if config is None else load_config(config)
+    tell_of_compiling()
+    with counting("scoring events") as advance:
+        scored = score_folder(folder, chosen, decisions, findings, advance)
+    card = scored.card
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(tell.plain(card)), indent=2).decode())
+        return 0
+    print_table(tell.COLUMNS, [tell.row(attack) for attack in card.attacks])
+    how = "decided here" if scored.decided_here else f"read from {decisions}"
+    typer.echo(f"{scored.mitigations:,} mitigations, {how}, about the events of {scored.events_file}")
+    covered = tell.share_text(card.honest_covered / card.honest_events if card.honest_events else 0.0)
+    typer.echo(f"honest events covered: {card.honest_covered:,} of {card.honest_events:,} ({covered})")
+    typer.echo(f"honest addresses, keys and accounts mitigated: {card.false_blocks}")
+    for line in tell.wronged_lines(card):
+        typer.echo(f"  wronged: {printable(line)}")
+    for kind, count in card.unknown.items():
+        typer.echo(f"  {count:,} targets of type {printable(kind)} are not scored: what they cover is not known here")
+    return 0

@@ -1,0 +1,1 @@
+"""How good detection is: every attack at every strength, quiet weeks, each detector alone, and what others publish."""
