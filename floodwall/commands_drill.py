@@ -261,7 +261,7 @@ def score(
 ) -> int:
     """Say of each attack whether it was found, how soon, how much of it was covered, and what honest traffic paid for it.
 
-    Example:  floodwall drill run scan flood_one --out drill --stream events && floodwall drill score drill
+    Example:  floodwall drill score drill, after floodwall drill run scan --stream events --out drill
     """
     import msgspec
 
