@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from detectors.registry import plan_windows
 from engine.account import EXCERPT_BYTES, Account, PoisonSample
 from engine.judge import Judge
 from engine.observe import Observed, Observer, Rows, SourceClock
+from engine.outbox import Decisions, Outbox
 from engine.seeds import Seeds, make_seeds
 from engine.snapshot import load_judge, pack, refusing_misfits, save_judge, unpack
 from schemas.columns import I64, U8
@@ -25,16 +26,7 @@ from schemas.config import Config
 from schemas.decode import ADDRESS_SOURCE_NAMES, FIELD_NAMES, Decoder
 from schemas.errors import StateError
 from schemas.fields import Poison
-from schemas.mitigation import Finding, Mitigation
 from schemas.tally import Tally, empty_tally
-
-
-@dataclass(slots=True)
-class Decisions:
-    """What was decided, in order."""
-
-    mitigations: list[Mitigation] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -110,9 +102,8 @@ class Embedded:
         # The last record of a chunk may hold as many events as a decoder can take.
         events_max = config.engine.chunk_events + self._decoder.capacity
         self._observer = Observer(config, plan_windows(config), self.seeds.hash, events_max, between_ms)
-        self._judge = Judge(config, self.seeds, self._publish, early=early)
-        self._lock = threading.Lock()
-        self._decided = Decisions()
+        self._outbox = Outbox()
+        self._judge = Judge(config, self.seeds, self._outbox.publish, early=early)
         self._sources: dict[str, _Source] = {}
         self._account = Account()
         self._address_source = np.zeros(len(ADDRESS_SOURCE_NAMES), np.int64)
@@ -231,9 +222,7 @@ class Embedded:
 
     def take(self) -> Decisions:
         """What was decided since the last call."""
-        with self._lock:
-            taken, self._decided = self._decided, Decisions()
-        return taken
+        return self._outbox.take()
 
     def account(self) -> Account:
         """The accounting so far."""
@@ -304,11 +293,6 @@ class Embedded:
         restored._account = Account.load(state["account"])
         load_judge(restored._judge, state["judge"], seeds.hash)
         return restored
-
-    def _publish(self, mitigations: list[Mitigation], findings: list[Finding]) -> None:
-        with self._lock:
-            self._decided.mitigations += mitigations
-            self._decided.findings += findings
 
     def _silent_tally(self, name: str, start: int, end: int, newest_ms: int) -> Tally:
         return empty_tally(name, start, end, newest_ms, self.config.engine.judge_partitions)

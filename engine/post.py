@@ -7,11 +7,11 @@ from collections import deque
 from detectors.kernels.windows import NEVER
 from engine.intake import ANY_OFFSET
 from engine.judge import Judge
+from engine.outbox import Decisions, Outbox
 from engine.record import Record, begin_judge, encode_record, end_judge
 from engine.seeds import Seeds
 from engine.shipping import receive_tally
 from schemas.config import Config
-from schemas.mitigation import Finding, Mitigation
 from schemas.tally import Tally
 
 
@@ -33,16 +33,11 @@ class JudgePost:
         self._config, self._seeds, self._hash = config, seeds, seeds.hash
         self._partitions = config.engine.judge_partitions
         self._sources = sources
-        self._mitigations: list[Mitigation] = []
-        self._findings: list[Finding] = []
-        self.judge = Judge(config, seeds, self._publish, early=early, owned=1)
+        self._outbox = Outbox()
+        self.judge = Judge(config, seeds, self._outbox.publish, early=early, owned=1)
         self._needed: deque[tuple[int, int]] = deque()
         self._ends: dict[str, int] = {}
         self._open_sources()
-
-    def _publish(self, mitigations: list[Mitigation], findings: list[Finding]) -> None:
-        self._mitigations += mitigations
-        self._findings += findings
 
     def _open_sources(self) -> None:
         intake = self.judge.intake
@@ -90,11 +85,9 @@ class JudgePost:
         if tally.rows:
             self._needed.append((offset, tally.tick_max))
 
-    def take(self) -> tuple[list[Mitigation], list[Finding]]:
-        """What was decided since the last call, in order."""
-        taken = self._mitigations, self._findings
-        self._mitigations, self._findings = [], []
-        return taken
+    def take(self) -> Decisions:
+        """What was decided since the last call."""
+        return self._outbox.take()
 
     def record(self) -> bytes:
         """Where it stands. Take the decisions first and see that they arrive: the record says that they have."""

@@ -17,7 +17,7 @@ from replay.sink import Sink
 from schemas.config import parse_config
 
 if TYPE_CHECKING:
-    from engine.embedded import Decisions
+    from engine.outbox import Decisions
 
 TITLE = "floodwall demo"
 TRY_NEXT = "floodwall replay /var/log/nginx/access.log"

@@ -18,7 +18,7 @@ from schemas.mitigation import Mitigation, encode_line
 
 if TYPE_CHECKING:
     from engine.account import Account
-    from engine.embedded import Decisions
+    from engine.outbox import Decisions
     from replay.doctor import Diagnosis
     from replay.doctor_kafka import KafkaDiagnosis
     from replay.run import Outcome

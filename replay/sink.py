@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from engine.embedded import Decisions
+from engine.outbox import Decisions
 from schemas.errors import SourceError
 from schemas.mitigation import Finding, Mitigation, encode_line
 

@@ -203,7 +203,8 @@ class Judges:
             await self._write_record(tp, seat)
 
     async def _publish(self, seat: _Seat) -> None:
-        mitigations, findings = seat.post.take()
+        decided = seat.post.take()
+        mitigations, findings = decided.mitigations, decided.findings
         if not mitigations and not findings:
             return
         assert self._producer is not None
@@ -213,8 +214,8 @@ class Judges:
             [finding_message(self.config, finding, source) for finding in findings]
             + [mitigation_message(self.config, mitigation, source) for mitigation in mitigations],
         )
-        for kind, decided in (("mitigation", mitigations), ("finding", findings)):
-            for decision in decided:
+        for kind, decisions in (("mitigation", mitigations), ("finding", findings)):
+            for decision in decisions:
                 self._metrics.decisions.labels(kind, decision.stage).inc()
 
     async def _write_record(self, tp: TP, seat: _Seat) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
 from benchmarks.collisions import WITH_SEED, cases, cost_of, lines_of
+from engine.embedded import Embedded
+from engine.post import JudgePost
+from engine.seeds import make_seeds
+from tests.engines import config_of
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = 2000
@@ -31,3 +37,19 @@ def test_hundreds_of_thousands_of_sources_stay_within_the_memory_and_only_the_at
     done = subprocess.run(words, cwd=ROOT, capture_output=True, check=False, timeout=300, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "stopped ['203.0.113.66']" in done.stdout
+
+
+def test_a_judge_that_nobody_needs_is_gone_at_once() -> None:
+    """Its windows are hundreds of megabytes: they must not wait for the collector of cycles, which a worker seldom runs."""
+    seeds = make_seeds(config_of())
+    gc.collect()
+    gc.disable()
+    try:
+        engine = Embedded(config_of())
+        post = JudgePost(config_of(), seeds, 0, ["log"], early=True)
+        judges = [weakref.ref(engine._judge), weakref.ref(post.judge)]
+        engine.stop()
+        del engine, post
+        assert [judge() for judge in judges] == [None, None]
+    finally:
+        gc.enable()

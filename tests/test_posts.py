@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from drills.traffic import Traffic, combined_lines
 from engine.observe import SourceClock
+from engine.outbox import Decisions
 from engine.post import JudgePost
 from engine.record import decode_record
 from engine.seeds import make_seeds
@@ -108,7 +109,8 @@ def judge(log: Log, names: list[str], config: Config, chance: random.Random, *, 
         record: bytes | None = None
         while post.position < len(tallies):
             post.accept(post.position, tallies[post.position])
-            made, found = post.take()
+            taken = post.take()
+            made, found = taken.mitigations, taken.findings
             mitigations += made
             findings += found
             if chance.random() < 0.05:
@@ -126,7 +128,7 @@ def recover(record: bytes, tallies: list[bytes], partition: int, names: list[str
     for offset in range(read.rebuild_from, read.position):
         post.reread(offset, tallies[offset])
     post.end(read)
-    assert post.take() == ([], []), "what was judged before is not told again"
+    assert post.take() == Decisions(), "what was judged before is not told again"
     return post
 
 
@@ -164,7 +166,7 @@ def judged(log: Log, partition: int, names: list[str]) -> list[Finding]:
     post = JudgePost(CONFIG, SEEDS, partition, names, early=False)
     for offset, tally in enumerate(log.tallies[partition]):
         post.accept(offset, tally)
-    return post.take()[1]
+    return post.take().findings
 
 
 def touching(findings: list[Finding], tick: int) -> list[Finding]:
@@ -198,7 +200,8 @@ def test_a_repeated_segment_is_dropped_an_overlap_stops_and_a_gap_is_not_judged(
         if offset != lost:
             gapped.accept(offset, tally)
     assert gapped.judge.intake.gaps == 1
-    mitigations, findings = gapped.take()
+    taken = gapped.take()
+    mitigations, findings = taken.mitigations, taken.findings
     assert touching(findings, ticks[lost]) == []
     assert {f.id for f in findings} < set(reference().final_finding_ids)
     assert {m.id for m in mitigations} <= set(reference().final_ids)
@@ -216,9 +219,9 @@ def test_a_judge_waits_until_every_source_partition_has_spoken() -> None:
         post = JudgePost(CONFIG, SEEDS, partition, [*parts, "requests-2"], early=False)
         for offset, tally in enumerate(tallies):
             post.accept(offset, tally)
-        assert post.take() == ([], [])
+        assert post.take() == Decisions()
         post.accept(post.position, silent.parts[partition][0])
-        found += len(post.take()[1])
+        found += len(post.take().findings)
     assert found == len(reference().findings)
 
 

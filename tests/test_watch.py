@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from drills.traffic import combined_lines
-from engine.embedded import Decisions, Embedded
+from engine.embedded import Embedded
+from engine.outbox import Decisions
 from replay.follow import watch
 from replay.sink import Sink
 from schemas.errors import SourceError

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from drills.scoring.exposure import LATER_MS
-from engine.embedded import Decisions, Embedded
+from engine.embedded import Embedded
+from engine.outbox import Decisions
 from schemas.config import Config
 
 _SOURCE = "drill"

@@ -17,7 +17,7 @@ from broker.local import LocalBroker
 from drills.traffic import combined_lines
 from engine.account import Account
 from engine.clock import SystemClock
-from engine.embedded import Decisions
+from engine.outbox import Decisions
 from replay import kafka as topics
 from replay.produce import produce
 from replay.run import replay
