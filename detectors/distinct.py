@@ -26,12 +26,22 @@ from typing import Annotated
 
 import msgspec
 
-from detectors.windowed import DISTINCT_MAX, Detector, Profile, WindowRule, seconds_of, whom_of
-from schemas.config import Action, DimensionName, ItemName, Section, dimension_of, item_of
+from detectors.windowed import (
+    DISTINCT_MAX,
+    Detector,
+    DetectorSection,
+    Profile,
+    RuleSection,
+    WindowRule,
+    judged,
+    seconds_of,
+    whom_of,
+)
+from schemas.config import DimensionName, ItemName, item_of
 from schemas.fields import Item
 
 
-class DistinctRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class DistinctRule(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """More than ``limit`` different items with one key within a sliding window."""
 
     dimension: DimensionName
@@ -44,21 +54,11 @@ class DistinctRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The last so many seconds of event time, this one included."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=DISTINCT_MAX)]
     """Up to so many are allowed."""
-    action: Action = "throttle"
-    """What an edge is asked to do. ``notify``: nothing, but people are told."""
-    severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
-    """10 is the worst. Where rules cross at once, the severer is decided first."""
-    confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
-    """How often what crosses is really an attack, as far as is known; published with the finding."""
 
 
-class Distinct(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Distinct(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``distinct`` detector."""
 
-    enabled: bool = True
-    """False: it decides nothing and costs nothing."""
-    dry_run: bool = False
-    """What it decides is published, marked so, and never enforced."""
     rules: tuple[DistinctRule, ...] | None = None
     """None: the defaults (docs/detectors.md)."""
 
@@ -77,12 +77,18 @@ _NOUNS = {
 
 def _rules(section: Distinct, profile: Profile) -> list[WindowRule]:
     return [
-        WindowRule(
-            DETECTOR, rule, section.dry_run, dimension_of(rule.dimension), item_of(rule.items), rule.window_s, rule.limit,
-            rule.action, rule.severity, rule.confidence, label=f"distinct_{rule.items}",
+        judged(
+            DETECTOR,
+            section,
+            rule,
+            rule.dimension,
+            item_of(rule.items),
+            rule.window_s,
+            rule.limit,
+            label=f"distinct_{rule.items}",
         )
         for rule in (DEFAULTS if section.rules is None else section.rules)
-    ]  # fmt: skip
+    ]
 
 
 def _describe(rule: WindowRule, target: str, observed: int) -> str:

@@ -18,8 +18,8 @@ from typing import Annotated
 
 import msgspec
 
-from detectors.windowed import Detector, Profile, WindowRule, seconds_of, whom_of
-from schemas.config import Action, Count, DimensionName, Section, dimension_of
+from detectors.windowed import Detector, DetectorSection, Profile, RuleSection, WindowRule, judged, seconds_of, whom_of
+from schemas.config import Action, Count, DimensionName
 from schemas.fields import Measure
 
 AGENTS = (
@@ -30,7 +30,7 @@ AGENTS = (
 """Scanners, fuzzers and password guessers that name themselves."""
 
 
-class KnownRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class KnownRule(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """More than ``limit`` requests of listed agents within a sliding window, for one key of one dimension."""
 
     dimension: DimensionName = "ip"
@@ -40,23 +40,16 @@ class KnownRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     limit: Count = 3
     """Up to so many are allowed."""
     action: Action = "block"
-    """What an edge is asked to do. ``notify``: nothing, but people are told."""
     severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 6
-    """10 is the worst. Where rules cross at once, the severer is decided first."""
     confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.95
-    """How often what crosses is really an attack, as far as is known; published with the finding."""
 
 
 Word = Annotated[str, msgspec.Meta(min_length=3, max_length=64)]
 
 
-class Known(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Known(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``known`` detector."""
 
-    enabled: bool = True
-    """False: it decides nothing and costs nothing."""
-    dry_run: bool = False
-    """What it decides is published, marked so, and never enforced."""
     agents: tuple[Word, ...] = AGENTS
     """Words of user agents."""
     rules: tuple[KnownRule, ...] = (KnownRule(),)
@@ -65,12 +58,9 @@ class Known(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 def _rules(section: Known, profile: Profile) -> list[WindowRule]:
     return [
-        WindowRule(
-            DETECTOR, rule, section.dry_run, dimension_of(rule.dimension), Measure.LISTED, rule.window_s, rule.limit,
-            rule.action, rule.severity, rule.confidence, words=section.agents,
-        )
+        judged(DETECTOR, section, rule, rule.dimension, Measure.LISTED, rule.window_s, rule.limit, words=section.agents)
         for rule in section.rules
-    ]  # fmt: skip
+    ]
 
 
 def _describe(rule: WindowRule, target: str, observed: int) -> str:

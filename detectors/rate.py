@@ -26,12 +26,19 @@ from typing import Annotated
 
 import msgspec
 
-from detectors.windowed import NOUNS, Detector, Profile, WindowRule, seconds_of, whom_of
-from schemas.config import Action, Count, DimensionName, MeasureName, Section, dimension_of, measure_of
-from schemas.fields import Measure
+from detectors.windowed import (
+    Detector,
+    DetectorSection,
+    Profile,
+    RuleSection,
+    WindowRule,
+    describe_sum,
+    judged,
+)
+from schemas.config import Count, DimensionName, MeasureName, measure_of
 
 
-class RateRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RateRule(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """More than ``limit`` of a measure within a sliding window, for one key of one dimension."""
 
     dimension: DimensionName
@@ -42,21 +49,11 @@ class RateRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The last so many seconds of event time, this one included."""
     limit: Count
     """Up to this much is allowed; more crosses it."""
-    action: Action = "throttle"
-    """What an edge is asked to do. ``notify``: nothing, but people are told."""
-    severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
-    """10 is the worst. Where rules cross at once, the severer is decided first."""
-    confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
-    """How often what crosses is really an attack, as far as is known; published with the finding."""
 
 
-class Rate(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Rate(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``rate`` detector."""
 
-    enabled: bool = True
-    """False: it decides nothing and costs nothing."""
-    dry_run: bool = False
-    """What it decides is published, marked so, and never enforced."""
     rules: tuple[RateRule, ...] | None = None
     """None: the defaults of the profile (docs/detectors.md)."""
 
@@ -85,19 +82,9 @@ DEFAULTS: dict[Profile, tuple[RateRule, ...]] = {
 
 def _rules(section: Rate, profile: Profile) -> list[WindowRule]:
     return [
-        WindowRule(
-            DETECTOR, rule, section.dry_run, dimension_of(rule.dimension), measure_of(rule.measure), rule.window_s, rule.limit,
-            rule.action, rule.severity, rule.confidence,
-        )
+        judged(DETECTOR, section, rule, rule.dimension, measure_of(rule.measure), rule.window_s, rule.limit)
         for rule in (DEFAULTS[profile] if section.rules is None else section.rules)
-    ]  # fmt: skip
+    ]
 
 
-def _describe(rule: WindowRule, target: str, observed: int) -> str:
-    assert isinstance(rule.value, Measure)
-    return (
-        f"{observed:,} {NOUNS[rule.value]} in {seconds_of(rule)} {whom_of(rule, target)}, where {rule.told_limit:,} are allowed"
-    )
-
-
-DETECTOR = Detector("rate", 1, Rate, _rules, _describe)
+DETECTOR = Detector("rate", 1, Rate, _rules, describe_sum)

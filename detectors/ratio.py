@@ -22,12 +22,12 @@ from typing import Annotated
 
 import msgspec
 
-from detectors.windowed import NOUNS, Detector, Profile, WindowRule, seconds_of, whom_of
-from schemas.config import Action, Count, DimensionName, MeasureName, Section, dimension_of, measure_of
+from detectors.windowed import NOUNS, Detector, DetectorSection, Profile, RuleSection, WindowRule, judged, seconds_of, whom_of
+from schemas.config import Count, DimensionName, MeasureName, measure_of
 from schemas.fields import Measure
 
 
-class RatioRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RatioRule(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """More than ``limit`` of a measure, and at least ``share`` of another, within a sliding window."""
 
     dimension: DimensionName
@@ -42,21 +42,11 @@ class RatioRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """There must be more than so much of the part before the share means anything."""
     window_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
     """The last so many seconds of event time, this one included."""
-    action: Action = "throttle"
-    """What an edge is asked to do. ``notify``: nothing, but people are told."""
-    severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
-    """10 is the worst. Where rules cross at once, the severer is decided first."""
-    confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
-    """How often what crosses is really an attack, as far as is known; published with the finding."""
 
 
-class Ratio(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Ratio(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``ratio`` detector."""
 
-    enabled: bool = True
-    """False: it decides nothing and costs nothing."""
-    dry_run: bool = False
-    """What it decides is published, marked so, and never enforced."""
     rules: tuple[RatioRule, ...] | None = None
     """None: the defaults (docs/detectors.md)."""
 
@@ -72,12 +62,19 @@ DEFAULTS = (
 
 def _rules(section: Ratio, profile: Profile) -> list[WindowRule]:
     return [
-        WindowRule(
-            DETECTOR, rule, section.dry_run, dimension_of(rule.dimension), measure_of(rule.measure), rule.window_s, rule.limit,
-            rule.action, rule.severity, rule.confidence, of=measure_of(rule.of), share=rule.share,
+        judged(
+            DETECTOR,
+            section,
+            rule,
+            rule.dimension,
+            measure_of(rule.measure),
+            rule.window_s,
+            rule.limit,
+            of=measure_of(rule.of),
+            share=rule.share,
         )
         for rule in (DEFAULTS if section.rules is None else section.rules)
-    ]  # fmt: skip
+    ]
 
 
 def _describe(rule: WindowRule, target: str, observed: int) -> str:

@@ -11,8 +11,8 @@ from types import ModuleType
 import msgspec
 
 import detectors
-from detectors.windowed import Detector, WindowPlan, WindowRule, lay_out
-from schemas.config import Config, Section, explain
+from detectors.windowed import Detector, DetectorSection, WindowPlan, WindowRule, lay_out
+from schemas.config import Config, explain
 from schemas.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ def registered() -> tuple[Detector, ...]:
     return tuple(module.DETECTOR for module in modules().values())
 
 
-def settings(config: Config) -> dict[str, Section]:
+def settings(config: Config) -> dict[str, DetectorSection]:
     """Each detector's own section, checked.
 
     Raises:
@@ -59,7 +59,7 @@ def window_rules(config: Config) -> list[WindowRule]:
     return [
         rule
         for detector in registered()
-        if getattr(sections[detector.name], "enabled", True)
+        if sections[detector.name].enabled
         for rule in detector.rules(sections[detector.name], config.profile)
     ]
 

@@ -20,12 +20,12 @@ from typing import Annotated
 
 import msgspec
 
-from detectors.windowed import Detector, Profile, WindowRule, seconds_of, whom_of
-from schemas.config import Action, DimensionName, Section, dimension_of
+from detectors.windowed import Detector, DetectorSection, Profile, RuleSection, WindowRule, judged, seconds_of, whom_of
+from schemas.config import DimensionName
 from schemas.fields import Measure
 
 
-class SlowRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SlowRule(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """More than ``open_max`` requests open on average over a window, for one key of one dimension."""
 
     dimension: DimensionName
@@ -34,21 +34,12 @@ class SlowRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The last so many seconds of event time, this one included."""
     open_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
     """So many may be open at the same time, on average."""
-    action: Action = "throttle"
-    """What an edge is asked to do. ``notify``: nothing, but people are told."""
-    severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
-    """10 is the worst. Where rules cross at once, the severer is decided first."""
     confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
-    """How often what crosses is really an attack, as far as is known; published with the finding."""
 
 
-class Slow(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Slow(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``slow`` detector."""
 
-    enabled: bool = True
-    """False: it decides nothing and costs nothing."""
-    dry_run: bool = False
-    """What it decides is published, marked so, and never enforced."""
     rules: tuple[SlowRule, ...] | None = None
     """None: the defaults of the profile (docs/detectors.md)."""
 
@@ -63,13 +54,19 @@ _MS = 1000
 
 def _rules(section: Slow, profile: Profile) -> list[WindowRule]:
     return [
-        WindowRule(
-            DETECTOR, rule, section.dry_run, dimension_of(rule.dimension), Measure.BUSY_MS, rule.window_s,
-            rule.open_max * rule.window_s * _MS, rule.action, rule.severity, rule.confidence, label="open_requests",
+        judged(
+            DETECTOR,
+            section,
+            rule,
+            rule.dimension,
+            Measure.BUSY_MS,
+            rule.window_s,
+            rule.open_max * rule.window_s * _MS,
+            label="open_requests",
             scale=rule.window_s * _MS,
         )
         for rule in (DEFAULTS[profile] if section.rules is None else section.rules)
-    ]  # fmt: skip
+    ]
 
 
 def _describe(rule: WindowRule, target: str, observed: int) -> str:

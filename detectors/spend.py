@@ -20,12 +20,19 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from detectors.windowed import NOUNS, Detector, Profile, WindowRule, seconds_of, whom_of
-from schemas.config import Action, Count, Section, dimension_of, measure_of
-from schemas.fields import Measure
+from detectors.windowed import (
+    Detector,
+    DetectorSection,
+    Profile,
+    RuleSection,
+    WindowRule,
+    describe_sum,
+    judged,
+)
+from schemas.config import Count, measure_of
 
 
-class SpendRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SpendRule(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """More than ``limit`` tokens or millionths of cost within a sliding window, for one key of one dimension."""
 
     dimension: Literal["api_key", "account", "net", "asn", "ip", "service"]
@@ -36,21 +43,13 @@ class SpendRule(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The last so many seconds of event time, this one included."""
     limit: Count
     """Up to this much is allowed."""
-    action: Action = "throttle"
-    """What an edge is asked to do. ``notify``: nothing, but people are told."""
     severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 6
-    """10 is the worst. Where rules cross at once, the severer is decided first."""
     confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
-    """How often what crosses is really an attack, as far as is known; published with the finding."""
 
 
-class Spend(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Spend(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``spend`` detector."""
 
-    enabled: bool = True
-    """False: it decides nothing and costs nothing."""
-    dry_run: bool = False
-    """What it decides is published, marked so, and never enforced."""
     rules: tuple[SpendRule, ...] | None = None
     """None: the defaults (docs/detectors.md)."""
 
@@ -66,19 +65,9 @@ DEFAULTS = (
 
 def _rules(section: Spend, profile: Profile) -> list[WindowRule]:
     return [
-        WindowRule(
-            DETECTOR, rule, section.dry_run, dimension_of(rule.dimension), measure_of(rule.measure), rule.window_s, rule.limit,
-            rule.action, rule.severity, rule.confidence,
-        )
+        judged(DETECTOR, section, rule, rule.dimension, measure_of(rule.measure), rule.window_s, rule.limit)
         for rule in (DEFAULTS if section.rules is None else section.rules)
-    ]  # fmt: skip
+    ]
 
 
-def _describe(rule: WindowRule, target: str, observed: int) -> str:
-    assert isinstance(rule.value, Measure)
-    return (
-        f"{observed:,} {NOUNS[rule.value]} in {seconds_of(rule)} {whom_of(rule, target)}, where {rule.told_limit:,} are allowed"
-    )
-
-
-DETECTOR = Detector("spend", 1, Spend, _rules, _describe)
+DETECTOR = Detector("spend", 1, Spend, _rules, describe_sum)

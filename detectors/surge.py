@@ -77,8 +77,8 @@ from detectors.kernels.surging import (
     SurgeState,
     surge_kernel,
 )
-from detectors.windowed import NOUNS, Detector, Profile, WindowRule, seconds_of, whom_of
-from schemas.config import MeasureName, Section
+from detectors.windowed import NOUNS, Detector, DetectorSection, Profile, WindowRule, seconds_of, whom_of
+from schemas.config import MeasureName
 from schemas.errors import ConfigError, StateError
 from schemas.fields import Measure
 
@@ -283,13 +283,9 @@ def describe(observed: float, expected: float, score: float, step_s: int, what: 
     )
 
 
-class SurgeSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SurgeSection(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``surge`` detector. It looks at each service as a whole, once a minute, and notifies."""
 
-    enabled: bool = True
-    """False: it decides nothing and costs nothing."""
-    dry_run: bool = False
-    """What it decides is published, marked so."""
     measures: tuple[MeasureName, ...] = ("requests", "registrations", "auth_failures")
     """A series for each, and each service."""
     alarm_at: Annotated[float, msgspec.Meta(ge=1, le=300)] = 4.0

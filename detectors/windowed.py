@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 
 from detectors.kernels.blocks import WANT_LISTED, WANT_REST
 from detectors.kernels.windows import DISTINCT, RATIO, SUM, Rules
-from schemas.config import Action, Section
+from schemas.config import Action, Section, dimension_of
 from schemas.fields import COMMON, DIMENSIONS, MEASURES, Dimension, Item, Measure
 
 BINS = 64
@@ -37,6 +38,26 @@ def estimate(bins: int) -> int:
 def bins_of(limit: int) -> int:
     """The most bins whose estimate is within a limit."""
     return max(bins for bins in range(BINS + 1) if estimate(bins) <= limit)
+
+
+class DetectorSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every detector can be told."""
+
+    enabled: bool = True
+    """False: it decides nothing and costs nothing."""
+    dry_run: bool = False
+    """What it decides is published, marked so, and never enforced."""
+
+
+class RuleSection(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every rule says of what crosses it."""
+
+    action: Action = "throttle"
+    """What an edge is asked to do. ``notify``: nothing, but people are told."""
+    severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
+    """10 is the worst. Where rules cross at once, the severer is decided first."""
+    confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
+    """How often what crosses is really an attack, as far as is known; published with the finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +128,23 @@ class Detector:
     """In configuration (``[detectors.NAME]``), findings and ids."""
     version: int
     """Raised when it decides otherwise on the same events."""
-    section: type[Section]
+    section: type[DetectorSection]
     """Its configuration; it has ``enabled`` and ``dry_run``."""
     rules: MakeRules
     """(section, profile): its rules."""
     describe: Describe
     """(rule, whom, observed): one sentence with what was observed, in how long, and what would have been allowed."""
+
+
+def judged(
+    detector: Detector, section: DetectorSection, rule: RuleSection, dimension: str, value: Measure | Item, window_s: int,
+    limit: int, **more: Any,
+) -> WindowRule:  # fmt: skip
+    """A configured rule as it is judged; ``more`` are the other fields of `WindowRule`."""
+    return WindowRule(
+        detector, rule, section.dry_run, dimension_of(dimension), value, window_s, limit, rule.action, rule.severity,
+        rule.confidence, **more,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,3 +277,11 @@ def whom_of(rule: WindowRule, target: str) -> str:
     dimension = rule.dimension
     whom = f"{SUBJECTS[dimension]} {target}" if dimension in SUBJECTS else f"{dimension.label} {target}"
     return f"{'on' if dimension in (Dimension.ROUTE, Dimension.SERVICE) else 'from'} {whom}"
+
+
+def describe_sum(rule: WindowRule, target: str, observed: int) -> str:
+    """A crossing of a plain limit as a sentence."""
+    assert isinstance(rule.value, Measure)
+    return (
+        f"{observed:,} {NOUNS[rule.value]} in {seconds_of(rule)} {whom_of(rule, target)}, where {rule.told_limit:,} are allowed"
+    )
