@@ -1,6 +1,6 @@
 """Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [WHAT...]`.
 
-WHAT: speed, memory, collisions (these three unless told), kafka, surge, nab, crowdsec.
+WHAT: speed, memory, collisions (these three unless told), kafka, surge, nab, crowdsec, lists.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def replay_spoofed(sources: int, every: bool) -> None:
         raise SystemExit(f"expected at most {mb_max} MB and only {attacker} stopped")
 
 
-WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec")
+WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec", "lists")
 OF_DATA = ("nab", "crowdsec")
 
 
@@ -217,6 +217,10 @@ def main() -> None:
         from benchmarks import surge
 
         surge.run(options.runs)
+    if "lists" in options.what:
+        from benchmarks import lists
+
+        lists.run(decide, options.runs, options.events)
     for what in [what for what in options.what if what in OF_DATA]:
         if options.data is None:
             parser.error(f"{what} needs --data FOLDER")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from detectors.kernels.listed import holds_address_kernel
 from detectors.kernels.machine import count_bits, prefetch
 from detectors.kernels.windows import (
     CLOSED,
@@ -95,9 +96,20 @@ def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: An
                 at_row = older_kernel(w, at_row)
         if observed > rules.rule_limit[dimension, r] and since >= w.scalars[MUTED]:
             w.cells[slot, early_at + r] = cell
+            if not is_meant_kernel(w, rules, slot, dimension, r):
+                continue
             emit_kernel(w, out, at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
             at += 1
     return at
+
+
+@inlined
+def is_meant_kernel(w: Any, rules: Any, slot: Any, dimension: Any, r: Any) -> Any:
+    """Is a rule about this key? One with a list is about those on it."""
+    which = rules.rule_list[dimension, r]
+    return which < 0 or holds_address_kernel(
+        rules.list_start, rules.list_low, rules.list_high, which, U64(w.keys[slot, K_A]), U64(w.keys[slot, K_B])
+    )
 
 
 @inlined
@@ -301,7 +313,7 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
                     if tick - rules.rule_window[dimension, r] < w.scalars[MUTED]:
                         continue
                     w.cells[slot, r] = cell
-                    if emit:
+                    if emit and is_meant_kernel(w, rules, slot, dimension, r):
                         emit_kernel(w, out, out_at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
                         out_at += 1
         row = following

@@ -70,6 +70,10 @@ class Rules(NamedTuple):
     rule_of_spec: I64Array  # i64[D, R]
     rule_share: I64Array  # i64[D, R]: … and which, at least, in thousandths
     rule_budget: I64Array  # i64[D, R]: of DISTINCT, which of a key's budgets is the rule's
+    rule_list: I64Array  # i64[D, R]: the list that a key must be on for the rule to be about it; -1: about all
+    list_start: I64Array  # i64[2 * lists + 1]: as in `detectors.lists.Ranges`, as are the next two
+    list_low: npt.NDArray[np.uint64]
+    list_high: npt.NDArray[np.uint64]
     budgets: I64Array  # i64[1]: of a key, at most
     renew_s: I64Array  # i64[1]
 
