@@ -1,6 +1,6 @@
 """Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [WHAT...]`.
 
-WHAT: speed, memory, collisions (these three unless told), kafka, surge, nab, crowdsec, lists.
+WHAT: speed, memory, collisions (these three unless told), kafka, surge, nab, crowdsec, lists, planted.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ def replay_spoofed(sources: int, every: bool) -> None:
         raise SystemExit(f"expected at most {mb_max} MB and only {attacker} stopped")
 
 
-WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec", "lists")
-OF_DATA = ("nab", "crowdsec")
+WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec", "lists", "planted")
+OF_DATA = ("nab", "crowdsec", "planted")
 
 
 def main() -> None:
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--sources", type=int, default=10_000_000)
     parser.add_argument("--keys", type=int, default=20_000, help="distinct keys of one attack, in collisions")
-    parser.add_argument("--data", type=Path, default=None, help="a folder of data: for nab, crowdsec")
+    parser.add_argument("--data", type=Path, default=None, help="a folder of data: for nab, crowdsec, planted")
     options = parser.parse_args()
     if unknown := set(options.what) - set(WHAT):
         parser.error(f"expected some of {', '.join(WHAT)}, got {', '.join(sorted(unknown))}")
