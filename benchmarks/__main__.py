@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--sources", type=int, default=10_000_000)
     parser.add_argument("--keys", type=int, default=20_000, help="distinct keys of one attack, in collisions")
-    parser.add_argument("--data", type=Path, default=None, help="a folder of data: for nab, crowdsec, planted")
+    parser.add_argument("--data", type=Path, default=None, help="a folder of data: for nab, crowdsec, planted, surge")
     options = parser.parse_args()
     if unknown := set(options.what) - set(WHAT):
         parser.error(f"expected some of {', '.join(WHAT)}, got {', '.join(sorted(unknown))}")
@@ -216,7 +216,10 @@ def main() -> None:
     if "surge" in options.what:
         from benchmarks import surge
 
-        surge.run(options.runs)
+        if options.data is None:
+            surge.run(options.runs)
+        else:
+            surge.run_real(options.data)
     if "lists" in options.what:
         from benchmarks import lists
 
