@@ -80,7 +80,7 @@ class KnownList(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """A file with an address or prefix a line; ``#`` and ``;`` begin comments, and it may be gzipped."""
     measure: MeasureName = "evidence"
     """What is summed; docs/detectors.md says what each is."""
-    window_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
+    window_s: Annotated[int, msgspec.Meta(ge=1, le=120)] = 60
     """The last so many seconds of event time, this one included."""
     limit: Count = 30
     """Up to so much is allowed to an address on the list."""

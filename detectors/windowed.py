@@ -202,7 +202,7 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int) -> WindowPlan:
         rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
         rule_of_column=table(most_rules), rule_of_spec=table(most_rules, -1), rule_share=table(most_rules),
         rule_budget=table(most_rules), rule_list=table(most_rules, -1), list_start=ranges.start, list_low=ranges.low,
-        list_high=ranges.high,
+        list_high=ranges.high, busy_least=np.zeros(1, np.int64),
         budgets=np.array([max(sum(r.kind == DISTINCT for r in rules) for rules in by_dimension)], np.int64),
         renew_s=np.array([renew_s], np.int64),
     )  # fmt: skip
