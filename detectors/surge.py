@@ -22,7 +22,8 @@ Confidence: none of its own; the score is the evidence. At the default alarm, 21
 series had none (docs/benchmarks.md). Can its evidence be forged? Whoever sends requests raises a count, and whoever
 does so a little more each day teaches it: it notifies, and stops nobody.
 
-Key: whatever the caller counts, one `Surge` for each series: services (`engine/service.py`) and busy routes (`engine/busy.py`). Quiet time: ``quiet_steps``.
+Key: whatever the caller counts, one `Surge` for each series: services (`engine/service.py`), busy routes (`engine/busy.py`).
+Quiet time: ``quiet_steps``.
 
 Parameters: `SurgeConfig`.
 

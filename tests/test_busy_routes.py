@@ -26,6 +26,10 @@ from detectors.kernels.busy import (
     count_route_kernel,
 )
 from engine.embedded import Embedded
+from engine.post import JudgePost
+from engine.record import decode_record
+from engine.seeds import Seeds, make_seeds
+from engine.source_post import Bench, Messages, SourcePost
 from schemas.compiled import entry
 from schemas.config import Config
 from schemas.tally import NAME_BYTES_MAX
@@ -157,6 +161,45 @@ def test_nor_does_a_restart(after: float) -> None:
     decided = conclude(second)
     decided.findings[:0] = before
     assert told(decided) == [TOLD]
+
+
+def shipped(lines: list[bytes], settings: Config, seeds: Seeds) -> list[list[bytes]]:
+    """Tallies of each judge partition, as one observer ships them, and silence until all is decided."""
+    tallies: list[list[bytes]] = [[] for _ in range(settings.engine.judge_partitions)]
+    post = SourcePost("requests-0", 0, "", Bench(settings, seeds))
+    shipments = []
+    for first in range(0, len(lines), 200):
+        some = [text.rstrip(b"\n") for text in lines[first : first + 200]]
+        messages = Messages()
+        messages.add(some, list(range(first, first + len(some))), [BOUND_MS] * len(some), sum(map(len, some)))
+        shipments.append(post.ship(messages, 0, 1000))
+    shipments += [silent for second in range(200) if (silent := post.silence(1000 * second)) is not None]
+    for shipment in shipments:
+        for partition, part in enumerate(shipment.parts):
+            tallies[partition] += part
+    return tallies
+
+
+@pytest.mark.parametrize("after", [0.003, 0.4, 0.972, 0.98])
+def test_nor_do_workers_that_die_and_go_on_from_a_record(after: float) -> None:
+    settings = config(judge_partitions=2)
+    seeds = make_seeds(settings)
+    findings = []
+    for partition, tallies in enumerate(shipped(LINES, settings, seeds)):
+        first = JudgePost(settings, seeds, partition, ["requests-0"], early=False)
+        for offset in range(int(len(tallies) * after)):
+            first.accept(offset, tallies[offset])
+        findings += first.take().findings
+        record = decode_record(first.record(), settings, seeds, partition)
+        second = JudgePost(settings, seeds, partition, ["requests-0"], early=False)
+        second.begin(record)
+        for offset in range(record.rebuild_from, record.position):
+            second.reread(offset, tallies[offset])
+        second.end(record)
+        for offset in range(record.position, len(tallies)):
+            second.accept(offset, tallies[offset])
+        findings += second.take().findings
+    assert told(Decided([], findings, decide(b"", BOUND_MS, settings).account)) == [TOLD]
 
 
 def test_silence_is_judged_as_noughts_and_what_comes_after_it_too() -> None:
