@@ -313,6 +313,7 @@ class Policy:
         if span not in self._offsets_of:
             self._offsets_of[span] = self._offsets(*span)
         features: dict[str, int | float | str | bool] = {"requests": crossing.requests, "seed": self._fingerprint}
+        features.update(crossing.rule.evidence)
         if crossing.aged_out:
             features["aged_out"] = True
         return Evidence(offsets=self._offsets_of[span], features=features)
