@@ -7,7 +7,7 @@ of both would have said. So the cut between flushes never changes a result.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from schemas.compiled import entry
 from schemas.errors import StateError
 from schemas.fields import MEASURES, VALUES
+from schemas.sample import Sample, empty_sample
 
 TALLY_SCHEMA = 2
 UNKNOWN_MS = -(2**62)
@@ -59,6 +60,8 @@ class Tally:
     """Indices of the rows by judge partition, and by tick within one."""
     partition_start: npt.NDArray[np.int64]
     """i64[J + 1]: partition p has the rows ``order[partition_start[p]:partition_start[p + 1]]``."""
+    sample: Sample = field(default_factory=empty_sample)
+    """Some of the events, whole, where somebody wants them: all services' in a tally as it is made, a partition's as it comes."""
 
     @property
     def rows(self) -> int:
