@@ -62,14 +62,14 @@ are meant), the address as in the dimension ``ip`` (of IPv6 the /64; zeros: ther
 
 @dataclass(slots=True)
 class Sample:
-    """Cells, sorted by tick, service (both words) and stratum, each at most once; their entries, sorted by cell and priority."""
+    """Cells, by tick, service (both words) and stratum, each at most once; their entries, by cell and priority."""
 
     cells: I64
     """i64[c, CELL_WORDS]"""
     entries: I64
     """i64[e, ENTRY_WORDS]"""
     words: I64
-    """i64[t]: words of attributes (but for WHO) and of services (their first) that cells and entries name, ascending, each once …"""
+    """i64[t]: the words of attributes (but for WHO) and of services (their first) that are named, ascending, each once …"""
     text_start: I64
     """i64[t + 1]: … whose text is ``text[text_start[i]:text_start[i + 1]]``."""
     text: npt.NDArray[np.uint8]

@@ -61,7 +61,7 @@ class Tally:
     partition_start: npt.NDArray[np.int64]
     """i64[J + 1]: partition p has the rows ``order[partition_start[p]:partition_start[p + 1]]``."""
     sample: Sample = field(default_factory=empty_sample)
-    """Some of the events, whole, where somebody wants them: all services' in a tally as it is made, a partition's as it comes."""
+    """Some of the events, whole, where a detector wants them."""
 
     @property
     def rows(self) -> int:

@@ -6,13 +6,19 @@ import random
 from typing import Any
 
 import numpy as np
+import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors.registry import window_rules
+from detectors.windowed import lay_out
+from engine.observe import Observer, SourceClock
 from engine.sampling import merge_samples
 from engine.seeds import make_seeds
+from schemas.decode import Decoder
 from schemas.sample import E_WEIGHT, KEPT, S_LEVEL, S_STRATUM, S_TOTAL, Sample, Stratum, empty_sample
-from tests.engines import config_of
+from schemas.tally import Tally
+from tests.engines import as_chunk, config_of
 from tests.oracles.sampling import Plain, Sampler, as_arrays, as_plain, merge
 
 SEEDS = make_seeds(config_of())
@@ -89,3 +95,43 @@ def test_weights_add_up_to_all_events_where_nothing_was_left_out(chance: random.
     assert (weights[whole] == sample.cells[whole, S_TOTAL]).all()
     assert np.bincount(sample.entries[:, 0]).max() <= KEPT
     assert set(sample.cells[:, S_STRATUM].tolist()) <= set(Stratum)
+
+
+CONFIG = config_of()
+PLAN = lay_out(window_rules(CONFIG), CONFIG.policy.renew_s, samples=True)
+
+
+class Observing:
+    """An observer that wants the sample, and what it needs."""
+
+    def __init__(self, **engine: Any) -> None:
+        config = config_of(**engine)
+        self.decoder = Decoder(config.input, key_seed=SEEDS.key, ahead_ms=3000, events_max=4000)
+        self.observer = Observer(config, PLAN, SEEDS.hash, 8000)
+        self.rows = self.observer.make_rows()
+
+    def tally(self, events: list[dict[str, Any]]) -> Tally:
+        """One tally of all of them."""
+        clock = SourceClock()
+        data = b"".join(orjson.dumps({"time": event["time_ms"] / 1000, **event}) + b"\n" for event in events)
+        chunk = as_chunk(data)
+        at = 0
+        while at < len(data):
+            at = self.decoder.decode_lines(chunk, len(data), at, bound_ms=START_MS * 2, events_max=1000)
+            self.observer.add(self.decoder.columns, clock, self.rows)
+        observed = self.observer.finish(clock, self.rows, "log", 0, len(data))
+        assert (observed.events, observed.late) == (len(events), 0)
+        return observed.tally
+
+
+OBSERVING = Observing()
+
+
+@settings(max_examples=40, deadline=None)
+@given(CHANCE, st.sampled_from([0, 1, 30, 400, 1500]))
+def test_what_observe_chooses_is_what_plain_python_chooses(chance: random.Random, many: int) -> None:
+    events = events_of(chance, many)
+    tally = OBSERVING.tally(events)
+    assert tally.truncated == 0
+    assert as_plain(tally.sample) == SAMPLER.of(events)
+    assert same(tally.sample, as_arrays(SAMPLER.of(events)))

@@ -42,8 +42,8 @@ D_EMAIL_DOMAIN = int(Dimension.EMAIL_DOMAIN)
 
 I_NET, I_COUNTRY, I_FAILED_ROUTE = int(Item.NET), int(Item.COUNTRY), int(Item.FAILED_ROUTE)
 I_AGENT, I_ACCOUNT = int(Item.USER_AGENT), int(Item.ACCOUNT)
-WANT_LISTED, WANT_REST = len(Item), len(Item) + 1
-"""Bits behind those of the items in what a configuration wants: listed agents, and any value from `COMMON` on."""
+WANT_LISTED, WANT_REST, WANT_SAMPLE = range(len(Item), len(Item) + 3)
+"""Bits behind those of the items in what a configuration wants: listed agents, any value from `COMMON` on, and the sample."""
 
 TEXT_OF_DIMENSION = np.full(len(Dimension), -1, np.int64)
 """Which text column holds the key of a dimension; -1 where the key is made of something else."""
@@ -263,23 +263,33 @@ def other_keys_kernel(dimension: Any, numbers: Any, text_length: Any, block: Any
 
 
 @inlined
+def route_name_kernel(
+    routes: Any, block: Any, k: Any, buffer: Any, method_start: Any, method_length: Any, path_start: Any, path_length: Any
+) -> Any:
+    """Write the name of an event's route to ``block.scratch``; returns its length."""
+    entry = block.route[k]
+    if routes.key[entry, 0] == block.route_key[k, 0] and routes.key[entry, 1] == block.route_key[k, 1]:
+        length: Any = routes.length[entry, L_ROUTE]
+        copy_bytes(block.scratch, np.int64(0), routes.route, route_start_kernel(entry), length)
+        return length
+    # Another path has taken its place since.
+    end = path_end_kernel(buffer, path_start, path_length)
+    return fold_route_kernel(buffer, method_start, method_length, path_start, end, block.scratch, np.int64(0))
+
+
+@inlined
 def name_kernel(
     table: Any, names_at: Any, dimension: Any, i: Any, k: Any, text_start: Any, text_length: Any, buffer: Any, service: Any,
     service_length: Any, routes: Any, block: Any,
 ) -> Any:  # fmt: skip
     """Write the name of a new row's key to ``table.names``; returns its length."""
     if dimension == D_ROUTE:
-        entry = block.route[k]
-        if routes.key[entry, 0] == block.route_key[k, 0] and routes.key[entry, 1] == block.route_key[k, 1]:
-            length: Any = min(routes.length[entry, L_ROUTE], NAME_LENGTH)
-            copy_bytes(table.names, names_at, routes.route, route_start_kernel(entry), length)
-        else:  # another path has taken its place since
-            path_start = np.int64(text_start[T_PATH, i])
-            end = path_end_kernel(buffer, path_start, np.int64(text_length[T_PATH, i]))
-            method_start, method_length = np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i])
-            length = fold_route_kernel(buffer, method_start, method_length, path_start, end, block.scratch, np.int64(0))
-            length = min(length, NAME_LENGTH)
-            copy_bytes(table.names, names_at, block.scratch, np.int64(0), length)
+        length: Any = route_name_kernel(
+            routes, block, k, buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]),
+            np.int64(text_start[T_PATH, i]), np.int64(text_length[T_PATH, i]),
+        )  # fmt: skip
+        length = min(length, NAME_LENGTH)
+        copy_bytes(table.names, names_at, block.scratch, np.int64(0), length)
         return length
     text = TEXT_OF_DIMENSION[dimension]
     if text < 0:
