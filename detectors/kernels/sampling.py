@@ -34,7 +34,7 @@ from detectors.kernels.blocks import (
 )
 from detectors.kernels.hashing import hash_words_kernel
 from detectors.kernels.machine import copy_bytes
-from detectors.kernels.memo import text_key_kernel
+from detectors.kernels.memo import mark_kernel, text_key_kernel
 from schemas.compiled import inlined, part
 from schemas.fields import Text
 from schemas.sample import (
@@ -61,8 +61,6 @@ I64Array = npt.NDArray[np.int64]
 I32Array = npt.NDArray[np.int32]
 ZERO = U64(0)
 TICK_MIX, _STRATUM_MIX, _S32 = U64(0x9E3779B97F4A7C15), U64(0xC2B2AE3D27D4EB4F), U64(32)
-OF_CONTENT, OF_ACCOUNT = U64(0x73616D), U64(0x77686F)
-"""What the hashes of priorities are told apart by."""
 T_FINGERPRINT, T_EMAIL_DOMAIN = int(Text.FINGERPRINT), int(Text.EMAIL_DOMAIN)
 REGISTERED, FAILED, ACCOUNTS = int(Stratum.REGISTERED), int(Stratum.FAILED), int(Stratum.ACCOUNTS)
 ASSETS, PAGES = int(Stratum.ASSETS), int(Stratum.PAGES)
@@ -151,7 +149,6 @@ def sample_block_kernel(
             progress[Q_LAST + stratum] = cell
         cells[cell, S_TOTAL] += 1
         who = attribute_kernel(texts, seeds, text_start, text_length, buffer, who_text, i)
-        agent = attribute_kernel(texts, seeds, text_start, text_length, buffer, T_AGENT, i)
         route = block.route_key[k, 0] if text_length[T_PATH, i] > 0 else ZERO
         high, low = ZERO, ZERO
         if flags & F_HAS_IP:
@@ -159,15 +156,17 @@ def sample_block_kernel(
             if high != ZERO or (low >> _S32) != U64(0xFFFF):
                 low = ZERO
         if stratum == ACCOUNTS:
-            priority = hash_words_kernel(seeds, who, ZERO, OF_ACCOUNT)
+            priority = hash_words_kernel(seeds, ZERO, ZERO, who)
         else:
-            mixed = hash_words_kernel(seeds, U64(numbers[N_TIME, i]), route, agent)
-            priority = hash_words_kernel(seeds, who, hash_words_kernel(seeds, high, low, mixed), OF_CONTENT)
+            agent = mark_kernel(buffer, np.int64(text_start[T_AGENT, i]), np.int64(text_length[T_AGENT, i]))
+            mixed = hash_words_kernel(seeds, route ^ U64(numbers[N_TIME, i]), agent, who)
+            priority = hash_words_kernel(seeds, high, low, mixed)
         if not is_below_kernel(priority, cells[cell, S_LEVEL]):
             continue
         says = sample.says
         says[0], says[1] = np.int64(high), np.int64(low)
-        says[2], says[3], says[7] = np.int64(route), np.int64(agent), np.int64(who)
+        says[2], says[7] = np.int64(route), np.int64(who)
+        says[3] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_AGENT, i))
         says[4] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_FINGERPRINT, i))
         says[5] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_COUNTRY, i))
         says[6] = np.int64(0)

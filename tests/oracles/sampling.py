@@ -13,7 +13,6 @@ from schemas.sample import CELL_WORDS, ENTRY_WORDS, KEPT, TEXT_BYTES_MAX, Sample
 from tests.oracles import grouping
 from tests.oracles.hashing import MASK, hash_words, siphash_1_3_128
 
-OF_CONTENT, OF_ACCOUNT = 0x73616D, 0x77686F
 Where = tuple[int, int, int, int]
 """Tick, both words of the service, stratum."""
 
@@ -47,6 +46,12 @@ class Plain:
 
     cells: dict[Where, Cell] = field(default_factory=dict)
     text: dict[int, bytes] = field(default_factory=dict)
+
+
+def mark_of(text: bytes) -> int:
+    """A cheap mark: of its length, its first and its last eight bytes."""
+    first, last = int.from_bytes(text[:8], "little"), int.from_bytes(text[-8:], "little") if len(text) >= 8 else 0
+    return ((first * 0x9E3779B97F4A7C15) ^ ((last ^ len(text)) * 0xC2B2AE3D27D4EB4F)) & MASK
 
 
 def signed(word: int) -> int:
@@ -90,10 +95,9 @@ class Sampler:
         cell = plain.cells.setdefault((event["time_ms"] // 1000, *self.key(host), stratum), Cell())
         cell.total += 1
         if stratum == Stratum.ACCOUNTS:
-            priority = self.hash(who, 0, OF_ACCOUNT)
+            priority = self.hash(0, 0, who)
         else:
-            mixed = self.hash(high, low, self.hash(event["time_ms"], route, agent))
-            priority = self.hash(who, mixed, OF_CONTENT)
+            priority = self.hash(high, low, self.hash((route & MASK) ^ event["time_ms"], mark_of(texts[1]), who))
         cell.put(priority, 1, (high, low, route, agent, fingerprint, country, domain, who))
         plain.text |= {self.key(text)[0]: text[:TEXT_BYTES_MAX] for text in (*texts[:-1], host) if text}
 
