@@ -97,7 +97,7 @@ class Sampler:
         if stratum == Stratum.ACCOUNTS:
             priority = self.hash(0, 0, who)
         else:
-            priority = self.hash(high, low, self.hash((route & MASK) ^ event["time_ms"], mark_of(texts[1]), who))
+            priority = self.hash(route ^ event["time_ms"], high ^ low, who ^ mark_of(texts[1]))
         cell.put(priority, 1, (high, low, route, agent, fingerprint, country, domain, who))
         plain.text |= {self.key(text)[0]: text[:TEXT_BYTES_MAX] for text in (*texts[:-1], host) if text}
 
