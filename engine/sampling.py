@@ -25,6 +25,7 @@ from schemas.sample import (
     Sample,
     empty_sample,
 )
+from schemas.sample_wire import cut_texts
 
 TEXTS = slice(E_ATTRIBUTES, E_ATTRIBUTES + int(Attribute.WHO))
 """Columns of attributes that have a text: who it was is only told apart."""
@@ -113,10 +114,3 @@ def _merge_words(samples: Sequence[Sample], cells: I64, entries: I64) -> tuple[I
         named[at[known[at] == some]] = True
     chosen = chosen[named]
     return cut_texts(words[chosen], starts[chosen], lengths[chosen], text)
-
-
-def cut_texts(words: I64, starts: I64, lengths: I64, text: npt.NDArray[np.uint8]) -> tuple[I64, I64, npt.NDArray[np.uint8]]:
-    """Words with their texts one behind the other: (words, i64[t + 1] where they begin, u8[...])."""
-    ends = np.cumsum(np.concatenate([[0], lengths])).astype(np.int64)
-    from_byte = np.repeat(starts - ends[:-1], lengths) + np.arange(int(ends[-1]))
-    return words, ends, text[from_byte]

@@ -250,7 +250,7 @@ def keep_kernel(
 ) -> None:  # fmt: skip
     """Add an entry that says ``sample.says`` to a cell, or to its equal there; drop those that are too many then."""
     cells, entries, says = sample.cells, sample.entries, sample.says
-    count, equal = cells[cell, G_COUNT], np.int64(-1)
+    count, equal = cells[cell, G_COUNT], -1
     for at in range(count):  # without a way out, so that many are compared at once
         if sample.priority[cell, at] == priority:
             equal = at
