@@ -172,7 +172,7 @@ def as_arrays(plain: Plain) -> Sample:
     return Sample(
         np.array(cells, np.int64).reshape(-1, CELL_WORDS), np.array(entries, np.int64).reshape(-1, ENTRY_WORDS),
         np.array(words, np.int64), np.cumsum([0, *map(len, texts)]).astype(np.int64),
-        np.frombuffer(b"".join(texts), np.uint8),
+        np.frombuffer(b"".join(texts), np.uint8).copy(),
     )  # fmt: skip
 
 
