@@ -137,12 +137,14 @@ class Observing:
         self.decoder = Decoder(config.input, key_seed=SEEDS.key, ahead_ms=3000, events_max=4000)
         self.observer = Observer(config, PLAN, SEEDS.hash, 8000)
         self.rows = self.observer.make_rows()
+        self.chunk = np.zeros(1 << 23, np.uint8)
 
     def tally(self, events: list[dict[str, Any]]) -> Tally:
         """One tally of all of them; views, until the next one."""
         clock = SourceClock()
         data = b"".join(lines_of(events))
-        chunk = as_chunk(data)
+        chunk = self.chunk  # one buffer for all, as sources have
+        chunk[: len(data)] = np.frombuffer(data, np.uint8)
         at = 0
         while at < len(data):
             at = self.decoder.decode_lines(chunk, len(data), at, bound_ms=START_MS * 2, events_max=1000)

@@ -159,7 +159,8 @@ def sample_block_kernel(
         named = flags & F_HAS_IP != 0
         is_v4 = (ip_high[i] == ZERO) & (ip_low[i] >> _S32 == U64(0xFFFF))
         high, low = ip_high[i] if named else ZERO, ip_low[i] if named & is_v4 else ZERO
-        mark = mark_kernel(buffer, np.int64(text_start[T_AGENT, i]), np.int64(text_length[T_AGENT, i]))
+        length = np.int64(text_length[T_AGENT, i])
+        mark = mark_kernel(buffer, np.int64(text_start[T_AGENT, i]) if length > 0 else np.int64(0), length)
         # Routes and accounts are words under the secret seed: nobody can choose what meets them so that two events are one.
         counts = U64(stratum != ACCOUNTS)
         time_and_route, address = (route ^ U64(numbers[N_TIME, i])) * counts, (high ^ low) * counts
