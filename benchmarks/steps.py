@@ -15,6 +15,7 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (engine.observe, "group_kernel", "group"),
     (engine.observe, "finish_rows_kernel", "finish"),
     (engine.observe, "order_kernel", "order"),
+    (engine.observe, "finish_sample", "sample"),
     (engine.judge, "all_insert_kernel", "insert"),
     (engine.judge, "all_close_kernel", "close"),
     (engine.judge.Judge, "_decide", "decide"),

@@ -70,4 +70,6 @@ def plan_windows(config: Config) -> WindowPlan:
     Raises:
         ConfigError: see `settings`.
     """
-    return lay_out(window_rules(config), config.policy.renew_s)
+    sections = settings(config)
+    samples = any(detector.samples and sections[detector.name].enabled for detector in registered())
+    return lay_out(window_rules(config), config.policy.renew_s, samples=samples)

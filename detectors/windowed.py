@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from detectors.kernels.blocks import WANT_LISTED, WANT_REST
+from detectors.kernels.blocks import WANT_LISTED, WANT_REST, WANT_SAMPLE
 from detectors.kernels.windows import DISTINCT, RATIO, SUM, Rules
 from detectors.lists import Addresses, lay_out_lists
 from schemas.config import Action, Section, dimension_of
@@ -140,6 +140,8 @@ class Detector:
     """(section, profile): its rules."""
     describe: Describe
     """(rule, whom, observed): one sentence with what was observed, in how long, and what would have been allowed."""
+    samples: bool = False
+    """Whether it needs whole events (`schemas.sample`), which cost time."""
 
 
 def judged(
@@ -180,8 +182,8 @@ class WindowPlan:
         return [rule.plain() for rules in self.rules for rule in rules]
 
 
-def lay_out(chosen: Sequence[WindowRule], renew_s: int) -> WindowPlan:
-    """Arrays for the kernels of rules that may come in any order."""
+def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False) -> WindowPlan:
+    """Arrays for the kernels of rules that may come in any order, and whether whole events are wanted beside them."""
     by_dimension = [tuple(rule for rule in chosen if rule.dimension == index) for index in range(DIMENSIONS)]
     columns = [_columns(rules) for rules in by_dimension]
     specs = [_specs(rules, held) for rules, held in zip(by_dimension, columns, strict=True)]
@@ -236,6 +238,8 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int) -> WindowPlan:
         wanted |= 1 << WANT_LISTED
     if any(value >= COMMON for dimension, held in enumerate(columns) for value in arrays.tracked[dimension, : len(held)]):
         wanted |= 1 << WANT_REST
+    if samples:
+        wanted |= 1 << WANT_SAMPLE
     return WindowPlan(arrays, tuple(by_dimension), wanted, tuple(sorted({word for rule in chosen for word in rule.words})))
 
 

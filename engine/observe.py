@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.kernels.blocks import TEXT_OF_DIMENSION, allocate_block
+from detectors.kernels.blocks import TEXT_OF_DIMENSION, WANT_SAMPLE, allocate_block
 from detectors.kernels.clock import CLOCK_CANDIDATE, CLOCK_CONFIRMED, CLOCK_NEWEST, CLOCK_WORDS
 from detectors.kernels.grouping import (
     MASK_START,
@@ -29,6 +29,8 @@ from detectors.kernels.listed import make_words
 from detectors.kernels.machine import allocate_lines
 from detectors.kernels.memo import allocate_memo
 from detectors.kernels.ordering import order_kernel
+from detectors.kernels.sample_order import allocate_sample_out, finish_sample
+from detectors.kernels.sampling import Q_LEFT_OUT, allocate_sample, start_sample
 from detectors.windowed import WindowPlan
 from schemas.columns import I64, U64, Columns
 from schemas.config import Config
@@ -58,7 +60,7 @@ class Observed:
 class Rows:
     """Room for the rows of one tally. The memory is only touched as far as rows come."""
 
-    def __init__(self, events: int, dimensions: tuple[Dimension, ...], partitions: int) -> None:
+    def __init__(self, events: int, dimensions: tuple[Dimension, ...], partitions: int, *, samples: bool) -> None:
         rows = events * len(dimensions)
         named = sum(1 for d in dimensions if TEXT_OF_DIMENSION[d] >= 0 or d == Dimension.ROUTE)
         self.table = Table(
@@ -69,6 +71,8 @@ class Rows:
         self.order = np.empty(rows, np.int64)
         self.partition_start = np.zeros(partitions + 1, np.int64)
         self.progress = np.zeros(PROGRESS, np.int64)
+        self.sample = allocate_sample(events if samples else 0)
+        self.sample_out = allocate_sample_out(events if samples else 0)
         self.events_max = events
         self.clear()
 
@@ -76,6 +80,7 @@ class Rows:
         """Begin another tally, which will be about as large as the last one."""
         self.events = 0
         start_progress(self.progress, max(int(self.progress[P_MASK]) // 2, MASK_START))
+        start_sample(self.sample)
 
 
 class SourceClock:
@@ -129,6 +134,7 @@ class Observer:
     ) -> None:
         self.dimensions = tuple(sorted({Dimension.SERVICE, *plan.dimensions}))
         self._wanted, self._words = plan.wanted, make_words(plan.words)
+        self._samples = plan.wanted & 1 << WANT_SAMPLE != 0
         self._events_max = events_max
         self._dimensions: I64 = np.array(self.dimensions, np.int64)
         self._partitions = config.engine.judge_partitions
@@ -144,7 +150,7 @@ class Observer:
 
     def make_rows(self) -> Rows:
         """Room for the largest tally."""
-        return Rows(self._events_max, self.dimensions, self._partitions)
+        return Rows(self._events_max, self.dimensions, self._partitions, samples=self._samples)
 
     def add(self, columns: Columns, clock: SourceClock, rows: Rows) -> None:
         """Group one batch of one source partition, in offset order, into the tally in the making."""
@@ -155,7 +161,7 @@ class Observer:
             self._dimensions, columns.numbers, columns.ip_high, columns.ip_low, columns.text_start, columns.text_length,
             columns.buffer, columns.n, columns.present, self._is_api, self._lateness_ms, self._from_ms, self._to_ms,
             clock.words, self._seeds, self._service, self._wanted, tuple(self._words), tuple(self._block), tuple(self._texts),
-            tuple(self._agents), tuple(self._routes), tuple(rows.table), rows.progress,
+            tuple(self._agents), tuple(self._routes), tuple(rows.table), rows.progress, tuple(rows.sample),
         )  # fmt: skip
 
     def finish(self, clock: SourceClock, rows: Rows, source: str, start: int, end: int) -> Observed:
@@ -170,9 +176,11 @@ class Observer:
             table.records, count, by_tick, tick_min, ticks, self._partitions, rows.order, rows.partition_start, self._bins
         )
         tally = Tally(
-            source, start, end, clock.newest_ms, tick_min, tick_max, 0, table.records[:count],
-            table.names[: progress[P_NAMES] + 8], rows.order[:count], rows.partition_start,
+            source, start, end, clock.newest_ms, tick_min, tick_max, int(rows.sample.progress[Q_LEFT_OUT]),
+            table.records[:count], table.names[: progress[P_NAMES] + 8], rows.order[:count], rows.partition_start,
         )  # fmt: skip
+        if self._samples:
+            tally.sample = finish_sample(rows.sample, rows.sample_out)
         observed = Observed(
             tally,
             rows.events,

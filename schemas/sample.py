@@ -4,7 +4,11 @@ Rows count each attribute for itself. What a distributed attack has in common is
 events show that. So a tally carries, for each service, second and stratum, how many events there were, and at most `KEPT`
 of them, chosen by a keyed hash of what they say: everybody chooses the same ones. An entry is kept while its priority is
 below 2^64 / 2^level; a cell with more than `KEPT` raises its level. Both cells and entries of neighbouring tallies add up
-(`detectors.kernels.sampling`), so that the cut between tallies never changes a sample, and no flood makes it larger.
+(`engine.sampling`), so that the cut between tallies never changes a sample, and no flood makes it larger.
+
+Of ACCOUNTS the priority is that of the account alone, the same in every second, so that cells of many seconds can be united
+and still count accounts. Entries of one cell with one priority are one: weights add, and where they differ in what they say
+the smallest stands for all of them, column by column as signed numbers.
 """
 
 from __future__ import annotations
@@ -34,7 +38,11 @@ class Stratum(IntEnum):
 
 
 class Attribute(IntEnum):
-    """What entries say, each as a 64-bit word: the first word of the value's key, 0 where there is none."""
+    """What entries say, each as a 64-bit word: the first word of the value's key, 0 where there is none.
+
+    A failed authentication is no state for the mail domain that it names: it has none. Whom it names is told, because how many
+    are tried says something; it has no text, so that it can become nobody's target.
+    """
 
     ROUTE = 0
     USER_AGENT = 1
@@ -49,19 +57,19 @@ S_TICK, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_LEVEL, S_TOTAL, CELL_WORDS = rang
 E_CELL, E_PRIORITY, E_WEIGHT, E_IP_HIGH, E_IP_LOW, E_ATTRIBUTES = range(6)
 ENTRY_WORDS = E_ATTRIBUTES + len(Attribute)
 """Columns of an entry: its cell, its priority (an unsigned number), how many equal ones it stands for (2^level times as many
-are meant), the address, and then the attributes."""
+are meant), the address as in the dimension ``ip`` (of IPv6 the /64; zeros: there is none), and then the attributes."""
 
 
 @dataclass(slots=True)
 class Sample:
-    """Cells, sorted by tick, service and stratum, each at most once; their entries, sorted by cell and priority."""
+    """Cells, by tick, service (both words) and stratum, each at most once; their entries, by cell and priority."""
 
     cells: I64
     """i64[c, CELL_WORDS]"""
     entries: I64
     """i64[e, ENTRY_WORDS]"""
     words: I64
-    """i64[t]: words of attributes and of services (their first), ascending, each once …"""
+    """i64[t]: the words of attributes (but for WHO) and of services (their first) that are named, ascending, each once …"""
     text_start: I64
     """i64[t + 1]: … whose text is ``text[text_start[i]:text_start[i + 1]]``."""
     text: npt.NDArray[np.uint8]

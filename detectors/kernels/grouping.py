@@ -27,6 +27,7 @@ from detectors.kernels.blocks import (
     T_PATH,
     TEXT_OF_DIMENSION,
     WANT_REST,
+    WANT_SAMPLE,
     Block,
     address_keys_kernel,
     items_kernel,
@@ -41,6 +42,7 @@ from detectors.kernels.hashing import hash_words_kernel
 from detectors.kernels.listed import Words
 from detectors.kernels.machine import add_measures, add_rest, prefetch, set_measures, set_rest
 from detectors.kernels.memo import L_ASSET, Memo, route_entry_kernel, text_key_kernel
+from detectors.kernels.sampling import SampleTable, sample_block_kernel
 from schemas.compiled import entry, inlined
 from schemas.fields import COMMON, NUMBERS, VALUES
 from schemas.tally import (
@@ -89,7 +91,7 @@ def group_kernel(
     dimensions: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, n: Any,
     present: Any, is_api: Any, lateness_ms: Any, from_ms: Any, to_ms: Any, clock: Any, seeds: Any, service: Any,
     wanted: Any, words_parts: Any, block_parts: Any, texts_parts: Any, agents_parts: Any, routes_parts: Any,
-    table_parts: Any, progress: Any,
+    table_parts: Any, progress: Any, sample_parts: Any,
 ) -> Any:  # fmt: skip
     """Add the events of a batch to the rows of a tally in the making.
 
@@ -107,16 +109,18 @@ def group_kernel(
         texts_parts, agents_parts, routes_parts: each a `Memo`, brought up to date.
         table_parts: a `Table` with room for d rows per event, out.
         progress: i64[PROGRESS]: the columns P_…, advanced.
+        sample_parts: a `SampleTable`, brought up to date where `WANT_SAMPLE` says so.
     """
     block, table = Block(*block_parts), Table(*table_parts)
     texts, agents, routes = Memo(*texts_parts), Memo(*agents_parts), Memo(*routes_parts)
-    words = Words(*words_parts)
+    words, sample = Words(*words_parts), SampleTable(*sample_parts)
     rows, names_at, mask = progress[P_ROWS], progress[P_NAMES], U64(progress[P_MASK])
     tick_min, tick_max = progress[P_TICK_MIN], progress[P_TICK_MAX]
     oldest, newest = progress[P_OLDEST], progress[P_NEWEST]
     service_length = np.int64(len(service) - 64)
     service_a, service_b = text_key_kernel(texts, seeds, service, np.int64(0), service_length)
     rolls_up, rest = rolls_up_kernel(dimensions), wanted & (1 << WANT_REST) != 0
+    samples = wanted & (1 << WANT_SAMPLE) != 0
     at = np.int64(0)
     while at < n:
         count = np.int64(0)
@@ -160,6 +164,11 @@ def group_kernel(
                 members = other_keys_kernel(dimension, numbers, text_length, block, count)
             elif dimension == D_SERVICE:
                 members = service_keys_kernel(text_start, text_length, buffer, service_a, service_b, texts, seeds, block, count)
+                if samples:
+                    sample_block_kernel(
+                        wanted, numbers, ip_high, ip_low, text_start, text_length, buffer, seeds, service, texts, routes, block,
+                        count, tick_max - tick_min + 1, sample,
+                    )  # fmt: skip
             elif (present >> (NUMBERS + TEXT_OF_DIMENSION[dimension])) & 1 == 0:
                 continue
             else:
