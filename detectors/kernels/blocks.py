@@ -217,10 +217,10 @@ def service_keys_kernel(
     for k in range(count):
         i = block.event[k]
         start, length = np.int64(text_start[T_HOST, i]), np.int64(text_length[T_HOST, i])
-        if length != last_length or not equal_bytes(buffer, start, buffer, last_start, length):
-            a, b = service_a, service_b
-            if length > 0:
-                a, b = text_key_kernel(memo, seeds, buffer, start, length)
+        if length == 0:  # no host is named, and where it would stand may lie outside of the buffer
+            a, b, last_length = service_a, service_b, length
+        elif length != last_length or not equal_bytes(buffer, start, buffer, last_start, length):
+            a, b = text_key_kernel(memo, seeds, buffer, start, length)
             last_start, last_length = start, length
         block.member[k] = k
         block.key[k, 0], block.key[k, 1] = a, b
