@@ -20,6 +20,8 @@ from edge.topic import Tell
 from engine.clock import Clock
 from schemas.prefixes import Prefixes
 
+LIMITS = Limits()
+
 
 class StalingTopic(Topic, Protocol):
     """A topic that knows since when its brokers are away."""
@@ -42,16 +44,23 @@ class BouncerEdge:
 
     def __init__(
         self, name: str, topic: StalingTopic, core: Prefixes, keys_file: Path, acknowledger: Acknowledges | None, clock: Clock,
-        tell: Tell, *, drills: bool = False, limits: Limits = Limits(),  # noqa: B008
+        tell: Tell, *, drills: bool = False, limits: Limits = LIMITS,
     ) -> None:  # fmt: skip
         self._clock, self._tell, self._limits, self._topic = clock, tell, limits, topic
         self.metrics = FeedMetrics()
-        keyring, sightings = Keyring(keys_file, tell), Sightings()
-        self.feed = Feed(keyring, sightings, self._resting)
+        self.keyring, sightings = Keyring(keys_file, tell), Sightings()
+        self.feed = Feed(self.keyring, sightings, self._resting)
         self._reader = Reader(core, self.feed.supports, drills=drills)
-        self.api = BouncerApi(self.feed, keyring, self.metrics, clock, limits, lambda: topic.stale_since_ms)
+        self.api = BouncerApi(self.feed, self.keyring, self.metrics, clock, limits, lambda: topic.stale_since_ms, tell)
         self.enforcer = Enforcer(
-            name, WatchedTopic(topic, sightings.taken), self._reader, self.feed, acknowledger, clock, tell, later=self._done
+            name,
+            WatchedTopic(topic, sightings.taken, self.keyring.look),
+            self._reader,
+            self.feed,
+            acknowledger,
+            clock,
+            tell,
+            later=self._done,
         )
         self.metrics.watch(self.feed.sizes, self._stale_s)
 

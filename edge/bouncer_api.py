@@ -23,6 +23,7 @@ from edge.decisions import TYPE_OF, Place, decision, duration_text
 from edge.delivery import Delivery
 from edge.feed import Feed, Told
 from edge.offers import Asks
+from edge.topic import Tell
 from engine.clock import Clock
 
 KEY_HEADER = "X-Api-Key"
@@ -72,11 +73,12 @@ class BouncerApi:
         feed: what they are told.
         keyring: who they are.
         stale_since_ms: since when the brokers are away; None: they are there.
+        tell: told of faults.
     """
 
     def __init__(
         self, feed: Feed, keyring: Keyring, metrics: FeedMetrics, clock: Clock, limits: Limits,
-        stale_since_ms: Callable[[], int | None],
+        stale_since_ms: Callable[[], int | None], tell: Tell,
     ) -> None:  # fmt: skip
         self._feed = feed
         self._keyring = keyring
@@ -84,6 +86,7 @@ class BouncerApi:
         self._clock = clock
         self._limits = limits
         self._stale_since_ms = stale_since_ms
+        self._tell = tell
         self._paths = {
             "/v1/decisions/stream": (("GET", "HEAD"), self._stream),
             "/v1/decisions": (("GET", "HEAD"), self._live),
@@ -93,7 +96,18 @@ class BouncerApi:
     async def answer(self, request: BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         path = request.path
-        response = await self._answer(request)
+        try:
+            response = await self._answer(request)
+        except web.HTTPRequestEntityTooLarge:
+            response = _message(f"expected at most {self._limits.body_bytes_max} bytes", 413)
+            response.force_close()
+        except (web.RequestPayloadError, ConnectionError):  # what it sent cannot be unpacked, or it has gone
+            response = _message("expected a whole body", 400)
+            response.force_close()
+        except Exception as error:
+            # A fault of ours: who asked is told that it failed, and asks again; whoever runs us is told where to look.
+            self._tell("request_failed", {"path": path if path in self._paths else "other", "why": repr(error)[:TEXT_MAX]})
+            response = _message("a fault of the feed", 500)
         if not response.prepared:
             response.headers["Server"] = SERVER
         known = path if path in self._paths or path == "/health" else "other"
@@ -144,7 +158,7 @@ class BouncerApi:
         response.content_length = len(prepared.body)
         has_arrived = await self._send(request, response, prepared.body)
         if has_arrived:
-            self._feed.arrived(prepared.told)
+            await loop.run_in_executor(None, self._feed.arrived, prepared.told)
             answer = prepared.told.answer
             self._metrics.arrived(key.name, len(answer.new), len(answer.deleted), self._clock.now_ms())
         else:

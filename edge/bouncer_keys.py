@@ -176,11 +176,18 @@ class Keyring:
         self._path = path
         self._tell = tell
         self._seen = _stamp(path)
-        self.keys = load_keys(path)
+        self._keys: tuple[BouncerKey, ...] = ()
+        self._taken: frozenset[tuple[str, str]] = frozenset()
+        self._hold(load_keys(path))
+
+    @property
+    def keys(self) -> tuple[BouncerKey, ...]:
+        """Those of the file now."""
+        self.look()
+        return self._keys
 
     def find(self, secret: str) -> BouncerKey | None:
         """Whose key this is. Compares with every key, so that time tells nothing."""
-        self._look()
         if not 0 < len(secret) <= SECRET_LENGTH_MAX:
             return None
         found = None
@@ -190,20 +197,25 @@ class Keyring:
         return found
 
     def takes(self, scope: str, kind: str) -> bool:
-        """Whether any bouncer can be told of such a decision."""
-        return any(key.takes(scope, kind) for key in self.keys)
+        """Whether any bouncer can be told of such a decision; by the keys as they were last looked at."""
+        return (scope, kind) in self._taken
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read the file again if it has changed."""
         stamp = _stamp(self._path)
         if stamp == self._seen:
             return
         self._seen = stamp
         try:
-            self.keys = load_keys(self._path)
+            self._hold(load_keys(self._path))
         except ConfigError as error:
             self._tell("keys_unreadable", {"why": str(error)[:300], "then": "the last good keys stay"})
         else:
-            self._tell("keys_read", {"keys": len(self.keys)})
+            self._tell("keys_read", {"keys": len(self._keys)})
+
+    def _hold(self, keys: tuple[BouncerKey, ...]) -> None:
+        self._keys = keys
+        self._taken = frozenset((scope, kind) for key in keys for scope in key.scopes for kind in key.types)
 
 
 def _chosen(words: Iterable[str], known: tuple[str, ...], what: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 import ssl
 import threading
@@ -23,6 +24,9 @@ from edge.bouncer_metrics import FeedMetrics
 from edge.topic import Tell
 from schemas.errors import EdgeError, UsageError
 
+_SILENT = logging.getLogger("floodwall.bouncer-api.silent")
+"""aiohttp would log every request that is none, with what was sent and a stack trace. Faults of ours the API tells itself."""
+_SILENT.disabled = True
 START_S_MAX = 10.0
 STOP_S_MAX = 5.0
 HEALTH_HOST = "127.0.0.1"
@@ -107,7 +111,8 @@ class _Bounded(web.Server):
 
     def __init__(self, api: BouncerApi, limits: Limits, metrics: FeedMetrics) -> None:
         super().__init__(
-            api.answer, request_factory=self._make, access_log=None, keepalive_timeout=limits.idle_s, lingering_time=1.0,
+            api.answer, request_factory=self._make, access_log=None, logger=_SILENT, keepalive_timeout=limits.idle_s,
+            lingering_time=1.0,
             max_line_size=limits.header_bytes_max, max_field_size=limits.header_bytes_max, max_headers=limits.headers_max,
         )  # fmt: skip
         self._limits = limits
@@ -118,17 +123,18 @@ class _Bounded(web.Server):
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         address = str((transport.get_extra_info("peername") or ("",))[0])
-        self._open[handler] = address
-        self._addresses[address] += 1
-        self._metrics.connections.set(len(self._open))
         for bound, is_passed in (
-            ("all", len(self._open) > self._limits.connections_max),
-            ("address", self._addresses[address] > self._limits.connections_of_address_max),
+            ("all", len(self._open) >= self._limits.connections_max),
+            ("address", self._addresses[address] >= self._limits.connections_of_address_max),
         ):
             if is_passed:
                 self._metrics.refused_connections.labels(bound).inc()
-                transport.abort()
+                # Not now: who handles it has not begun, and would begin without a connection.
+                self._loop.call_soon(transport.abort)
                 return
+        self._open[handler] = address
+        self._addresses[address] += 1
+        self._metrics.connections.set(len(self._open))
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
@@ -137,7 +143,7 @@ class _Bounded(web.Server):
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
-        self._metrics.connections.set(len(self._open))
+            self._metrics.connections.set(len(self._open))
 
     def _make(
         self, message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler, writer: AbstractStreamWriter,
@@ -206,7 +212,7 @@ class BouncerServer:
     async def _serve(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         bounded = _Bounded(self._api, self._limits, self._metrics)
-        health = web.Server(self._answer_health, access_log=None)
+        health = web.Server(self._answer_health, access_log=None, logger=_SILENT)
         servers = [
             await self._open(bounded, self._listen, self._context),
             await self._open(health, (HEALTH_HOST, self._health_port), None),

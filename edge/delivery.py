@@ -42,10 +42,12 @@ class Delivery:
         look = 0
         while True:
             waiting = self._transport.get_write_buffer_size()
-            if waiting == 0 and self._unacknowledged() == 0:
-                return True
+            is_received = waiting == 0 and self._unacknowledged() == 0
+            # In this order: a reset throws away what was left, which then looks as if it had been acknowledged.
             if self._is_over():
                 return False
+            if is_received:
+                return True
             await asyncio.sleep(LOOK_S[min(look, len(LOOK_S) - 1)])
             look += 1
             if waiting and self._transport.is_closing():
@@ -59,6 +61,7 @@ class Delivery:
         return count[0]
 
     def _is_over(self) -> bool:
+        """Reset. One that the other side has merely closed stays open here as long as we hold it."""
         if self._socket is None:
-            return self._transport.is_closing()
+            return False
         return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _STATE_BYTES)[0] == _CLOSED

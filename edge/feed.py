@@ -255,9 +255,10 @@ class Feed:
 
     def _offer_address(self, address: Subject, now_ms: int) -> bool:
         """In the view of addresses: the strongest of everything that has the address in it."""
+        around = _around(address) if self._expanded else (address,)
         found = [
             (one, subject)
-            for subject in _around(address)
+            for subject in around
             if (one := self._table.get(subject)) is not None and (subject == address or self._stands_for(address, subject))
         ]
         if not found or self._is_allowed(address):

@@ -19,10 +19,13 @@ from edge.subject import Subject
 
 KEEP_GONE_MS = 24 * 3_600_000
 """How long a bouncer without timers of its own may be away and still hears what has ended."""
-MARGIN_MS = 5_000
+BEFORE_MS = 5_000
 """A firewall bouncer that deletes what its kernel's timer removes at that moment loses its whole batch. So it is not asked to
-delete what ends so soon."""
-_AFTER_MS = 1_000
+delete what ends so soon, …"""
+AFTER_MS = 30_000
+"""… nor what ended so short ago that a slow one may still have it. Later it is: packet filters without timers need it."""
+AGAIN_MS = 1_000
+"""So long after the old decision has ended a bouncer that had to wait for that is told of the new one."""
 
 
 class Offer(msgspec.Struct, frozen=True, gc=False):
@@ -103,6 +106,8 @@ class Offers:
         self._offers: dict[Place, Offer] = {}
         self._gone: dict[Place, Gone] = {}
         self._again: list[tuple[int, Place]] = []
+        """Places that somebody is to be told of again, and when."""
+        self._waiting: set[Place] = set()
         self.number = 0
         self._horizon = 0
         """Changes up to this one may have been forgotten: a bouncer that is behind it is told everything."""
@@ -150,7 +155,7 @@ class Offers:
         new = [
             (place, offer) for place, offer in self._offers.items() if asks.has_scope(place) and offer.kind in asks.key.types
         ]
-        deleted = [pair for place, gone in self._gone.items() for pair in _deleted(place, gone, asks, now_ms)]
+        deleted = [pair for place, gone in self._gone.items() for pair in self._deleted(place, gone, asks, now_ms)]
         return Answer(new, deleted, self.number)
 
     def knows(self, cursor: Cursor) -> bool:
@@ -170,15 +175,15 @@ class Offers:
                 deleted += [(place, kind) for kind in offer.was if may_be_held and kind in asks.key.types]
                 continue
             if asks.is_firewall and may_be_held and offer.number > cursor.last:
-                if now_ms - _AFTER_MS < offer.held_until_ms < now_ms + MARGIN_MS:
-                    heapq.heappush(self._again, (offer.held_until_ms + _AFTER_MS, place))
+                if now_ms - AGAIN_MS < offer.held_until_ms < now_ms + BEFORE_MS:
+                    self._tell_again(place, offer.held_until_ms + AGAIN_MS)
                     continue
                 # It ignores a longer ban for what it has: the old one has to go. It deletes before it adds. Others replace,
                 # and one of them adds before it deletes.
                 deleted += [(place, kind) for kind in offer.was if kind in asks.key.types]
             new.append((place, offer))
         for place, gone in _newest(self._gone, cursor.before):
-            deleted += _deleted(place, gone, asks, now_ms)
+            deleted += self._deleted(place, gone, asks, now_ms)
         return Answer(new[::-1], deleted, self.number)
 
     def _bury(self, place: Place, since: int, was: tuple[str, ...], until_ms: int, now_ms: int) -> None:
@@ -197,10 +202,26 @@ class Offers:
             self._forget_oldest()
         while self._again and self._again[0][0] <= now_ms:
             _, place = heapq.heappop(self._again)
-            offer = self._offers.pop(place, None)
+            self._waiting.discard(place)
+            offer, gone = self._offers.pop(place, None), self._gone.pop(place, None)
+            self.number += 1
             if offer is not None:
-                self.number += 1
                 self._offers[place] = msgspec.structs.replace(offer, number=self.number)
+            if gone is not None:
+                self._gone[place] = msgspec.structs.replace(gone, number=self.number)
+
+    def _deleted(self, place: Place, gone: Gone, asks: Asks, now_ms: int) -> list[tuple[Place, str]]:
+        if not asks.has_scope(place):
+            return []
+        if asks.is_firewall and now_ms - AFTER_MS < gone.until_ms < now_ms + BEFORE_MS:
+            self._tell_again(place, gone.until_ms + AFTER_MS)
+            return []
+        return [(place, kind) for kind in gone.was if kind in asks.key.types]
+
+    def _tell_again(self, place: Place, at_ms: int) -> None:
+        if place not in self._waiting:
+            self._waiting.add(place)
+            heapq.heappush(self._again, (at_ms, place))
 
 
 def _newest(changes: dict[Place, Change], behind: int) -> Iterator[tuple[Place, Change]]:
@@ -210,9 +231,3 @@ def _newest(changes: dict[Place, Change], behind: int) -> Iterator[tuple[Place, 
         if change.number <= behind:
             return
         yield place, change
-
-
-def _deleted(place: Place, gone: Gone, asks: Asks, now_ms: int) -> list[tuple[Place, str]]:
-    if not asks.has_scope(place) or (asks.is_firewall and gone.until_ms < now_ms + MARGIN_MS):
-        return []
-    return [(place, kind) for kind in gone.was if kind in asks.key.types]

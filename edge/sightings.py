@@ -6,6 +6,7 @@ A mitigation of an IPv6 prefix may name addresses among its evidence's samples. 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -76,11 +77,12 @@ class Sightings:
 
 
 class WatchedTopic:
-    """A topic whose records are looked at as the reader takes them."""
+    """A topic whose records are looked at as the reader takes them; ``before`` is called before it takes any."""
 
-    def __init__(self, topic: Topic, taken: TakesRecords) -> None:
+    def __init__(self, topic: Topic, taken: TakesRecords, before: Callable[[], None]) -> None:
         self._topic = topic
         self._taken = taken
+        self._before = before
 
     def open(self, reader: Reader) -> None:
         """Begin at the beginning."""
@@ -88,6 +90,7 @@ class WatchedTopic:
 
     def feed(self, reader: Reader, wait_s: float) -> int:
         """Hand over what has arrived; how many records."""
+        self._before()
         return self._topic.feed(reader, wait_s, self._taken)
 
 

@@ -27,6 +27,7 @@ FIREWALL = "crowdsec-firewall-bouncer/v0.0.25"
 PLUGIN = "Crowdsec-Bouncer-Traefik-Plugin/1.X.X"
 STREAM = "/v1/decisions/stream"
 FIELDS = {"duration", "id", "origin", "scenario", "scope", "type", "uuid", "value"}
+LIMITS = Limits()
 _draws = iter(range(1, 1 << 30))
 
 
@@ -87,7 +88,7 @@ class HandClock:
 class Stage:
     """An edge that is moved by hand, and keys that it knows."""
 
-    def __init__(self, folder: Path, *, clock: HandClock | SystemClock | None = None, limits: Limits = Limits()) -> None:
+    def __init__(self, folder: Path, *, clock: HandClock | SystemClock | None = None, limits: Limits = LIMITS) -> None:
         self.file = folder / "keys.json"
         self.clock = clock if clock is not None else HandClock()
         self.secrets: dict[str, str] = {}
