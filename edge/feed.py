@@ -19,7 +19,6 @@ from edge.offers import Answer, Asks, Cursor, Offer, Offers
 from edge.reader import ALLOW, STRENGTH, Change, Standing
 from edge.sightings import Sightings
 from edge.subject import Subject, covering, parse_prefix, prefix_subject
-from schemas.acknowledgement import Outcome
 
 PLACES_MAX = 200_000
 """What each view may offer at once, the default of ``policy.active_max``. A prefix that does not fit is acknowledged as
@@ -142,12 +141,15 @@ class Feed:
             self._cursors.move_to_end(place)
             if len(self._cursors) > CLIENTS_MAX:
                 self._cursors.popitem(last=False)
-            for _, offer in told.answer.new:
+            for address, offer in told.answer.new:
                 standing = self._unsaid.get(offer.subject)
                 if standing is not None and _name(standing) == _name(offer.standing):
-                    del self._unsaid[offer.subject]
-                    outcome: Outcome = "applied" if self._is_whole(offer.subject, offer.kind) else "partial"
-                    self._done.append(Done(standing.record, outcome, "" if outcome == "applied" else _PARTIAL))
+                    self._say(offer.subject, standing)
+                if offer.subject.text != address.value and address.scope == "Ip":
+                    # A wider prefix is stronger there: what is decided about the address itself is done with it.
+                    own = parse_prefix(address.value)
+                    if (standing := self._unsaid.get(own)) is not None:
+                        self._say(own, standing)
 
     def about(self, text: str, key: BouncerKey, now_ms: int) -> list[tuple[Place, Standing]]:
         """What is decided about an address or prefix now, the strongest first.
@@ -227,6 +229,14 @@ class Feed:
         else:
             return
         del self._unsaid[subject]
+
+    def _say(self, subject: Subject, standing: Standing) -> None:
+        """Acknowledge what has arrived, once."""
+        del self._unsaid[subject]
+        if self._is_whole(subject, TYPE_OF[standing.action]):
+            self._done.append(Done(standing.record, "applied", ""))
+        else:
+            self._done.append(Done(standing.record, "partial", _PARTIAL))
 
     def _is_whole(self, subject: Subject, kind: str) -> bool:
         """Every bouncer that takes such decisions can be told of the whole of it."""

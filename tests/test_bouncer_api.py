@@ -79,6 +79,15 @@ def test_the_spellings_of_every_bouncer_are_understood_on_one_connection(client:
     assert client.response.headers["Content-Type"] == "application/json"
 
 
+def test_a_bouncer_that_closes_its_connection_each_time_has_its_place_too(stage: Stage, client: Client) -> None:
+    client.headers["Connection"] = "close"
+    assert client.startup()[0].keys() == {"203.0.113.7"}
+    for _ in range(2):
+        client.close()
+        assert client.poll() == ({}, [])
+    assert metric(stage, 'floodwall_feed_answers_total{bouncer="web-1",outcome="arrived"}') >= 2
+
+
 def test_big_answers_are_packed_for_who_can_unpack_them(stage: Stage, client: Client) -> None:
     stage.say(*(block(f"198.51.100.{last}") for last in range(100)))
     assert len(client.startup()[0]) == 101
@@ -354,6 +363,7 @@ def test_with_tls_bouncers_of_the_authority_are_answered_and_nobody_else(stage: 
         context.load_cert_chain(mine, my_key)
         found = json.loads(urllib.request.urlopen(request, context=context, timeout=5).read())
         assert [one["value"] for one in found["new"]] == ["203.0.113.7"]
+        wait_until(lambda: metric(stage, 'floodwall_feed_answers_total{bouncer="web-1",outcome="arrived"}') == 1)
         with socket.create_connection(("127.0.0.1", port)) as plain:
             plain.settimeout(5)
             plain.sendall(b"GET /health HTTP/1.1\r\n\r\n")

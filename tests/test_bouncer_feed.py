@@ -31,15 +31,18 @@ def block(value: str = "203.0.113.7", **changes: object) -> object:
 class Told:
     """A bouncer's polls, without HTTP between."""
 
-    def __init__(self, stage: Stage, name: str = "web-1", *, agent: str = FIREWALL, scopes: str = "ip,range") -> None:
+    def __init__(
+        self, stage: Stage, name: str = "web-1", *, agent: str = FIREWALL, scopes: str = "ip,range", address: str = "192.0.2.1"
+    ) -> None:
         self._stage = stage
+        self._address = address
         self._key = next(key for key in stage.edge.keyring.keys if key.name == name)
         self._asks = Asks(self._key, frozenset(scopes.split(",")), agent == FIREWALL)
 
     def poll(self, *, startup: bool = False, arrives: bool = True) -> tuple[dict[str, str], list[str]]:
         """What is new, by value its type and duration; and what is gone."""
         now_ms = self._stage.clock.now_ms()
-        told = self._stage.edge.feed.tell(self._asks, "192.0.2.1", is_startup=startup, now_ms=now_ms)
+        told = self._stage.edge.feed.tell(self._asks, self._address, is_startup=startup, now_ms=now_ms)
         if arrives:
             self._stage.edge.feed.arrived(told)
         new = {place.value: f"{offer.kind} {duration_text(offer.until_ms - now_ms)}" for place, offer in told.answer.new}
@@ -338,6 +341,37 @@ def test_acknowledged_is_what_arrived_and_once(stage: Stage) -> None:
     bouncer.poll()
     stage.step()
     assert stage.heard.take() == [("203.0.113.7", "applied")]
+
+
+def test_what_a_stronger_decision_covers_is_acknowledged_with_it(stage: Stage) -> None:
+    stage.say(block("198.51.100.0/24", expires_at=1200), block("198.51.100.5"))
+    Told(stage).poll(startup=True)
+    stage.step()
+    assert stage.heard.take() == [("198.51.100.0/24", "applied"), ("198.51.100.5", "applied")]
+
+
+def test_a_place_is_kept_for_each_address_that_a_key_is_used_from(stage: Stage) -> None:
+    stage.say(block())
+    told = [Told(stage, address=address) for address in ("192.0.2.1", "192.0.2.2")]
+    for one in told:
+        one.poll(startup=True)
+    stage.say(block("203.0.113.8"))
+    assert [list(one.poll()[0]) for one in told] == [["203.0.113.8"], ["203.0.113.8"]]
+
+
+def test_what_does_not_fit_is_an_error_and_comes_in_when_there_is_room(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.feed.PLACES_MAX", 300)
+    stage.begin()
+    stage.say(block("198.51.100.0/24", expires_at=1050))
+    stage.say(block("203.0.113.0/24"))
+    assert stage.heard.take() == [("203.0.113.0/24", "error")]
+    bouncer = Told(stage)
+    assert len(bouncer.poll(startup=True)[0]) == 256
+    stage.step(seconds=60)
+    stage.say(block("203.0.113.0/24", tick=1060, id="again", expires_at=1500))
+    assert len(bouncer.poll()[0]) == 256
+    stage.step()
+    assert ("again", "applied") in stage.heard.take()
 
 
 KEY = BouncerKey("k", "0" * 32, "0" * 64, TYPES, ("Ip", "Range"), 0)
