@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from edge.reader import Change, Reader, Refusal, Standing
+from edge.reader import Change, Reader, Record, Refusal, Standing
 from edge.subject import Subject
 from edge.topic import Tell
 from engine.clock import Clock
@@ -59,6 +59,14 @@ class Acknowledges(Protocol):
         ...
 
 
+class Done(NamedTuple):
+    """What became of a record at a point that says so itself."""
+
+    record: Record
+    outcome: Outcome
+    why: str
+
+
 class Enforcer:
     """Keeps an enforcement point in step with the enforcement topic.
 
@@ -66,6 +74,7 @@ class Enforcer:
         name: of this edge, in its acknowledgements.
         acknowledger: None: acknowledge nothing.
         known: whether a standing was in force here before this process began; it is not acknowledged again.
+        later: what is done by now, of a point where being told is not yet being done; None: what it was told is done.
     """
 
     def __init__(
@@ -78,6 +87,7 @@ class Enforcer:
         clock: Clock,
         tell: Tell,
         known: Callable[[Subject, Standing], bool] = lambda subject, standing: False,
+        later: Callable[[], list[Done]] | None = None,
     ) -> None:
         self._name = name
         self._topic = topic
@@ -87,6 +97,7 @@ class Enforcer:
         self._clock = clock
         self._tell = tell
         self._known = known
+        self._later = later
         self._is_filled = False
         self._checked_at_ms = 0
         self._malformed_told = 0
@@ -146,7 +157,20 @@ class Enforcer:
         refusals = self._reader.refusals(now_ms)
         if self._acknowledger is None:
             return
-        said = [self._refused(refusal, now_ms) for refusal in refusals]
+        done = [self._refused(refusal) for refusal in refusals]
+        done += self._later() if self._later is not None else self._applied(changes)
+        self._acknowledger.send(
+            [
+                Acknowledgement(
+                    edge=self._name, id=record.id, target=record.target, action=record.action, outcome=outcome,
+                    applied_at_ms=now_ms, why=why,
+                )
+                for record, outcome, why in done
+            ]
+        )  # fmt: skip
+
+    def _applied(self, changes: Sequence[Change]) -> list[Done]:
+        found = []
         for change in changes:
             standing = change.after
             if standing is None or self._known(change.subject, standing):
@@ -154,19 +178,10 @@ class Enforcer:
             record = standing.record
             if change.before is not None and (change.before.record.id, change.before.action) == (record.id, record.action):
                 continue  # the final of an early record that was acknowledged
-            said.append(
-                Acknowledgement(
-                    edge=self._name, id=record.id, target=record.target, action=record.action, outcome="applied",
-                    applied_at_ms=now_ms,
-                )
-            )  # fmt: skip
+            found.append(Done(record, "applied", ""))
         self._known = lambda subject, standing: False
-        self._acknowledger.send(said)
+        return found
 
-    def _refused(self, refusal: Refusal, now_ms: int) -> Acknowledgement:
-        record = refusal.record
-        outcome: Outcome = "unsupported" if refusal.reason == "unsupported" else "error"
-        return Acknowledgement(
-            edge=self._name, id=record.id, target=record.target, action=record.action, outcome=outcome,
-            applied_at_ms=now_ms, why=_WHY[refusal.reason],
-        )  # fmt: skip
+    @staticmethod
+    def _refused(refusal: Refusal) -> Done:
+        return Done(refusal.record, "unsupported" if refusal.reason == "unsupported" else "error", _WHY[refusal.reason])

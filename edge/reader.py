@@ -262,6 +262,18 @@ class Reader:
         kept = self._kept.get(subject, {}).values()
         return [one.record for one in kept if one.counts and one.record.expires_at * 1000 > now_ms]
 
+    def resting(self, now_ms: int) -> list[tuple[Subject, int]]:
+        """Subjects with records of which none is in force, and until when (ms) something was or could have been.
+
+        Whoever held something about them before it read the topic has to let go of it.
+        """
+        found = []
+        for subject, of_subject in self._kept.items():
+            until_ms = 1000 * max((kept.remember_until for kept in of_subject.values()), default=0)
+            if subject not in self._table and until_ms > now_ms:
+                found.append((subject, until_ms))
+        return found
+
     def _winner(self, subject: Subject, now_ms: int) -> Standing | None:
         of_subject = self._kept.get(subject)
         if of_subject is None:

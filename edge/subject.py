@@ -70,7 +70,7 @@ def parse_prefix(text: str) -> Subject:
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 3 and int(digits) <= bits):
             raise ValueError(f"expected a prefix length of 0 to {bits}, got {digits[:20]!r}")
         length = int(digits)
-    return _subject(low, length + _MAPPED_BITS if bits == 32 else length)
+    return prefix_subject(low, length + _MAPPED_BITS if bits == 32 else length)
 
 
 def covering(text: str, lengths: dict[str, tuple[int, ...]]) -> tuple[Subject, ...]:
@@ -86,12 +86,16 @@ def covering(text: str, lengths: dict[str, tuple[int, ...]]) -> tuple[Subject, .
     found = []
     for length in lengths[address.kind]:
         host = bits - length
-        found.append(_subject(address.low >> host << host, 128 - host))
+        found.append(prefix_subject(address.low >> host << host, 128 - host))
     return tuple(found)
 
 
-def _subject(low: int, length: int) -> Subject:
-    """Of a prefix in the space of IPv6."""
+def prefix_subject(low: int, length: int) -> Subject:
+    """Of a prefix in the space of IPv6.
+
+    Raises:
+        ValueError: there are bits behind the prefix.
+    """
     host = (1 << 128 - length) - 1
     if low & host:
         raise ValueError("expected no bits set behind the prefix")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from floodwall import commands_bouncer_api
 from floodwall.guard import EXIT_INTERRUPTED, guarded
 
 app = typer.Typer(
@@ -15,6 +16,9 @@ app = typer.Typer(
     help="Enforce what is on the enforcement topic; one command for each kind of firewall.\n\n"
     "Example:  floodwall edge nft --config kafka.toml --dry-run",
 )
+
+
+app.add_typer(commands_bouncer_api.app, name="bouncer-api")
 
 
 @app.callback()
