@@ -44,8 +44,8 @@ class Measure(IntEnum):
     BYTES = 8
     TOKENS_IN = 9
     TOKENS_OUT = 10
-    TOKENS_CACHED = 11
-    MAX_TOKENS = 12  # what the request asked for
+    LOGIN_FAILURES = 11  # of the auth failures, those that name no API key: passwords, and not a forgotten job's key
+    MAX_TOKENS = 12  # what requests asked for that we neither denied nor failed to answer (5xx)
     COST_MICRO = 13  # millionths of the currency unit
     EVIDENCE = 14  # requests that may be held against this key under the profile
     REGISTRATIONS = 15
@@ -64,7 +64,7 @@ class Item(IntEnum):
 
     NET = 0  # networks (/24, /48)
     COUNTRY = 1
-    FAILED_ROUTE = 2  # routes that answered with a client error
+    FAILED_ROUTE = 2  # routes that answered with a client error or an auth failure
     USER_AGENT = 3
     ACCOUNT = 4  # accounts; where none is named, API keys
 

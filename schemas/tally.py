@@ -17,7 +17,7 @@ from schemas.compiled import entry
 from schemas.errors import StateError
 from schemas.fields import MEASURES, VALUES
 
-TALLY_SCHEMA = 2
+TALLY_SCHEMA = 3
 UNKNOWN_MS = -(2**62)
 """A newest time that is not known yet."""
 SILENT_MS = UNKNOWN_MS + 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from detectors.kernels.long_windows import LongRules, LongWindows, judge_long_kernel, long_part_kernel
 from detectors.kernels.machine import count_bits, prefetch
 from detectors.kernels.windows import (
     CLOSED,
@@ -17,10 +18,7 @@ from detectors.kernels.windows import (
     FREE_HEAD,
     FRESH,
     HEAD,
-    K_A,
-    K_B,
     K_CLOSED,
-    K_DIMENSION,
     K_ROWS,
     K_SUMS,
     K_WEIGHT,
@@ -41,6 +39,7 @@ from detectors.kernels.windows import (
     add_row_kernel,
     claim_key_kernel,
     delete_key_kernel,
+    emit_kernel,
     find_key_kernel,
     free_row_kernel,
     make_room_kernel,
@@ -55,23 +54,6 @@ U64 = np.uint64
 FAR, NEAR = 12, 6
 """So many rows ahead a tally's row is fetched, and its key's place: a load from memory costs as much as several rows."""
 D_SERVICE = int(Dimension.SERVICE)
-
-
-@inlined
-def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, observed: Any, requests: Any) -> None:
-    """Write one crossing down."""
-    out.dimension[at] = w.keys[slot, K_DIMENSION]
-    out.key_a[at] = U64(w.keys[slot, K_A])
-    out.key_b[at] = U64(w.keys[slot, K_B])
-    out.rule[at] = rule
-    out.tick[at] = tick
-    out.observed[at] = observed
-    out.requests[at] = requests
-    out.active[at] = w.active[w.keys[slot, K_DIMENSION]]
-    length = np.int64(w.name_length[slot])
-    out.name_length[at] = length
-    for k in range(length):
-        out.names[at, k] = w.names[slot * NAME_BYTES_MAX + k]
 
 
 @inlined
@@ -154,7 +136,7 @@ def insert_kernel(
         if dimension == D_SERVICE:
             services[0] += 1
             services[services[0]] = r
-        if rules.rule_count[dimension] == 0:
+        if rules.span[dimension] == 0:
             continue
         if w.scalars[FREE_HEAD] < 0 and w.scalars[FRESH] == len(w.rows):
             make_room_kernel(w)
@@ -275,10 +257,12 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
 
 
 @inlined
-def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, out: Any, out_at: Any) -> Any:
+def judge_tick_kernel(
+    w: Any, rules: Any, g: Any, long: Any, dimension: Any, tick: Any, emit: Any, out: Any, out_at: Any
+) -> Any:
     """Add the rows of a tick to their keys' sums and compare them; returns the new count of crossings.
 
-    Without ``emit`` what crosses is remembered as decided, and not told.
+    Without ``emit`` what crosses is remembered as decided, and not told; long windows, which are saved whole, hold the rows.
     """
     row = np.int64(w.chains[tick & (len(w.chains) - 1), dimension, HEAD])
     if row < 0:
@@ -287,6 +271,7 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
     cell = tick // rules.renew_s[0] + 1
     many_specs = rules.spec_count[dimension]
     many_rules = rules.rule_count[dimension]
+    is_long = emit and long.minutes[dimension] > 0
     while row >= 0:
         slot, following = follow_kernel(w, row, 0)
         if slot >= 0:
@@ -304,6 +289,8 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
                     if emit:
                         emit_kernel(w, out, out_at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
                         out_at += 1
+            if is_long:
+                out_at = judge_long_kernel(w, g, long, slot, dimension, row, tick, cell, out, out_at)
         row = following
     for k in range(first, out_at):
         out.active[k] = w.active[dimension]
@@ -311,7 +298,7 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
 
 
 @inlined
-def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: Any) -> Any:
+def close_kernel(w: Any, rules: Any, g: Any, long: Any, target: Any, emit: Any, out: Any, out_at: Any) -> Any:
     """Close ticks in order up to ``target``.
 
     Returns:
@@ -325,18 +312,18 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
             break
         needed = np.int64(0)
         for d in range(dimensions):
-            needed += np.int64(w.chains[tick & (ticks - 1), d, LENGTH]) * rules.rule_count[d]
+            needed += np.int64(w.chains[tick & (ticks - 1), d, LENGTH]) * (rules.rule_count[d] + long.rule_count[d])
         if emit and out_at + needed > len(out.rule):
             return out_at, needed
         for d in range(dimensions):
-            if rules.rule_count[d] > 0:
+            if rules.span[d] > 0:
                 for s in range(rules.spec_count[d]):
                     fetch_kernel(w, d, tick - rules.spec_window[d, s])
                 fetch_kernel(w, d, tick)
         for d in range(dimensions):
-            if rules.rule_count[d] > 0:
+            if rules.span[d] > 0:
                 expire_kernel(w, rules, d, tick)
-                out_at = judge_tick_kernel(w, rules, d, tick, emit, out, out_at)
+                out_at = judge_tick_kernel(w, rules, g, long, d, tick, emit, out, out_at)
         w.scalars[CLOSED] = tick
     return out_at, np.int64(0)
 
@@ -378,12 +365,15 @@ def all_insert_kernel(
 
 
 @entry
-def all_close_kernel(windows: Any, plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any) -> Any:
+def all_close_kernel(
+    windows: Any, plan: Any, long_windows: Any, long_plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any
+) -> Any:
     """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns."""
     w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
+    g, long = LongWindows(*long_windows), LongRules(*long_plan)
     for p in range(len(w.tag)):
         before = out_at
-        out_at, needed = close_kernel(part_kernel(w, p), rules, target, emit, out, out_at)
+        out_at, needed = close_kernel(part_kernel(w, p), rules, long_part_kernel(g, p), long, target, emit, out, out_at)
         for k in range(before, out_at):
             out.partition[k] = p
         if needed > 0:

@@ -168,6 +168,23 @@ def part_kernel(w: Any, p: Any) -> Any:
 
 
 @inlined
+def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, observed: Any, requests: Any) -> None:
+    """Write one crossing down."""
+    out.dimension[at] = w.keys[slot, K_DIMENSION]
+    out.key_a[at] = U64(w.keys[slot, K_A])
+    out.key_b[at] = U64(w.keys[slot, K_B])
+    out.rule[at] = rule
+    out.tick[at] = tick
+    out.observed[at] = observed
+    out.requests[at] = requests
+    out.active[at] = w.active[w.keys[slot, K_DIMENSION]]
+    length = np.int64(w.name_length[slot])
+    out.name_length[at] = length
+    for k in range(length):
+        out.names[at, k] = w.names[slot * NAME_BYTES_MAX + k]
+
+
+@inlined
 def older_kernel(w: Any, row: Any) -> Any:
     """The row of the same key before ``row``, or NO_ROW.
 
