@@ -62,11 +62,8 @@ class Distinct(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only
     """None: the defaults (docs/detectors.md)."""
 
 
-# An honest address failed on 6 routes in a minute at most in the drills. A page of a web application whose session has run out
-# asks for a dozen things at once and is refused all of them: that is why eight are challenged only.
 DEFAULTS = (
     DistinctRule(dimension="ip", items="failed_route", limit=25, severity=6),
-    DistinctRule(dimension="ip", items="failed_route", limit=8, severity=4, action="challenge", confidence=0.6),
     DistinctRule(dimension="ip", items="user_agent", limit=30, severity=4, action="challenge", confidence=0.6),
     DistinctRule(dimension="api_key", items="net", limit=40, severity=7),
     DistinctRule(dimension="api_key", items="country", limit=12, severity=6, action="notify", confidence=0.6),

@@ -16,9 +16,9 @@ leaves (docs/benchmarks.md). Long windows hold only keys that have any of what i
 Why these limits: one page load of a browser is 30 to 56 requests within seconds, nearly all assets. The busiest client of a
 space agency's site (1995, 2,365 clients) made 2 requests for other than assets in 1 s, 6 in 10 s and 28 in 60 s; of another
 site (2015, its times rewritten: an hour falls in a minute) 4, 10 and 39; of a web shop (2019) 44, 222 and 239 with assets.
-On the first two neither profile finds anybody. In the drills (seeds 1 and 2, an hour of 350 events a second with every storm, and
-quiet days) the honest address that fails most logins fails 4 in 10 s, that of a forgotten job 10, and the busiest network
-behind one address registers 15 accounts in 10 minutes, on the day of a campaign.
+On the first two neither profile finds anybody. In the drills (seeds 1 and 2, an hour of 350 events a second with every
+storm, and quiet days) the honest address that fails most logins fails 4 in 10 s, that of a forgotten job 10, and the busiest
+network behind one address registers 15 accounts in 10 minutes, on the day of a campaign.
 
 Confidence: stated by each rule. Can its evidence be forged? An address of an established connection cannot; one taken from
 a header is as good as the proxy that wrote it (``input.proxy_depth``).

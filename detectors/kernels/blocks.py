@@ -113,14 +113,14 @@ def measure_kernel(numbers: Any, text_length: Any, i: Any, asset: Any, is_api: A
     row[k, M_AUTH_FAILURES] = auth_failed & ~denied
     row[k, M_OWN_DENIALS] = denied
     row[k, M_CANCELLED] = cancelled
-    row[k, M_CLIENT_ERRORS] = refused & ~(denied | auth_failed | cancelled)
+    row[k, M_CLIENT_ERRORS] = refused & ~(denied | auth_failed | cancelled | asset)
     failing = np.int64(status >= 500)
     row[k, M_SERVER_ERRORS] = failing & ~denied
     row[k, M_DURATION] = max(numbers[N_DURATION, i], 0)
     row[k, M_BYTES] = max(numbers[N_BYTES, i], 0)
     row[k, M_TOKENS_IN] = max(numbers[N_TOKENS_IN, i], 0)
     row[k, M_TOKENS_OUT] = max(numbers[N_TOKENS_OUT, i], 0)
-    row[k, M_LOGIN_FAILURES] = row[k, M_AUTH_FAILURES] & np.int64(text_length[T_API_KEY, i] == 0)
+    row[k, M_LOGIN_FAILURES] = row[k, M_AUTH_FAILURES] & ~asset & np.int64(text_length[T_API_KEY, i] == 0)
     row[k, M_MAX_TOKENS] = max(numbers[N_MAX_TOKENS, i], 0) * (1 - (failing | denied))
     row[k, M_COST] = max(numbers[N_COST, i], 0)
     row[k, M_EVIDENCE] = 0

@@ -53,7 +53,7 @@ def measures_of(event: dict[str, Any]) -> dict[str, int]:
     return {
         "requests": 1,
         "non_asset": int(not is_asset(event["path"])),
-        "client_errors": int(400 <= status < 500 and not (denied or failed or cancelled)),
+        "client_errors": int(400 <= status < 500 and not (denied or failed or cancelled or is_asset(event["path"]))),
         "auth_failures": int(failed and not denied),
         "server_errors": int(status >= 500 and not denied),
         "own_denials": int(denied),
@@ -62,7 +62,7 @@ def measures_of(event: dict[str, Any]) -> dict[str, int]:
         "bytes": event.get("bytes", 0),
         "tokens_in": event.get("tokens_in", 0),
         "tokens_out": event.get("tokens_out", 0),
-        "login_failures": int(failed and not denied and "api_key_hash" not in event),
+        "login_failures": int(failed and not (denied or is_asset(event["path"]) or "api_key_hash" in event)),
         "max_tokens": event.get("max_tokens", 0) * (status < 500 and not denied),
         "cost_micro": event.get("cost_micro", 0),
         "registrations": int(event.get("event") == "registration"),
