@@ -312,7 +312,7 @@ def _specs(rules: Sequence[WindowRule], held: Sequence[Measure | Item]) -> list[
         for value in (rule.value, rule.of):
             if isinstance(value, Measure) and rule.window_s > 1:
                 found.add((_place(held, value), rule.window_s))
-    return sorted(found)
+    return sorted(found, key=lambda spec: (spec[1], spec[0]))
 
 
 def _place(held: Sequence[Measure | Item], value: Measure | Item) -> int:

@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from detectors.kernels.long_windows import LongRules, LongWindows, judge_long_kernel, long_part_kernel
+from detectors.kernels.long_windows import (
+    LongRules,
+    LongWindows,
+    concerns_long_kernel,
+    judge_long_kernel,
+    long_part_kernel,
+)
 from detectors.kernels.machine import count_bits, prefetch
 from detectors.kernels.windows import (
     CLOSED,
@@ -163,6 +169,7 @@ def fetch_row_kernel(w: Any, row: Any, first_byte: Any) -> None:
     prefetch(w.rows, row, 0)
     if first_byte == 0:
         prefetch(w.keys, key, 0)
+        prefetch(w.tag, key, 0)
     prefetch(w.keys, key, 64)
 
 
@@ -194,17 +201,22 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     mask = len(w.chains) - 1
     span = rules.span[dimension]
     many_specs = rules.spec_count[dimension]
-    for s in range(many_specs):
-        window = rules.spec_window[dimension, s]
-        if window == span:
-            continue  # below, where the row is freed
-        column = rules.spec_column[dimension, s]
+    first = np.int64(0)
+    while first < many_specs:  # those of one window stand together, and its second is walked once for all of them
+        window = rules.spec_window[dimension, first]
+        last = first + 1
+        while last < many_specs and rules.spec_window[dimension, last] == window:
+            last += 1
         row = np.int64(w.chains[(tick - window) & mask, dimension, HEAD])
+        if window == span:
+            row = np.int64(NO_ROW)  # below, where the row is freed
         while row >= 0:
             slot, following = follow_kernel(w, row, 64)
             if slot >= 0:
-                w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + column]
+                for s in range(first, last):
+                    w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
             row = following
+        first = last
     position = (tick - span) & mask
     row = np.int64(w.chains[position, dimension, HEAD])
     if row < 0:
@@ -289,7 +301,7 @@ def judge_tick_kernel(
                     if emit:
                         emit_kernel(w, out, out_at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
                         out_at += 1
-            if is_long:
+            if is_long and concerns_long_kernel(w, g, long, slot, dimension, row):
                 out_at = judge_long_kernel(w, g, long, slot, dimension, row, tick, cell, out, out_at)
         row = following
     for k in range(first, out_at):

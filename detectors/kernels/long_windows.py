@@ -143,11 +143,26 @@ def move_on_kernel(g: Any, long: Any, at: Any, dimension: Any, minute: Any) -> N
 
 
 @inlined
-def add_long_kernel(w: Any, g: Any, long: Any, slot: Any, dimension: Any, row: Any, tick: Any) -> Any:
-    """Add a row that closes to its key's entry; returns it if the row has a part, else -1."""
+def concerns_long_kernel(w: Any, g: Any, long: Any, slot: Any, dimension: Any, row: Any) -> Any:
+    """May a row that closes add something to an entry? Most do not, and this is all that they cost."""
+    if g.tag[np.int64(w.tag[slot]) & np.int64(len(g.tag) - PROBES - 1)] != EMPTY:
+        return True
+    return parts_kernel(w, long, dimension, row) != 0
+
+
+@inlined
+def parts_kernel(w: Any, long: Any, dimension: Any, row: Any) -> Any:
+    """0 if a row has no part of any rule."""
     bits = np.int64(0)
     for c in range(long.part_count[dimension]):
         bits |= w.rows[row, R_VALUES + long.column[dimension, c]]
+    return bits
+
+
+@inlined
+def add_long_kernel(w: Any, g: Any, long: Any, slot: Any, dimension: Any, row: Any, tick: Any) -> Any:
+    """Add a row that closes to its key's entry; returns it if the row has a part, else -1."""
+    bits = parts_kernel(w, long, dimension, row)
     tag, a, b = w.tag[slot], w.keys[slot, K_A], w.keys[slot, K_B]
     at = find_entry_kernel(g, tag, a, b, dimension)
     minute = tick // MINUTE_S
@@ -183,7 +198,7 @@ def sum_long_kernel(g: Any, long: Any, at: Any, dimension: Any, c: Any, since: A
     return total
 
 
-@inlined
+@part
 def judge_long_kernel(
     w: Any, g: Any, long: Any, slot: Any, dimension: Any, row: Any, tick: Any, cell: Any, out: Any, out_at: Any
 ) -> Any:

@@ -59,7 +59,7 @@ class Rules(NamedTuple):
     span: I64Array  # i64[D]: the longest window of a dimension; 0: the dimension is not judged
     spec_count: I64Array  # i64[D]
     spec_column: I64Array  # i64[D, S]
-    spec_window: I64Array  # i64[D, S], seconds
+    spec_window: I64Array  # i64[D, S], seconds, ascending
     rule_count: I64Array  # i64[D]
     rule_kind: I64Array  # i64[D, R]: SUM, RATIO or DISTINCT
     rule_column: I64Array  # i64[D, R]
