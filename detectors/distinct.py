@@ -47,9 +47,8 @@ class DistinctRule(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only
     dimension: DimensionName
     """Whom the items are counted for."""
     items: ItemName
-    """What is counted. ``failed_route``: routes that answered with a client error. ``account``: accounts, where none is
-    named API
-    keys; also of requests that failed authentication."""
+    """What is counted. ``failed_route``: routes that answered with a client error or refused the authentication. ``account``:
+    accounts, where none is named API keys; also of requests that failed authentication."""
     window_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
     """The last so many seconds of event time, this one included."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=DISTINCT_MAX)]

@@ -60,7 +60,7 @@ class KnownRule(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     dimension: DimensionName = "ip"
     """Whose requests."""
     window_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
-    """The last so many seconds of event time, this one included."""
+    """The last so many seconds of event time, this one included. More than 120: whole minutes, that is a multiple of 60."""
     limit: Count = 3
     """Up to so many are allowed."""
     action: Action = "block"

@@ -11,6 +11,7 @@ from types import ModuleType
 import msgspec
 
 import detectors
+from detectors.kernels.long_windows import MINUTE_S, SECONDS_MIN
 from detectors.windowed import Detector, DetectorSection, WindowPlan, WindowRule, lay_out
 from schemas.config import Config, explain
 from schemas.errors import ConfigError
@@ -56,12 +57,17 @@ def window_rules(config: Config) -> list[WindowRule]:
         ConfigError: see `settings`.
     """
     sections = settings(config)
-    return [
-        rule
-        for detector in registered()
-        if sections[detector.name].enabled
-        for rule in detector.rules(sections[detector.name], config.profile)
-    ]
+    found = []
+    for detector in registered():
+        if sections[detector.name].enabled:
+            for index, rule in enumerate(detector.rules(sections[detector.name], config.profile)):
+                if rule.is_long and rule.window_s % MINUTE_S:
+                    raise ConfigError(
+                        f"expected at most {SECONDS_MIN} seconds or whole minutes (a multiple of {MINUTE_S}) at "
+                        f"`$.detectors.{detector.name}.rules[{index}].window_s`, got {rule.window_s}"
+                    )
+                found.append(rule)
+    return found
 
 
 def plan_windows(config: Config) -> WindowPlan:

@@ -31,7 +31,7 @@ class SlowRule(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     dimension: DimensionName
     """Whose requests."""
     window_s: Annotated[int, msgspec.Meta(ge=10, le=3600)] = 60
-    """The last so many seconds of event time, this one included."""
+    """The last so many seconds of event time, this one included. More than 120: whole minutes, that is a multiple of 60."""
     open_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
     """So many may be open at the same time, on average."""
     confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8

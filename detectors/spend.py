@@ -40,7 +40,7 @@ class SpendRule(RuleSection, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     measure: Literal["tokens_in", "tokens_out", "max_tokens", "cost_micro", "wasted_tokens"]
     """What is used up. ``wasted_tokens``: input tokens of requests that the client cancelled."""
     window_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
-    """The last so many seconds of event time, this one included."""
+    """The last so many seconds of event time, this one included. More than 120: whole minutes, that is a multiple of 60."""
     limit: Count
     """Up to this much is allowed."""
     severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 6

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from detectors.kernels.blocks import WANT_LISTED, WANT_REST, WANT_SAMPLE
+from detectors.kernels.long_windows import E_CELLS, MINUTE_S, NO_WHOLE, SECONDS_MIN, LongRules
 from detectors.kernels.windows import DISTINCT, RATIO, SUM, Rules
 from detectors.lists import Addresses, lay_out_lists
 from schemas.config import Action, Section, dimension_of
@@ -99,6 +100,17 @@ class WindowRule:
         return DISTINCT if isinstance(self.value, Item) else SUM if self.of is None else RATIO
 
     @property
+    def is_long(self) -> bool:
+        """Its window is kept in minutes (`detectors.kernels.long_windows`), and not in seconds."""
+        return self.window_s > SECONDS_MIN and self.kind != DISTINCT
+
+    def first_tick(self, tick: int) -> int:
+        """The first second of the window that ends with ``tick``."""
+        if self.is_long:
+            return (tick // MINUTE_S + 1) * MINUTE_S - self.window_s
+        return tick + 1 - self.window_s
+
+    @property
     def measure(self) -> str:
         """What is measured, as findings name it."""
         return self.label or self.value.label
@@ -160,8 +172,9 @@ class WindowPlan:
     """The rules as the kernels take them, and as configured."""
 
     arrays: Rules
+    long: LongRules
     rules: tuple[tuple[WindowRule, ...], ...]
-    """By dimension, in the kernels' numbering."""
+    """By dimension, in the kernels' numbering: those of long windows behind the others."""
     wanted: int
     """Bits of the items that are counted, and of what else costs time (`detectors.kernels.blocks`)."""
     words: tuple[str, ...]
@@ -174,7 +187,12 @@ class WindowPlan:
 
     @property
     def span_s(self) -> int:
-        """The longest window, in seconds; 1 without rules."""
+        """The longest window that is kept in seconds; 1 without rules."""
+        return max((rule.window_s for rules in self.rules for rule in rules if not rule.is_long), default=1)
+
+    @property
+    def long_span_s(self) -> int:
+        """The longest window of all."""
         return max((rule.window_s for rules in self.rules for rule in rules), default=1)
 
     def plain(self) -> list[list[Any]]:
@@ -184,8 +202,10 @@ class WindowPlan:
 
 def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False) -> WindowPlan:
     """Arrays for the kernels of rules that may come in any order, and whether whole events are wanted beside them."""
-    by_dimension = [tuple(rule for rule in chosen if rule.dimension == index) for index in range(DIMENSIONS)]
-    columns = [_columns(rules) for rules in by_dimension]
+    every = [tuple(rule for rule in chosen if rule.dimension == index) for index in range(DIMENSIONS)]
+    columns = [_columns(rules) for rules in every]
+    by_dimension = [tuple(rule for rule in rules if not rule.is_long) for rules in every]
+    slow = [tuple(rule for rule in rules if rule.is_long) for rules in every]
     specs = [_specs(rules, held) for rules, held in zip(by_dimension, columns, strict=True)]
     most_columns, most_specs, most_rules = (max(1, *map(len, what)) for what in (columns, specs, by_dimension))
     many = np.array([len(rules) for rules in by_dimension], np.int64)
@@ -198,7 +218,7 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False
     arrays = Rules(
         column_count=np.array([len(held) for held in columns], np.int64),
         sum_count=np.array([sum(isinstance(value, Measure) for value in held) for held in columns], np.int64),
-        tracked=table(most_columns), span=np.array([max((r.window_s for r in rules), default=0) for rules in by_dimension]),
+        tracked=table(most_columns), span=np.array([_span(rules) for rules in every]),
         spec_count=np.array([len(some) for some in specs], np.int64), spec_column=table(most_specs),
         spec_window=table(most_specs, 1), rule_count=many, rule_kind=table(most_rules), rule_column=table(most_rules),
         rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
@@ -240,7 +260,56 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False
         wanted |= 1 << WANT_REST
     if samples:
         wanted |= 1 << WANT_SAMPLE
-    return WindowPlan(arrays, tuple(by_dimension), wanted, tuple(sorted({word for rule in chosen for word in rule.words})))
+    words = tuple(sorted({word for rule in chosen for word in rule.words}))
+    rules_of = tuple((*short, *long) for short, long in zip(by_dimension, slow, strict=True))
+    return WindowPlan(arrays, _lay_out_long(slow, columns, [len(rules) for rules in by_dimension]), rules_of, wanted, words)
+
+
+def _span(rules: Sequence[WindowRule]) -> int:
+    """For how long rows are kept: where all windows are long, until their second closes; 0 without rules."""
+    return max((1 if rule.is_long else rule.window_s for rule in rules), default=0)
+
+
+def _lay_out_long(
+    by_dimension: Sequence[Sequence[WindowRule]], columns: Sequence[Sequence[Measure | Item]], first: Sequence[int]
+) -> LongRules:
+    """Arrays of the rules whose windows are kept in minutes; ``first``: how many others come before them."""
+    parts = [sorted({_place(held, r.value) for r in rules}) for rules, held in zip(by_dimension, columns, strict=True)]
+    wholes = [
+        sorted({_place(held, r.of) for r in rules if r.of is not None} - set(counted))
+        for rules, held, counted in zip(by_dimension, columns, parts, strict=True)
+    ]
+    sums = [[*some, *others] for some, others in zip(parts, wholes, strict=True)]
+    most_columns, most_rules = max(1, *map(len, sums)), max(1, *map(len, by_dimension))
+
+    def table(width: int, fill: int = 0) -> Any:
+        return np.full((DIMENSIONS, width), fill, np.int64)
+
+    long = LongRules(
+        minutes=np.array([max((r.window_s // MINUTE_S for r in rules), default=0) for rules in by_dimension], np.int64),
+        part_count=np.array([len(some) for some in parts], np.int64),
+        column_count=np.array([len(some) for some in sums], np.int64), column=table(most_columns),
+        column_at=table(most_columns), column_minutes=table(most_columns, 1),
+        rule_count=np.array([len(rules) for rules in by_dimension], np.int64), rule_first=np.array(first, np.int64),
+        rule_part=table(most_rules), rule_whole=table(most_rules, NO_WHOLE), rule_minutes=table(most_rules, 1),
+        rule_limit=table(most_rules), rule_share=table(most_rules), words=np.array([E_CELLS + most_rules], np.int64),
+    )  # fmt: skip
+    for dimension, rules in enumerate(by_dimension):
+        held, at = columns[dimension], E_CELLS + most_rules
+        for index, rule in enumerate(rules):
+            long.rule_part[dimension, index] = sums[dimension].index(_place(held, rule.value))
+            if rule.of is not None:
+                long.rule_whole[dimension, index] = sums[dimension].index(_place(held, rule.of))
+            long.rule_minutes[dimension, index], long.rule_limit[dimension, index] = rule.window_s // MINUTE_S, rule.limit
+            long.rule_share[dimension, index] = round(1000 * rule.share)
+        for index, place in enumerate(sums[dimension]):
+            users = [r for r in rules if place in {_place(held, v) for v in (r.value, r.of) if v is not None}]
+            minutes = max(rule.window_s // MINUTE_S for rule in users)
+            long.column[dimension, index], long.column_minutes[dimension, index] = place, minutes
+            long.column_at[dimension, index] = at
+            at += minutes
+        long.words[0] = max(long.words[0], at)
+    return long
 
 
 def _columns(rules: Sequence[WindowRule]) -> list[Measure | Item]:
@@ -258,7 +327,7 @@ def _specs(rules: Sequence[WindowRule], held: Sequence[Measure | Item]) -> list[
         for value in (rule.value, rule.of):
             if isinstance(value, Measure) and rule.window_s > 1:
                 found.add((_place(held, value), rule.window_s))
-    return sorted(found)
+    return sorted(found, key=lambda spec: (spec[1], spec[0]))
 
 
 def _place(held: Sequence[Measure | Item], value: Measure | Item) -> int:
@@ -273,9 +342,10 @@ SUBJECTS = {
 NOUNS = {
     Measure.EVIDENCE: "requests", Measure.REQUESTS: "requests", Measure.NON_ASSET: "requests for other than assets",
     Measure.CLIENT_ERRORS: "failing requests", Measure.AUTH_FAILURES: "failed authentications",
+    Measure.LOGIN_FAILURES: "failed logins",
     Measure.SERVER_ERRORS: "server errors", Measure.OWN_DENIALS: "requests that we denied",
     Measure.CANCELLED: "cancelled requests", Measure.DURATION_MS: "milliseconds of work", Measure.BYTES: "bytes",
-    Measure.TOKENS_IN: "input tokens", Measure.TOKENS_OUT: "output tokens", Measure.TOKENS_CACHED: "cached tokens",
+    Measure.TOKENS_IN: "input tokens", Measure.TOKENS_OUT: "output tokens",
     Measure.MAX_TOKENS: "tokens asked for", Measure.COST_MICRO: "millionths of cost",
     Measure.REGISTRATIONS: "registrations", Measure.BUSY_MS: "milliseconds of occupied slots",
     Measure.LISTED: "requests of listed agents", Measure.WASTED_TOKENS: "input tokens of cancelled requests",
@@ -284,6 +354,8 @@ NOUNS = {
 
 def seconds_of(rule: WindowRule) -> str:
     """The window in words."""
+    if rule.is_long:
+        return f"{rule.window_s // MINUTE_S} minutes"
     return "1 second" if rule.window_s == 1 else f"{rule.window_s} seconds"
 
 

@@ -10,6 +10,8 @@ from schemas.tally import SILENT_MS, UNKNOWN_MS, Tally
 
 ANY_OFFSET = -1
 """Expected of a source partition whose first segment may begin anywhere."""
+COARSE_S = 600
+"""Of seconds that only long windows reach, segments are kept together by so many: evidence is a superset all the same."""
 Segment = tuple[int, int, int, int]
 """(from, to, least tick, greatest tick)"""
 
@@ -23,6 +25,15 @@ class SourceState:
     open: bool = True
     left_behind: bool = False
     segments: deque[Segment] = field(default_factory=deque)
+    old: deque[Segment] = field(default_factory=deque)
+    """Those before, put together."""
+
+    def put_away(self, segment: Segment) -> None:
+        """Add a segment to the old ones."""
+        if self.old and self.old[-1][2] // COARSE_S == segment[2] // COARSE_S:
+            start, end, low, high = self.old.pop()
+            segment = min(start, segment[0]), max(end, segment[1]), min(low, segment[2]), max(high, segment[3])
+        self.old.append(segment)
 
 
 class Intake:
@@ -119,26 +130,33 @@ class Intake:
             self._target = self.tick_max if self._target is None else max(self._target, self.tick_max)
         return self._target
 
-    def forget(self, before: int) -> None:
-        """Ticks below ``before`` are in no window any more."""
+    def forget(self, before: int, long_before: int) -> None:
+        """Ticks below ``long_before`` are in no window any more, those below ``before`` in long windows only."""
         for state in self.sources.values():
             while state.segments and state.segments[0][3] < before:
-                state.segments.popleft()
+                segment = state.segments.popleft()
+                if segment[3] >= long_before:
+                    state.put_away(segment)
+            while state.old and state.old[0][3] < long_before:
+                state.old.popleft()
 
     def offsets(self, start: int, end: int) -> dict[str, tuple[int, int]]:
         """Per source partition the whole segments that touch ticks ``start <= t < end``, as one range."""
         found: dict[str, tuple[int, int]] = {}
         for name, state in self.sources.items():
-            touching = [segment for segment in state.segments if segment[2] < end and segment[3] >= start]
+            touching = [seg for part in (state.old, state.segments) for seg in part if seg[2] < end and seg[3] >= start]
             if touching:
-                found[name] = (touching[0][0], touching[-1][1])
+                found[name] = min(segment[0] for segment in touching), max(segment[1] for segment in touching)
         return found
 
     def save(self, *, segments: bool = True) -> dict[str, Any]:
-        """Plain data for `load`; without ``segments`` where they are remembered again from the tallies."""
+        """Plain data for `load`; without ``segments`` where they are remembered again from the tallies, but for old ones."""
         return {
             "sources": {
-                name: [state.expected, state.newest_ms, state.open, state.left_behind, list(state.segments) if segments else []]
+                name: [
+                    state.expected, state.newest_ms, state.open, state.left_behind, list(state.segments) if segments else [],
+                    list(state.old),
+                ]
                 for name, state in self.sources.items()
             },
             "counts": [self.duplicates, self.gaps, self.left_behind],
@@ -148,8 +166,8 @@ class Intake:
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what `save` gave."""
-        for name, (expected, newest_ms, is_open, left_behind, segments) in data["sources"].items():
-            entries = deque((s[0], s[1], s[2], s[3]) for s in segments)
-            self.sources[name] = SourceState(expected, newest_ms, is_open, left_behind, entries)
+        for name, (expected, newest_ms, is_open, left_behind, segments, old) in data["sources"].items():
+            entries, put_away = (deque((s[0], s[1], s[2], s[3]) for s in some) for some in (segments, old))
+            self.sources[name] = SourceState(expected, newest_ms, is_open, left_behind, entries, put_away)
         self.duplicates, self.gaps, self.left_behind = data["counts"]
         self.tick_max, self._target = data["tick_max"], data["target"]

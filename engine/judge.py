@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.judging import MINUTE_OVER, all_close_kernel, all_insert_kernel
+from detectors.kernels.long_windows import LongWindows, allocate_long_windows
 from detectors.kernels.windows import (
     AGED_OUT,
     AGED_TICK,
@@ -39,6 +40,9 @@ from schemas.tally import C_TICK, Tally
 
 HORIZON_S = 1024
 """Rows up to this far behind the last closed tick lie in the log at once; those of later ticks wait."""
+LONG_SHARE = 32
+"""For one of so many keys there is room in long windows: a busy service has 9,000 addresses in an hour that failed once or
+registered, of 500,000 keys."""
 _CROSSINGS = 1024
 
 Publish = Callable[[list[Mitigation], list[Finding]], None]
@@ -106,6 +110,11 @@ class Judge:
         )
         self.routes = BusyRoutes(surge if surge.enabled else None, self.windows)
         self.plan.arrays.busy_least[0] = self.routes.peak_min
+        self.long: LongWindows = allocate_long_windows(
+            self.plan.long,
+            partitions=owned,
+            entries=1 << max(6, (engine.keys_max // LONG_SHARE // partitions - 1).bit_length()),
+        )
         self._out: Crossings = allocate_crossings(_CROSSINGS)
         self.waiting: list[_Waiting] = []
         self.truncated = 0
@@ -180,7 +189,7 @@ class Judge:
         self.waiting = [waiting for waiting in queue if waiting is not new]
         self._judge_services()
         if target is not None:
-            self.intake.forget(self.closed - self.span_s - 1)
+            self.intake.forget(self.closed - self.span_s - 1, self.closed - self.plan.long_span_s - 1)
 
     def _judge_services(self) -> None:
         muted = int(self.windows.scalars[:, MUTED].max())
@@ -215,8 +224,9 @@ class Judge:
         count, told = 0, list[Crossing]()
         while True:
             count, needed = all_close_kernel(
-                tuple(self.windows), tuple(self.plan.arrays), target, emit, tuple(self._out), count
-            )
+                tuple(self.windows), tuple(self.plan.arrays), tuple(self.long), tuple(self.plan.long), target, emit,
+                tuple(self._out), count,
+            )  # fmt: skip
             if needed == 0:
                 break
             if needed == MINUTE_OVER:
@@ -271,7 +281,7 @@ class Judge:
             found.append(
                 Crossing(
                     partition, Dimension(dimension), a, b, out.names[at, :length].tobytes(), chosen, tick,
-                    chosen.observed(observed), requests, active, aged[partition] > tick - chosen.window_s,
+                    chosen.observed(observed), requests, active, aged[partition] >= chosen.first_tick(tick),
                 )
             )  # fmt: skip
         return found

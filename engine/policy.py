@@ -373,7 +373,7 @@ class Policy:
 
 
 def _window(crossing: Crossing) -> Window:
-    return Window(start=crossing.tick + 1 - crossing.rule.window_s, end=crossing.tick + 1)
+    return Window(start=crossing.rule.first_tick(crossing.tick), end=crossing.tick + 1)
 
 
 def _identify(*parts: Any) -> str:

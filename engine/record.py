@@ -1,8 +1,8 @@
 """The record of one judge partition: what a judge writes down so that another can go on, without the rows.
 
-Rows are read again from the tallies that begin at ``rebuild_from``; the record holds what they do not say: what has been
-decided, what the policy remembers, and where every source partition stands. The record is the truth, not the offset that
-the judge's consumer group has committed.
+Rows are read again from the tallies that begin at ``rebuild_from``; the record holds what they do not say: long windows, what
+has been decided, what the policy remembers, and where every source partition stands. The record is the truth, not the offset
+that the judge's consumer group has committed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from detectors.kernels.windows import (
     all_find_kernel,
 )
 from engine.judge import Judge
+from engine.long_state import load_long, save_long
 from engine.seeds import Seeds
 from engine.snapshot import pack, unpack
 from schemas.config import Config
@@ -64,6 +65,7 @@ def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, po
             "services": judge.services.save(),
             "routes": judge.routes.save(),
             "truncated": judge.truncated,
+            "long": save_long(judge),
             "rules": judge.plan.plain(),
             "decided": {
                 "a": w.keys[0, decided, K_A].view(np.uint64), "b": w.keys[0, decided, K_B].view(np.uint64),
@@ -103,8 +105,10 @@ def end_judge(judge: Judge, record: Record, seeds: Seeds) -> None:
     """After them. Under other rules, a cell that has begun is not decided again."""
     state, w = record.state, judge.windows
     judge.end_rebuild(record.closed)
+    same_rules = state["rules"] == judge.plan.plain()
+    load_long(judge, state["long"], seeds.hash, 1, same_rules=same_rules)
     w.scalars[0, list(_KEPT)] = state["scalars"]
-    if state["rules"] != judge.plan.plain():
+    if not same_rules:
         return
     decided = state["decided"]
     hashes = hash_keys(seeds.hash, decided["a"], decided["b"], decided["dimension"])

@@ -33,6 +33,7 @@ from detectors.kernels.windows import (
     all_find_kernel,
 )
 from engine.judge import Judge
+from engine.long_state import load_long, save_long
 from schemas.columns import I64, U64
 from schemas.errors import StateError
 from schemas.fields import DIMENSIONS, MEASURES, VALUES
@@ -157,6 +158,7 @@ def save_judge(judge: Judge) -> dict[str, Any]:
     return {
         **judge.save(),
         "rows": {name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
+        "long": save_long(judge),
         "rules": judge.plan.plain(),
         "partitions": len(w.tag),
         "decided": {
@@ -191,11 +193,13 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     judge.routes.load(state["routes"])
     judge.truncated = state["truncated"]
     judge.rebuild(_tally(state["rows"], seeds, partitions), state["closed"])
+    same_rules = state["rules"] == judge.plan.plain()
+    load_long(judge, state["long"], seeds, partitions, same_rules=same_rules)
     w = judge.windows
     for p, scalars in enumerate(state["scalars"]):
         for index in (AGED_OUT, AGED_TICK, STRAGGLERS, MUTED):
             w.scalars[p, index] = scalars[index]
-    if state["rules"] != judge.plan.plain():
+    if not same_rules:
         return
     decided = state["decided"]
     hashes = hash_keys(seeds, decided["a"], decided["b"], decided["dimension"])

@@ -25,7 +25,7 @@ DimensionName = Literal[
 ]
 MeasureName = Literal[
     "requests", "non_asset", "client_errors", "auth_failures", "server_errors", "own_denials", "cancelled", "duration_ms",
-    "bytes", "tokens_in", "tokens_out", "tokens_cached", "max_tokens", "cost_micro", "evidence", "registrations", "busy_ms",
+    "bytes", "tokens_in", "tokens_out", "login_failures", "max_tokens", "cost_micro", "evidence", "registrations", "busy_ms",
     "listed", "wasted_tokens",
 ]  # fmt: skip
 ItemName = Literal["net", "country", "failed_route", "user_agent", "account"]

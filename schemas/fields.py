@@ -35,7 +35,7 @@ class Measure(IntEnum):
 
     REQUESTS = 0
     NON_ASSET = 1  # requests that are not for a static asset
-    CLIENT_ERRORS = 2  # 4xx, without auth failures, own denials and 499
+    CLIENT_ERRORS = 2  # 4xx, without auth failures, own denials, 499 and static assets: a page may link what is not there
     AUTH_FAILURES = 3  # 401 and 403, or the event's own word
     SERVER_ERRORS = 4  # 5xx without our own 503
     OWN_DENIALS = 5  # 429, 503 and what an edge of ours refused: never evidence
@@ -44,8 +44,8 @@ class Measure(IntEnum):
     BYTES = 8
     TOKENS_IN = 9
     TOKENS_OUT = 10
-    TOKENS_CACHED = 11
-    MAX_TOKENS = 12  # what the request asked for
+    LOGIN_FAILURES = 11  # of the auth failures, those for no asset that name no API key
+    MAX_TOKENS = 12  # what requests asked for that we neither denied nor failed to answer (5xx)
     COST_MICRO = 13  # millionths of the currency unit
     EVIDENCE = 14  # requests that may be held against this key under the profile
     REGISTRATIONS = 15
@@ -64,7 +64,7 @@ class Item(IntEnum):
 
     NET = 0  # networks (/24, /48)
     COUNTRY = 1
-    FAILED_ROUTE = 2  # routes that answered with a client error
+    FAILED_ROUTE = 2  # routes that answered with a client error or an auth failure
     USER_AGENT = 3
     ACCOUNT = 4  # accounts; where none is named, API keys
 

@@ -22,7 +22,7 @@ ZERO = U64(0)
 N_TIME, N_DURATION, N_STATUS = int(Number.TIME_MS), int(Number.DURATION_MS), int(Number.STATUS)
 N_FLAGS, N_ASN = int(Number.FLAGS), int(Number.ASN)
 N_BYTES, N_TOKENS_IN, N_TOKENS_OUT = int(Number.BYTES), int(Number.TOKENS_IN), int(Number.TOKENS_OUT)
-N_TOKENS_CACHED, N_MAX_TOKENS, N_COST = int(Number.TOKENS_CACHED), int(Number.MAX_TOKENS), int(Number.COST_MICRO)
+N_MAX_TOKENS, N_COST = int(Number.MAX_TOKENS), int(Number.COST_MICRO)
 T_METHOD, T_PATH, T_HOST = int(Text.METHOD), int(Text.PATH), int(Text.HOST)
 T_COUNTRY, T_AGENT = int(Text.COUNTRY), int(Text.USER_AGENT)
 T_ACCOUNT, T_API_KEY = int(Text.ACCOUNT), int(Text.API_KEY)
@@ -30,7 +30,7 @@ M_REQUESTS, M_NON_ASSET, M_CLIENT_ERRORS = int(Measure.REQUESTS), int(Measure.NO
 M_AUTH_FAILURES, M_SERVER_ERRORS = int(Measure.AUTH_FAILURES), int(Measure.SERVER_ERRORS)
 M_OWN_DENIALS, M_CANCELLED, M_DURATION = int(Measure.OWN_DENIALS), int(Measure.CANCELLED), int(Measure.DURATION_MS)
 M_BYTES, M_TOKENS_IN, M_TOKENS_OUT = int(Measure.BYTES), int(Measure.TOKENS_IN), int(Measure.TOKENS_OUT)
-M_TOKENS_CACHED, M_MAX_TOKENS, M_COST = int(Measure.TOKENS_CACHED), int(Measure.MAX_TOKENS), int(Measure.COST_MICRO)
+M_LOGIN_FAILURES, M_MAX_TOKENS, M_COST = int(Measure.LOGIN_FAILURES), int(Measure.MAX_TOKENS), int(Measure.COST_MICRO)
 M_EVIDENCE, M_REGISTRATIONS = int(Measure.EVIDENCE), int(Measure.REGISTRATIONS)
 M_BUSY, M_LISTED, M_WASTED = int(Measure.BUSY_MS), int(Measure.LISTED), int(Measure.WASTED_TOKENS)
 F_HAS_IP, F_AUTHENTICATED, F_AUTH_FAILED = int(Flag.HAS_IP), int(Flag.AUTHENTICATED), int(Flag.AUTH_FAILED)
@@ -100,7 +100,7 @@ def allocate_block() -> Block:
 
 
 @inlined
-def measure_kernel(numbers: Any, i: Any, asset: Any, is_api: Any, block: Any, k: Any) -> None:
+def measure_kernel(numbers: Any, text_length: Any, i: Any, asset: Any, is_api: Any, block: Any, k: Any) -> None:
     """Write what event ``i`` adds to every row it belongs to, and against whom it may be held.
 
     Our own denials and static assets weigh nothing. In the ``api`` profile a successful authenticated request says
@@ -118,14 +118,15 @@ def measure_kernel(numbers: Any, i: Any, asset: Any, is_api: Any, block: Any, k:
     row[k, M_AUTH_FAILURES] = auth_failed & ~denied
     row[k, M_OWN_DENIALS] = denied
     row[k, M_CANCELLED] = cancelled
-    row[k, M_CLIENT_ERRORS] = refused & ~(denied | auth_failed | cancelled)
-    row[k, M_SERVER_ERRORS] = np.int64(status >= 500) & ~denied
+    row[k, M_CLIENT_ERRORS] = refused & ~(denied | auth_failed | cancelled | asset)
+    failing = np.int64(status >= 500)
+    row[k, M_SERVER_ERRORS] = failing & ~denied
     row[k, M_DURATION] = max(numbers[N_DURATION, i], 0)
     row[k, M_BYTES] = max(numbers[N_BYTES, i], 0)
     row[k, M_TOKENS_IN] = max(numbers[N_TOKENS_IN, i], 0)
     row[k, M_TOKENS_OUT] = max(numbers[N_TOKENS_OUT, i], 0)
-    row[k, M_TOKENS_CACHED] = max(numbers[N_TOKENS_CACHED, i], 0)
-    row[k, M_MAX_TOKENS] = max(numbers[N_MAX_TOKENS, i], 0)
+    row[k, M_LOGIN_FAILURES] = row[k, M_AUTH_FAILURES] & ~asset & np.int64(text_length[T_API_KEY, i] == 0)
+    row[k, M_MAX_TOKENS] = max(numbers[N_MAX_TOKENS, i], 0) * (1 - (failing | denied))
     row[k, M_COST] = max(numbers[N_COST, i], 0)
     row[k, M_EVIDENCE] = 0
     row[k, M_REGISTRATIONS] = np.int64((flags & F_REGISTRATION) != 0)
@@ -159,7 +160,7 @@ def items_kernel(
         else:
             a, b = a & U64(0xFFFFFFFFFFFF0000), ZERO
         row[k, MEASURES + I_NET] = _bin(hash_words_kernel(seeds, a, b, U64(D_NET)))
-    if wanted & (1 << I_FAILED_ROUTE) and row[k, M_CLIENT_ERRORS] != 0:
+    if wanted & (1 << I_FAILED_ROUTE) and row[k, M_CLIENT_ERRORS] | row[k, M_AUTH_FAILURES] != 0:
         row[k, MEASURES + I_FAILED_ROUTE] = _bin(route_word)
     if wanted & (1 << I_COUNTRY) and text_length[T_COUNTRY, i] > 0:
         start, length = np.int64(text_start[T_COUNTRY, i]), np.int64(text_length[T_COUNTRY, i])

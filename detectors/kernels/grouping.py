@@ -147,7 +147,7 @@ def group_kernel(
             block.event[k] = i
             block.route[k] = entry
             block.route_key[k, 0], block.route_key[k, 1] = routes.key[entry, 0], routes.key[entry, 1]
-            measure_kernel(numbers, i, routes.length[entry, L_ASSET], is_api, block, k)
+            measure_kernel(numbers, text_length, i, routes.length[entry, L_ASSET], is_api, block, k)
             items_kernel(
                 wanted, numbers, ip_high, ip_low, text_start, text_length, buffer, i, seeds, texts, agents, words,
                 routes.key[entry, 0], block, k,

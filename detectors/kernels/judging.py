@@ -12,6 +12,13 @@ import numpy as np
 
 from detectors.kernels.busy import count_route_kernel
 from detectors.kernels.listed import holds_address_kernel
+from detectors.kernels.long_windows import (
+    LongRules,
+    LongWindows,
+    concerns_long_kernel,
+    judge_long_kernel,
+    long_part_kernel,
+)
 from detectors.kernels.machine import count_bits, prefetch
 from detectors.kernels.windows import (
     BUSY,
@@ -23,7 +30,6 @@ from detectors.kernels.windows import (
     K_A,
     K_B,
     K_CLOSED,
-    K_DIMENSION,
     K_ROWS,
     K_SUMS,
     K_WEIGHT,
@@ -44,6 +50,7 @@ from detectors.kernels.windows import (
     add_row_kernel,
     claim_key_kernel,
     delete_key_kernel,
+    emit_kernel,
     find_key_kernel,
     free_row_kernel,
     make_room_kernel,
@@ -60,23 +67,6 @@ FAR, NEAR = 12, 6
 D_SERVICE, D_ROUTE = int(Dimension.SERVICE), int(Dimension.ROUTE)
 MINUTE_S = 60
 MINUTE_OVER = -1
-
-
-@inlined
-def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, observed: Any, requests: Any) -> None:
-    """Write one crossing down."""
-    out.dimension[at] = w.keys[slot, K_DIMENSION]
-    out.key_a[at] = U64(w.keys[slot, K_A])
-    out.key_b[at] = U64(w.keys[slot, K_B])
-    out.rule[at] = rule
-    out.tick[at] = tick
-    out.observed[at] = observed
-    out.requests[at] = requests
-    out.active[at] = w.active[w.keys[slot, K_DIMENSION]]
-    length = np.int64(w.name_length[slot])
-    out.name_length[at] = length
-    for k in range(length):
-        out.names[at, k] = w.names[slot * NAME_BYTES_MAX + k]
 
 
 @inlined
@@ -170,7 +160,7 @@ def insert_kernel(
         if dimension == D_SERVICE:
             services[0] += 1
             services[services[0]] = r
-        if rules.rule_count[dimension] == 0:
+        if rules.span[dimension] == 0:
             continue
         if w.scalars[FREE_HEAD] < 0 and w.scalars[FRESH] == len(w.rows):
             make_room_kernel(w)
@@ -197,6 +187,7 @@ def fetch_row_kernel(w: Any, row: Any, first_byte: Any) -> None:
     prefetch(w.rows, row, 0)
     if first_byte == 0:
         prefetch(w.keys, key, 0)
+        prefetch(w.tag, key, 0)
     prefetch(w.keys, key, 64)
 
 
@@ -228,17 +219,22 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     mask = len(w.chains) - 1
     span = rules.span[dimension]
     many_specs = rules.spec_count[dimension]
-    for s in range(many_specs):
-        window = rules.spec_window[dimension, s]
-        if window == span:
-            continue  # below, where the row is freed
-        column = rules.spec_column[dimension, s]
+    first = np.int64(0)
+    while first < many_specs:  # those of one window stand together, and its second is walked once for all of them
+        window = rules.spec_window[dimension, first]
+        last = first + 1
+        while last < many_specs and rules.spec_window[dimension, last] == window:
+            last += 1
         row = np.int64(w.chains[(tick - window) & mask, dimension, HEAD])
+        if window == span:
+            row = np.int64(NO_ROW)  # below, where the row is freed
         while row >= 0:
             slot, following = follow_kernel(w, row, 64)
             if slot >= 0:
-                w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + column]
+                for s in range(first, last):
+                    w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
             row = following
+        first = last
     position = (tick - span) & mask
     row = np.int64(w.chains[position, dimension, HEAD])
     if row < 0:
@@ -291,10 +287,12 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
 
 
 @inlined
-def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, out: Any, out_at: Any) -> Any:
+def judge_tick_kernel(
+    w: Any, rules: Any, g: Any, long: Any, dimension: Any, tick: Any, emit: Any, out: Any, out_at: Any
+) -> Any:
     """Add the rows of a tick to their keys' sums and compare them; returns the new count of crossings.
 
-    Without ``emit`` what crosses is remembered as decided, and not told.
+    Without ``emit`` what crosses is remembered as decided, and not told; long windows, which are saved whole, hold the rows.
     """
     row = np.int64(w.chains[tick & (len(w.chains) - 1), dimension, HEAD])
     if row < 0:
@@ -304,6 +302,7 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
     many_specs = rules.spec_count[dimension]
     many_rules = rules.rule_count[dimension]
     looks_for_busy = emit and dimension == D_ROUTE and rules.busy_least[0] > 0
+    is_long = emit and long.minutes[dimension] > 0
     while row >= 0:
         slot, following = follow_kernel(w, row, 0)
         if slot >= 0:
@@ -326,6 +325,8 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
                     if emit and is_meant_kernel(w, rules, slot, dimension, r):
                         emit_kernel(w, out, out_at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
                         out_at += 1
+            if is_long and concerns_long_kernel(w, g, long, slot, dimension, row):
+                out_at = judge_long_kernel(w, g, long, slot, dimension, row, tick, cell, out, out_at)
         row = following
     for k in range(first, out_at):
         out.active[k] = w.active[dimension]
@@ -333,7 +334,7 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
 
 
 @inlined
-def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: Any) -> Any:
+def close_kernel(w: Any, rules: Any, g: Any, long: Any, target: Any, emit: Any, out: Any, out_at: Any) -> Any:
     """Close ticks in order up to ``target``.
 
     Returns:
@@ -352,18 +353,18 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
             break
         needed = np.int64(0)
         for d in range(dimensions):
-            needed += np.int64(w.chains[tick & (ticks - 1), d, LENGTH]) * rules.rule_count[d]
+            needed += np.int64(w.chains[tick & (ticks - 1), d, LENGTH]) * (rules.rule_count[d] + long.rule_count[d])
         if emit and out_at + needed > len(out.rule):
             return out_at, needed
         for d in range(dimensions):
-            if rules.rule_count[d] > 0:
+            if rules.span[d] > 0:
                 for s in range(rules.spec_count[d]):
                     fetch_kernel(w, d, tick - rules.spec_window[d, s])
                 fetch_kernel(w, d, tick)
         for d in range(dimensions):
-            if rules.rule_count[d] > 0:
+            if rules.span[d] > 0:
                 expire_kernel(w, rules, d, tick)
-                out_at = judge_tick_kernel(w, rules, d, tick, emit, out, out_at)
+                out_at = judge_tick_kernel(w, rules, g, long, d, tick, emit, out, out_at)
         w.scalars[CLOSED] = tick
         if emit and w.scalars[BUSY] != 0 and tick % MINUTE_S == MINUTE_S - 1:
             return out_at, np.int64(MINUTE_OVER)
@@ -407,12 +408,15 @@ def all_insert_kernel(
 
 
 @entry
-def all_close_kernel(windows: Any, plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any) -> Any:
+def all_close_kernel(
+    windows: Any, plan: Any, long_windows: Any, long_plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any
+) -> Any:
     """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns."""
     w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
+    g, long = LongWindows(*long_windows), LongRules(*long_plan)
     for p in range(len(w.tag)):
         before = out_at
-        out_at, needed = close_kernel(part_kernel(w, p), rules, target, emit, out, out_at)
+        out_at, needed = close_kernel(part_kernel(w, p), rules, long_part_kernel(g, p), long, target, emit, out, out_at)
         for k in range(before, out_at):
             out.partition[k] = p
         if needed != 0:

@@ -61,7 +61,7 @@ class Rules(NamedTuple):
     span: I64Array  # i64[D]: the longest window of a dimension; 0: the dimension is not judged
     spec_count: I64Array  # i64[D]
     spec_column: I64Array  # i64[D, S]
-    spec_window: I64Array  # i64[D, S], seconds
+    spec_window: I64Array  # i64[D, S], seconds, ascending
     rule_count: I64Array  # i64[D]
     rule_kind: I64Array  # i64[D, R]: SUM, RATIO or DISTINCT
     rule_column: I64Array  # i64[D, R]
@@ -176,6 +176,23 @@ def part_kernel(w: Any, p: Any) -> Any:
         w.tag[p], w.keys[p], w.budget_at, w.cells[p], w.names[p], w.name_length[p], w.rows[p], w.links[p], w.chains[p],
         w.active[p], w.scalars[p], w.buckets[p], w.busy[p], w.busy_names[p],
     )  # fmt: skip
+
+
+@inlined
+def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, observed: Any, requests: Any) -> None:
+    """Write one crossing down."""
+    out.dimension[at] = w.keys[slot, K_DIMENSION]
+    out.key_a[at] = U64(w.keys[slot, K_A])
+    out.key_b[at] = U64(w.keys[slot, K_B])
+    out.rule[at] = rule
+    out.tick[at] = tick
+    out.observed[at] = observed
+    out.requests[at] = requests
+    out.active[at] = w.active[w.keys[slot, K_DIMENSION]]
+    length = np.int64(w.name_length[slot])
+    out.name_length[at] = length
+    for k in range(length):
+        out.names[at, k] = w.names[slot * NAME_BYTES_MAX + k]
 
 
 @inlined

@@ -27,7 +27,8 @@ def address_findings(lines: list[bytes], rules: tuple[RateRule, ...], renew_s: i
         counts[name, "requests"][tick] += 1
         counts[name, "evidence"][tick] += not denied and not ASSET.search(path)
         counts[name, "auth_failures"][tick] += code in (401, 403)
-        counts[name, "client_errors"][tick] += 400 <= code < 500 and code not in (401, 403, 429, 499)
+        counts[name, "client_errors"][tick] += 400 <= code < 500 and code not in (401, 403, 429, 499) and not ASSET.search(path)
+        counts[name, "login_failures"][tick] += code in (401, 403) and not ASSET.search(path)
     found = set()
     for rule in rules:
         if rule.dimension != "ip":
