@@ -87,6 +87,8 @@ class WindowRule:
     """Of user agents: those that hold one are listed."""
     scale: int = 1
     """What is observed is told in so many, and so is the limit."""
+    ttl_s: int | None = None
+    """How long what comes of it holds, however often it comes back. None: as the policy has it."""
 
     @property
     def kind(self) -> int:

@@ -62,6 +62,7 @@ def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, po
             "intake": judge.intake.save(segments=False),
             "policy": judge.policy.save(),
             "services": judge.services.save(),
+            "distributed": judge.distributed.save(cells=False),
             "truncated": judge.truncated,
             "rules": judge.plan.plain(),
             "decided": {
@@ -92,6 +93,7 @@ def begin_judge(judge: Judge, record: Record) -> None:
     judge.intake.load(state["intake"])
     judge.policy.load(state["policy"])
     judge.services.load(state["services"])
+    judge.distributed.load(state["distributed"])
     judge.truncated = state["truncated"]
     judge.windows.scalars[0, list(_KEPT)] = state["scalars"]
     judge.begin_rebuild(record.closed)
