@@ -46,7 +46,7 @@ class Ledger(msgspec.Struct, array_like=True):
     dead_letters_dropped: int = 0
     """Poison past the bound on dead letters a minute: counted only."""
     truncated: int = 0
-    """Rows that the bound on a flush left out."""
+    """Rows that the bound on a flush left out, and what was too much for its sample."""
     time_replaced: int = 0
     missing: int = 0
     """Offsets that the topic had thrown away before they were read."""

@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from schemas.compiled import entry
 from schemas.errors import StateError
-from schemas.fields import MEASURES, VALUES
+from schemas.fields import MEASURES, VALUES, Dimension
+from schemas.narrow import Reader, narrow
 from schemas.sample import Sample, empty_sample
+from schemas.sample_wire import SampleHead, decode_sample, encode_sample, sample_of
 
-TALLY_SCHEMA = 2
+TALLY_SCHEMA = 3
 UNKNOWN_MS = -(2**62)
 """A newest time that is not known yet."""
 SILENT_MS = UNKNOWN_MS + 1
@@ -50,7 +52,7 @@ class Tally:
     """Ticks of the rows; ``tick_min > tick_max`` when there are none."""
     tick_max: int
     truncated: int
-    """Rows that the bound on a flush left out."""
+    """Rows that the bound on a flush left out, and events and texts that were too many for the sample."""
     records: npt.NDArray[np.int64]
     """i64[rows or more, RECORD_WORDS]: the columns C_…. The hash of (dimension, key) is not on the wire, the judge computes
     it again."""
@@ -78,7 +80,7 @@ class Tally:
         return self.records[:, C_MEASURES:C_SETS]
 
     def take(self, chosen: npt.NDArray[np.int64]) -> Tally:
-        """A tally of its own with only the rows ``chosen``, in that order and in one partition."""
+        """A tally of its own with only the rows ``chosen``, in that order and in one partition; its sample is not taken."""
         records = self.records[chosen]
         lengths = records[:, C_NAME_LENGTH]
         starts = np.zeros(len(chosen), np.int64)
@@ -118,21 +120,11 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     rows: int
     columns: tuple[tuple[int, str], ...]
     names_bytes: int
+    sample: SampleHead
 
 
 _head_encoder = msgspec.msgpack.Encoder()
 _head_decoder = msgspec.msgpack.Decoder(_Head)
-_TYPES = ("<u1", "<u2", "<u4", "<i8")
-
-
-def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
-    top, least = int(values.max(initial=0)), int(values.min(initial=0))
-    if least < 0:  # a set whose highest bin is taken
-        return values.astype("<i8")
-    for code, limit in (("<u1", 1 << 8), ("<u2", 1 << 16), ("<u4", 1 << 32)):
-        if top < limit:
-            return values.astype(code)
-    return values.astype("<i8")
 
 
 @entry
@@ -161,7 +153,7 @@ def lay_out_rows_kernel(
 
 def encode_tally(tally: Tally, partition: int) -> bytes:
     """The part of a tally that one judge partition gets, as bytes: little-endian columns in their narrowest type, columns
-    of zeros left out, a CRC-32 in front."""
+    of zeros left out, then the sample of those services whose rows it gets; a CRC-32 in front."""
     low, high = int(tally.partition_start[partition]), int(tally.partition_start[partition + 1])
     part = np.empty((RECORD_WORDS, high - low), np.int64)
     room = np.empty((high - low) * NAME_BYTES_MAX, np.uint8)
@@ -169,12 +161,15 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
     columns: list[tuple[int, str]] = []
     blocks: list[bytes] = []
     for index in np.flatnonzero(part[C_MEASURES:].any(axis=1)).tolist():
-        narrow = _narrow(part[C_MEASURES + index])
-        columns.append((index, narrow.dtype.str))
-        blocks.append(narrow.tobytes())
+        column = narrow(part[C_MEASURES + index])
+        columns.append((index, column.dtype.str))
+        blocks.append(column.tobytes())
+    services = part[C_KEY_A, part[C_DIMENSION] == Dimension.SERVICE]
+    sample_head, sample_blocks = encode_sample(sample_of(tally.sample, services))
     head = _Head(
         TALLY_SCHEMA, tally.source, tally.start, tally.end, tally.newest_ms, tally.tick_min, tally.tick_max,
         tally.truncated, high - low, tuple(columns), len(names),
+        sample_head,
     )  # fmt: skip
     head_bytes = _head_encoder.encode(head)
     body = b"".join(
@@ -188,6 +183,7 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
             part[C_NAME_LENGTH].astype("<u1").tobytes(),
             *blocks,
             names.tobytes(),
+            *sample_blocks,
         ]
     )
     return zlib.crc32(body).to_bytes(4, "little") + body
@@ -204,35 +200,31 @@ def decode_tally(data: bytes) -> Tally:
     head_length = int.from_bytes(data[4:8], "little")
     try:
         head = _head_decoder.decode(data[8 : 8 + head_length])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise StateError(f"expected a tally of schema {TALLY_SCHEMA}, got a head that cannot be read: {error}") from None
     if head.schema != TALLY_SCHEMA:
         raise StateError(f"expected a tally of schema {TALLY_SCHEMA}, got schema {head.schema}")
-    at = 8 + head_length
-    rows = head.rows
-
-    def take(code: str) -> npt.NDArray[np.generic]:
-        nonlocal at
-        width = np.dtype(code).itemsize * rows
-        block = np.frombuffer(data, dtype=code, count=rows, offset=at)
-        at += width
-        return block
-
-    try:
-        records = np.zeros((rows, RECORD_WORDS), np.int64)
-        records[:, C_DIMENSION] = take("<u1")
-        records[:, C_KEY_A], records[:, C_KEY_B] = take("<i8"), take("<i8")
-        records[:, C_TICK] = take("<i4").astype(np.int64) + head.tick_min
-        records[:, C_NAME_LENGTH] = take("<u1")
-        for index, code in head.columns:
-            if code not in _TYPES and code not in ("|u1",):
-                raise StateError(f"expected a column type of {_TYPES}, got {code!r}")
-            records[:, C_MEASURES + index] = take(code)
-        names = _with_room(np.frombuffer(data, np.uint8, count=head.names_bytes, offset=at))
-    except ValueError as error:
-        raise StateError(f"expected a whole tally of {rows} rows, got {len(data)} bytes: {error}") from None
+    numbers = (head.start, head.end, head.newest_ms, head.tick_min, head.tick_max, head.truncated)
+    if max(map(abs, numbers)) > TICK_MAX:
+        raise StateError(f"expected times, ticks and offsets up to {TICK_MAX}, got {numbers}")
+    rows, reader = head.rows, Reader(data, 8 + head_length)
+    if not 0 <= rows <= len(data):
+        raise StateError(f"expected a whole tally of {rows} rows, got {len(data)} bytes")
+    records = np.zeros((rows, RECORD_WORDS), np.int64)
+    records[:, C_DIMENSION] = reader.take("|u1", rows)
+    records[:, C_KEY_A], records[:, C_KEY_B] = reader.take("<i8", rows), reader.take("<i8", rows)
+    records[:, C_TICK] = reader.wide("<i4", rows) + head.tick_min
+    records[:, C_NAME_LENGTH] = reader.take("|u1", rows)
+    for index, code in head.columns:
+        if not 0 <= index < VALUES:
+            raise StateError(f"expected one of {VALUES} columns of values, got number {index}")
+        records[:, C_MEASURES + index] = reader.take(code, rows)
+    lengths = records[:, C_NAME_LENGTH]
+    if int(lengths.max(initial=0)) > NAME_BYTES_MAX or int(lengths.sum()) != head.names_bytes:
+        raise StateError(f"expected names of at most {NAME_BYTES_MAX} bytes, {head.names_bytes} together, got others")
+    names = _with_room(reader.take("|u1", head.names_bytes).astype(np.uint8))
     np.cumsum(records[:-1, C_NAME_LENGTH], out=records[1:, C_NAME])
     return Tally(
         head.source, head.start, head.end, head.newest_ms, head.tick_min, head.tick_max, head.truncated, records, names,
-        np.arange(rows), np.array([0, rows], np.int64),
+        np.arange(rows), np.array([0, rows], np.int64), decode_sample(head.sample, reader),
     )  # fmt: skip

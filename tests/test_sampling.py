@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import random
+import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.registry import window_rules
+from detectors.registry import registered, window_rules
 from detectors.windowed import lay_out
+from engine.judge import Judge
 from engine.observe import Observer, SourceClock
 from engine.sampling import merge_samples
-from engine.seeds import make_seeds
+from engine.seeds import Seeds, make_seeds
+from engine.shipping import receive_tally
+from engine.source_post import Bench, Messages, SourcePost
 from schemas.decode import Decoder
-from schemas.sample import E_WEIGHT, KEPT, S_LEVEL, S_STRATUM, S_TOTAL, Sample, Stratum, empty_sample
-from schemas.tally import Tally
-from tests.engines import as_chunk, config_of
+from schemas.errors import StateError
+from schemas.fields import Dimension
+from schemas.narrow import Reader
+from schemas.sample import (
+    E_CELL,
+    E_IP_LOW,
+    E_WEIGHT,
+    KEPT,
+    S_LEVEL,
+    S_SERVICE_A,
+    S_STRATUM,
+    S_TOTAL,
+    Sample,
+    Stratum,
+    empty_sample,
+)
+from schemas.sample_wire import decode_sample, encode_sample
+from schemas.tally import C_DIMENSION, C_KEY_A, Tally, decode_tally, encode_tally
+from tests.engines import as_chunk, config_of, decide
 from tests.oracles.sampling import Plain, Sampler, as_arrays, as_plain, merge
 
 SEEDS = make_seeds(config_of())
@@ -101,6 +123,11 @@ CONFIG = config_of()
 PLAN = lay_out(window_rules(CONFIG), CONFIG.policy.renew_s, samples=True)
 
 
+def lines_of(events: list[dict[str, Any]]) -> list[bytes]:
+    """As a source has them."""
+    return [orjson.dumps({"time": event["time_ms"] / 1000, **event}) + b"\n" for event in events]
+
+
 class Observing:
     """An observer that wants the sample, and what it needs."""
 
@@ -111,9 +138,9 @@ class Observing:
         self.rows = self.observer.make_rows()
 
     def tally(self, events: list[dict[str, Any]]) -> Tally:
-        """One tally of all of them."""
+        """One tally of all of them; views, until the next one."""
         clock = SourceClock()
-        data = b"".join(orjson.dumps({"time": event["time_ms"] / 1000, **event}) + b"\n" for event in events)
+        data = b"".join(lines_of(events))
         chunk = as_chunk(data)
         at = 0
         while at < len(data):
@@ -135,3 +162,133 @@ def test_what_observe_chooses_is_what_plain_python_chooses(chance: random.Random
     assert tally.truncated == 0
     assert as_plain(tally.sample) == SAMPLER.of(events)
     assert same(tally.sample, as_arrays(SAMPLER.of(events)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(CHANCE, st.integers(1, 6))
+def test_wherever_tallies_are_cut_and_parted_they_are_one_sample_again(chance: random.Random, parts: int) -> None:
+    events = events_of(chance, 900)
+    received: list[Sample] = []
+    for part in range(parts):
+        tally = FOUR.tally(events[part::parts])
+        for partition in range(4):
+            got = receive_tally(encode_tally(tally, partition), SEEDS.hash, partition, 4)
+            services = got.records[got.column(C_DIMENSION) == Dimension.SERVICE, C_KEY_A]
+            assert set(got.sample.cells[:, S_SERVICE_A].tolist()) == set(services.tolist())
+            received.append(got.sample)
+    assert same(merge_samples(chance.sample(received, len(received))), as_arrays(SAMPLER.of(events)))
+
+
+FOUR = Observing(judge_partitions=4)
+
+
+def test_what_goes_to_one_partition_is_refused_by_another() -> None:
+    tally = FOUR.tally(events_of(random.Random(1), 200))
+    with pytest.raises(StateError, match="partition"):
+        receive_tally(encode_tally(tally, 0), SEEDS.hash, 1, 4)
+    only_samples = replace(tally.take(np.zeros(0, np.int64)), sample=as_arrays(SAMPLER.of(events_of(random.Random(1), 200))))
+    head, blocks = encode_sample(only_samples.sample)
+    assert same(decode_sample(head, Reader(b"".join(blocks), 0)), only_samples.sample)
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """With a few other bytes, or without some, and a checksum that holds."""
+    body = bytearray(data[4:])
+    for _ in range(chance.choice([1, 1, 2, 8])):
+        at = chance.randrange(len(body))
+        body[at] = chance.choice([0, 1, 0x7F, 0xFF, chance.randrange(256)])
+    cut = chance.choice([len(body), len(body), chance.randrange(len(body))])
+    return zlib.crc32(body[:cut]).to_bytes(4, "little") + bytes(body[:cut])
+
+
+WHOLE = encode_tally(OBSERVING.tally(events_of(random.Random(7), 60)), 0)
+
+
+@settings(max_examples=400, deadline=None)
+@given(CHANCE)
+def test_damaged_samples_are_refused_or_are_samples(chance: random.Random) -> None:
+    try:
+        sample = decode_tally(damaged(WHOLE, chance)).sample
+    except StateError:
+        return
+    cells, entries = sample.cells, sample.entries
+    assert ((cells[:, S_STRATUM] >= 0) & (cells[:, S_STRATUM] < len(Stratum))).all()
+    assert ((cells[:, S_LEVEL] >= 0) & (cells[:, S_LEVEL] <= 64)).all()
+    assert ((entries[:, E_CELL] >= 0) & (entries[:, E_CELL] < len(cells))).all()
+    merge_samples([sample, sample])
+
+
+def test_half_of_the_events_are_half_of_the_sample_on_average() -> None:
+    """Over many seeds, of traffic that is as regular as can be: one client asks every millisecond, another as often."""
+    events = [
+        {"time_ms": START_MS + at // 2, "method": "GET", "path": "/", "status": 200, "client_ip": f"192.0.2.{at % 2}"}
+        for at in range(1600)
+    ]
+    chunk = as_chunk(b"".join(lines_of(events)))
+    decoder = Decoder(CONFIG.input, key_seed=SEEDS.key, ahead_ms=3000, events_max=4000)
+    decoder.decode_lines(chunk, len(chunk) // 2, 0, bound_ms=START_MS * 2, events_max=1600)
+    estimates = []
+    for number in range(300):
+        observer = Observer(CONFIG, PLAN, Seeds(str(number), configured=True).hash, 2000)
+        rows, clock = observer.make_rows(), SourceClock()
+        observer.add(decoder.columns, clock, rows)
+        sample = observer.finish(clock, rows, "log", 0, 1).tally.sample
+        ((_, _, _, stratum, level, total),) = sample.cells.tolist()
+        assert (stratum, total) == (Stratum.PAGES, len(events))
+        first = sample.entries[sample.entries[:, E_IP_LOW] & 1 == 0]
+        estimates.append(int(first[:, E_WEIGHT].sum()) << level)
+    error = np.std(estimates) / len(estimates) ** 0.5
+    assert abs(np.mean(estimates) - 800) < 4 * error
+    assert np.std(estimates) < 1.5 * 800 / 24**0.5  # about 24 of each half are kept
+
+
+def test_who_invents_services_gets_no_cells_for_them_and_that_is_counted() -> None:
+    events = [
+        {"time_ms": START_MS, "method": "GET", "path": "/", "status": 200, "host": f"{number}.example"}
+        for number in range(1000)
+    ]
+    tally = OBSERVING.tally(events)
+    assert len(tally.sample.cells) == 64 * len(Stratum)
+    assert tally.truncated == 1000 - 64 * len(Stratum)
+    assert OBSERVING.tally(events[:10]).truncated == 0
+
+
+def wanting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have one detector that needs the sample."""
+    monkeypatch.setattr("detectors.registry.registered", lambda: tuple(replace(one, samples=True) for one in DETECTORS))
+
+
+DETECTORS = registered()
+
+
+def test_workers_carry_the_sample_where_a_detector_that_is_on_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = events_of(random.Random(3), 700)
+    shipped = []
+    for wanted in (False, True):
+        if wanted:
+            wanting(monkeypatch)
+        config = config_of(judge_partitions=4)
+        messages = Messages()
+        lines = lines_of(events)
+        messages.add(lines, list(range(len(lines))), [START_MS + 5000] * len(lines), sum(map(len, lines)))
+        shipment = SourcePost("requests-0", 0, "", Bench(config, SEEDS)).ship(messages, START_MS + 5000, 10)
+        tallies = [receive_tally(part[0], SEEDS.hash, index, 4) for index, part in enumerate(shipment.parts)]
+        shipped.append(merge_samples([tally.sample for tally in tallies]))
+    assert same(shipped[0], empty_sample())
+    assert same(shipped[1], as_arrays(SAMPLER.of(events)))
+
+
+def test_one_process_hands_the_sample_to_its_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanting(monkeypatch)
+    events = events_of(random.Random(4), 700)
+    seen: list[Sample] = []
+    accept = Judge.accept
+
+    def accept_and_see(judge: Judge, tally: Tally) -> None:
+        seen.append(merge_samples([tally.sample]))
+        accept(judge, tally)
+
+    monkeypatch.setattr(Judge, "accept", accept_and_see)
+    decide(b"".join(lines_of(events)), START_MS + 5000, config_of(chunk_events=100), piece=250)
+    assert len(seen) > 7
+    assert same(merge_samples(seen), as_arrays(SAMPLER.of(events)))

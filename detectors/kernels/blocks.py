@@ -45,6 +45,9 @@ I_AGENT, I_ACCOUNT = int(Item.USER_AGENT), int(Item.ACCOUNT)
 WANT_LISTED, WANT_REST, WANT_SAMPLE = range(len(Item), len(Item) + 3)
 """Bits behind those of the items in what a configuration wants: listed agents, any value from `COMMON` on, and the sample."""
 
+WANT_AGENTS = 1 << I_AGENT | 1 << WANT_LISTED
+"""Any of these bits: user agents are looked up."""
+
 TEXT_OF_DIMENSION = np.full(len(Dimension), -1, np.int64)
 """Which text column holds the key of a dimension; -1 where the key is made of something else."""
 for _dimension, _text in (
@@ -74,13 +77,14 @@ class Block(NamedTuple):
     event: I64Array  # i64[BLOCK]: index in the batch
     route: I64Array  # i64[BLOCK]: entry of the memo of routes
     route_key: npt.NDArray[np.uint64]  # u64[BLOCK, 2]
+    agent: npt.NDArray[np.uint64]  # u64[BLOCK]: first word of the user agent's key, where agents are wanted
     member: I64Array  # i64[BLOCK]: those that have a key of the dimension at hand
     key: npt.NDArray[np.uint64]  # u64[BLOCK, 3]: its words and its hash
     scratch: npt.NDArray[np.uint8]  # u8[ROUTE_BYTES_MAX + 64]
 
 
 def allocate_block() -> Block:
-    """Scratch for `group_kernel`: 61 kB, which stay in the nearest cache."""
+    """Scratch for `group_kernel`: 63 kB, which stay in the nearest cache."""
     return Block(
         tick=np.zeros(BLOCK, np.int64),
         measures=allocate_lines((BLOCK, VALUES), np.int64),
@@ -88,6 +92,7 @@ def allocate_block() -> Block:
         event=np.zeros(BLOCK, np.int64),
         route=np.zeros(BLOCK, np.int64),
         route_key=np.zeros((BLOCK, 2), np.uint64),
+        agent=np.zeros(BLOCK, np.uint64),
         member=np.zeros(BLOCK, np.int64),
         key=np.zeros((BLOCK, 3), np.uint64),
         scratch=np.zeros(ROUTE_BYTES_MAX + 64, np.uint8),
@@ -159,9 +164,11 @@ def items_kernel(
     if wanted & (1 << I_COUNTRY) and text_length[T_COUNTRY, i] > 0:
         start, length = np.int64(text_start[T_COUNTRY, i]), np.int64(text_length[T_COUNTRY, i])
         row[k, MEASURES + I_COUNTRY] = _bin(text_key_kernel(texts, seeds, buffer, start, length)[0])
-    if wanted & (1 << I_AGENT | 1 << WANT_LISTED) and text_length[T_AGENT, i] > 0:
+    block.agent[k] = ZERO
+    if wanted & WANT_AGENTS and text_length[T_AGENT, i] > 0:
         start, length = np.int64(text_start[T_AGENT, i]), np.int64(text_length[T_AGENT, i])
         word, listed = agent_kernel(agents, seeds, words, buffer, start, length)
+        block.agent[k] = word
         row[k, MEASURES + I_AGENT] = _bin(word)
         row[k, M_LISTED] = listed
     if wanted & (1 << I_ACCOUNT):

@@ -166,8 +166,8 @@ def group_kernel(
                 members = service_keys_kernel(text_start, text_length, buffer, service_a, service_b, texts, seeds, block, count)
                 if samples:
                     sample_block_kernel(
-                        numbers, ip_high, ip_low, text_start, text_length, buffer, seeds, service, texts, routes, block, count,
-                        tick_max - tick_min + 1, sample,
+                        wanted, numbers, ip_high, ip_low, text_start, text_length, buffer, seeds, service, texts, routes, block,
+                        count, tick_max - tick_min + 1, sample,
                     )  # fmt: skip
             elif (present >> (NUMBERS + TEXT_OF_DIMENSION[dimension])) & 1 == 0:
                 continue

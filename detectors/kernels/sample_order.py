@@ -9,11 +9,9 @@ import numpy.typing as npt
 
 from detectors.kernels.machine import copy_bytes
 from detectors.kernels.sampling import (
-    E_NEXT,
-    G_FIRST,
+    G_COUNT,
     G_TEXT,
     Q_CELLS,
-    Q_ENTRIES,
     Q_WORDS,
     TEXTS,
     W_LENGTH,
@@ -22,15 +20,12 @@ from detectors.kernels.sampling import (
     I64Array,
     SampleTable,
     cell_slot_kernel,
-    entry_slot_kernel,
 )
 from schemas.compiled import entry, inlined, part
 from schemas.sample import (
     CELL_WORDS,
     E_CELL,
-    E_PRIORITY,
     ENTRY_WORDS,
-    KEPT,
     S_SERVICE_A,
     S_STRATUM,
     S_TICK,
@@ -38,7 +33,6 @@ from schemas.sample import (
     Sample,
 )
 
-U64 = np.uint64
 _CELL_KEY = S_STRATUM + 1
 """The first so many columns say which cell it is."""
 
@@ -54,8 +48,6 @@ class SampleOut(NamedTuple):
     order: I64Array  # i64[2 * events], scratch
     scratch: I64Array  # i64[2 * events]
     named: npt.NDArray[np.uint8]  # u8[2 * events], scratch
-    first: npt.NDArray[np.uint64]  # u64[KEPT], scratch: priorities of one cell …
-    second: I64Array  # i64[KEPT] … and which entries have them
     counts: I64Array  # i64[3]: how many cells, entries and words there are
 
 
@@ -70,8 +62,6 @@ def allocate_sample_out(events: int) -> SampleOut:
         order=np.zeros(2 * events, np.int64),
         scratch=np.zeros(2 * events, np.int64),
         named=np.zeros(2 * events, np.uint8),
-        first=np.zeros(KEPT, np.uint64),
-        second=np.zeros(KEPT, np.int64),
         counts=np.zeros(3, np.int64),
     )
 
@@ -107,27 +97,19 @@ def finish_sample_kernel(table_parts: Any, out_parts: Any) -> None:
 @inlined
 def put_entries_kernel(table: Any, out: Any, cell: Any, rank: Any, at: Any) -> Any:
     """Write the entries of a cell from entry ``at`` on, by their priorities; returns where the next ones go."""
-    count = np.int64(0)
-    kept = table.cells[cell, G_FIRST]
-    while kept >= 0:
-        priority = U64(table.entries[kept, E_PRIORITY])
-        place = count
-        while place > 0 and out.first[place - 1] > priority:
-            out.first[place], out.second[place] = out.first[place - 1], out.second[place - 1]
-            place -= 1
-        out.first[place], out.second[place] = priority, kept
-        count += 1
-        kept = table.entries[kept, E_NEXT]
-    for place in range(count):
-        kept = out.second[place]
+    count = table.cells[cell, G_COUNT]
+    for index in range(count):
+        rank_in_cell, priority = np.int64(0), table.priority[cell, index]
+        for other in range(count):  # all with all, because many are compared at once and none is unforeseen
+            rank_in_cell += np.int64(table.priority[cell, other] < priority)
+        kept, to = np.int64(table.place[cell, index]), at + rank_in_cell
         for column in range(ENTRY_WORDS):
-            out.entries[at, column] = table.entries[kept, column]
-        out.entries[at, E_CELL] = rank
+            out.entries[to, column] = table.entries[kept, column]
+        out.entries[to, E_CELL] = rank
         for attribute in range(TEXTS):
             if table.entry_text[kept, attribute] >= 0:
                 out.named[table.entry_text[kept, attribute]] = 1
-        at += 1
-    return at
+    return at + count
 
 
 @inlined
@@ -185,15 +167,12 @@ def is_less_kernel(rows: Any, one: Any, other: Any, width: Any) -> Any:
 @inlined
 def clear_slots_kernel(table: Any) -> None:
     """Empty the indices again, where something was put."""
-    cells, entries, words = table.progress[Q_CELLS], table.progress[Q_ENTRIES], table.progress[Q_WORDS]
+    cells, words = table.progress[Q_CELLS], table.progress[Q_WORDS]
     for cell in range(cells):
         slot = cell_slot_kernel(
             table.cells[cell, S_TICK], table.cells[cell, S_SERVICE_A], table.cells[cell, S_STRATUM], len(table.cell_slots)
         )
         clear_from_kernel(table.cell_slots, slot)
-    for kept in range(entries):
-        priority = U64(table.entries[kept, E_PRIORITY])
-        clear_from_kernel(table.entry_slots, entry_slot_kernel(table.entries[kept, E_CELL], priority, len(table.entry_slots)))
     for word in range(words):
         clear_from_kernel(table.word_slots, table.words[word, W_WORD] & (len(table.word_slots) - 1))
 

@@ -1,8 +1,8 @@
 """Choose a few of each second's events while they are grouped: the sample (`schemas.sample`) in the making.
 
 `sample_block_kernel` looks at the events of a block after their services are known. Most events of a busy cell are turned
-away by their priority, before anything is written. Entries lie in order of arrival, those of one cell in a chain; dropped
-ones stay where they are until the tally ends, for an event adds one entry at most. `detectors.kernels.sample_order` makes a
+away by their priority, before anything is written. Entries lie in order of arrival; dropped ones stay where they are until the
+tally ends, for an event adds one entry at most. `detectors.kernels.sample_order` makes a
 `Sample` of it.
 """
 
@@ -30,6 +30,7 @@ from detectors.kernels.blocks import (
     T_HOST,
     T_METHOD,
     T_PATH,
+    WANT_AGENTS,
     route_name_kernel,
 )
 from detectors.kernels.hashing import hash_words_kernel
@@ -68,10 +69,10 @@ KEPT_MAX, TEXT_MAX = int(KEPT), int(TEXT_BYTES_MAX)
 CELLS_PER_SECOND = 64 * len(Stratum)
 """64 services in each second that a tally spans: whoever invents more with Host headers of his own gets no cell for them."""
 
-G_FIRST, G_COUNT, G_TEXT = CELL_WORDS, CELL_WORDS + 1, CELL_WORDS + 2
-"""Behind the columns of a cell: its newest entry, how many it has, and the text of its service."""
-E_NEXT = ENTRY_WORDS
-"""Behind the columns of an entry: the next one of its cell; -1 ends them."""
+G_COUNT, G_TEXT, CELL_COLUMNS = range(CELL_WORDS, CELL_WORDS + 3)
+"""Behind the columns of a cell: how many entries it has, and the text of its service."""
+ROOM = KEPT + 1
+"""Entries of a cell before the one too many has gone."""
 TEXTS = int(Attribute.WHO)
 SAYS = ENTRY_WORDS - E_IP_HIGH
 W_WORD, W_START, W_LENGTH, WORD_COLUMNS = range(4)
@@ -84,11 +85,12 @@ class SampleTable(NamedTuple):
     """A sample in the making. Slots hold a number + 1; 0 is empty."""
 
     progress: I64Array  # i64[SAMPLE_PROGRESS]
-    cells: I64Array  # i64[events, CELL_WORDS + 3]
+    cells: I64Array  # i64[events, CELL_COLUMNS]
     cell_slots: I32Array  # i32[power of two]
-    entries: I64Array  # i64[events, ENTRY_WORDS + 1]
+    priority: npt.NDArray[np.uint64]  # u64[events, ROOM]: of the entries of each cell, in any order …
+    place: I32Array  # i32[events, ROOM]: … and where those entries are
+    entries: I64Array  # i64[events, ENTRY_WORDS]
     entry_text: I32Array  # i32[events, TEXTS]: which of the words each attribute is; -1: none
-    entry_slots: I32Array
     words: I64Array  # i64[2 * events, WORD_COLUMNS]
     word_slots: I32Array
     text: npt.NDArray[np.uint8]
@@ -101,11 +103,12 @@ def allocate_sample(events: int) -> SampleTable:
     slots = 1 << (2 * max(events, 1)).bit_length()
     table = SampleTable(
         progress=np.zeros(SAMPLE_PROGRESS, np.int64),
-        cells=np.zeros((events, CELL_WORDS + 3), np.int64),
+        cells=np.zeros((events, CELL_COLUMNS), np.int64),
         cell_slots=np.zeros(slots, np.int32),
-        entries=np.zeros((events, ENTRY_WORDS + 1), np.int64),
+        priority=np.zeros((events, ROOM), np.uint64),
+        place=np.zeros((events, ROOM), np.int32),
+        entries=np.zeros((events, ENTRY_WORDS), np.int64),
         entry_text=np.zeros((events, TEXTS), np.int32),
-        entry_slots=np.zeros(slots, np.int32),
         words=np.zeros((2 * events, WORD_COLUMNS), np.int64),
         word_slots=np.zeros(2 * slots, np.int32),
         text=np.zeros((events + 1) * TEXT_BYTES_MAX, np.uint8),
@@ -124,8 +127,8 @@ def start_sample(table: SampleTable) -> None:
 
 @part
 def sample_block_kernel(
-    numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any, service: Any,
-    texts: Any, routes: Any, block: Any, count: Any, seconds: Any, sample: Any,
+    wanted: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any,
+    service: Any, texts: Any, routes: Any, block: Any, count: Any, seconds: Any, sample: Any,
 ) -> None:  # fmt: skip
     """Offer the events of a block to the sample. Their services are the keys of the block.
 
@@ -150,23 +153,23 @@ def sample_block_kernel(
         cells[cell, S_TOTAL] += 1
         who = attribute_kernel(texts, seeds, text_start, text_length, buffer, who_text, i)
         route = block.route_key[k, 0] if text_length[T_PATH, i] > 0 else ZERO
-        high, low = ZERO, ZERO
-        if flags & F_HAS_IP:
-            high, low = ip_high[i], ip_low[i]
-            if high != ZERO or (low >> _S32) != U64(0xFFFF):
-                low = ZERO
-        if stratum == ACCOUNTS:
-            priority = hash_words_kernel(seeds, ZERO, ZERO, who)
-        else:
-            agent = mark_kernel(buffer, np.int64(text_start[T_AGENT, i]), np.int64(text_length[T_AGENT, i]))
-            mixed = hash_words_kernel(seeds, route ^ U64(numbers[N_TIME, i]), agent, who)
-            priority = hash_words_kernel(seeds, high, low, mixed)
+        named = flags & F_HAS_IP != 0
+        is_v4 = (ip_high[i] == ZERO) & (ip_low[i] >> _S32 == U64(0xFFFF))
+        high, low = ip_high[i] if named else ZERO, ip_low[i] if named & is_v4 else ZERO
+        mark = mark_kernel(buffer, np.int64(text_start[T_AGENT, i]), np.int64(text_length[T_AGENT, i]))
+        # Routes and accounts are words under the secret seed: nobody can choose what meets them so that two events are one.
+        counts = U64(stratum != ACCOUNTS)
+        time_and_route, address = (route ^ U64(numbers[N_TIME, i])) * counts, (high ^ low) * counts
+        priority = hash_words_kernel(seeds, time_and_route, address, who ^ (mark * counts))
         if not is_below_kernel(priority, cells[cell, S_LEVEL]):
             continue
         says = sample.says
         says[0], says[1] = np.int64(high), np.int64(low)
         says[2], says[7] = np.int64(route), np.int64(who)
-        says[3] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_AGENT, i))
+        if wanted & WANT_AGENTS:
+            says[3] = np.int64(block.agent[k])
+        else:
+            says[3] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_AGENT, i))
         says[4] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_FINGERPRINT, i))
         says[5] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_COUNTRY, i))
         says[6] = np.int64(0)
@@ -177,20 +180,20 @@ def sample_block_kernel(
 
 @inlined
 def stratum_kernel(flags: Any, status: Any, named: Any, non_asset: Any) -> Any:
-    """Which `Stratum` an event belongs to: the first that fits."""
-    if flags & F_REGISTRATION and not flags & F_AUTH_FAILED and status < 400:
-        return np.int64(REGISTERED)
-    if flags & F_AUTH_FAILED or (400 <= status < 500 and not flags & F_CANCELLED):
-        return np.int64(FAILED)
-    if named:
-        return np.int64(ACCOUNTS)
-    return np.int64(PAGES if non_asset else ASSETS)
+    """Which `Stratum` an event belongs to: the first that fits. Chosen without branches, which nobody could foretell."""
+    auth_failed = flags & F_AUTH_FAILED != 0
+    registered = (flags & F_REGISTRATION != 0) & (not auth_failed) & (status < 400)
+    failed = auth_failed | ((status >= 400) & (status < 500) & (flags & F_CANCELLED == 0))
+    stratum = ASSETS + (PAGES - ASSETS) * non_asset
+    stratum = ACCOUNTS if named else stratum
+    stratum = FAILED if failed else stratum
+    return np.int64(REGISTERED) if registered else np.int64(stratum)
 
 
 @inlined
 def is_below_kernel(priority: Any, level: Any) -> Any:
     """Is a priority below 2^64 / 2^level? A word cannot be shifted by all of its bits: level 0 keeps everything."""
-    return level == 0 or priority >> U64(64 - level) == ZERO
+    return (level == 0) | (priority >> U64(min(64 - level, 63)) == ZERO)
 
 
 @inlined
@@ -223,12 +226,13 @@ def cell_kernel(
     slots[slot] = np.int32(cell + 1)
     cells[cell, S_TICK], cells[cell, S_SERVICE_A], cells[cell, S_SERVICE_B] = t, a, b
     cells[cell, S_STRATUM], cells[cell, S_LEVEL], cells[cell, S_TOTAL] = stratum, 0, 0
-    cells[cell, G_FIRST], cells[cell, G_COUNT] = -1, 0
-    length = np.int64(text_length[T_HOST, i])
-    if length > 0:
-        cells[cell, G_TEXT] = word_kernel(sample, a, buffer, np.int64(text_start[T_HOST, i]), length)
-    else:
-        cells[cell, G_TEXT] = word_kernel(sample, a, service, np.int64(0), np.int64(len(service) - 64))
+    cells[cell, G_COUNT] = 0
+    found, length = find_word_kernel(sample, a), np.int64(text_length[T_HOST, i])
+    cells[cell, G_TEXT] = found
+    if found < 0 and length > 0:
+        cells[cell, G_TEXT] = new_word_kernel(sample, a, -1 - found, buffer, np.int64(text_start[T_HOST, i]), length)
+    elif found < 0:
+        cells[cell, G_TEXT] = new_word_kernel(sample, a, -1 - found, service, np.int64(0), np.int64(len(service) - 64))
     return cell
 
 
@@ -240,60 +244,45 @@ def cell_slot_kernel(t: Any, a: Any, stratum: Any, slots: Any) -> Any:
 
 
 @inlined
-def entry_slot_kernel(cell: Any, priority: Any, slots: Any) -> Any:
-    """Where an entry is sought first."""
-    return np.int64((priority ^ (U64(cell) * TICK_MIX)) & U64(slots - 1))
-
-
-@part
 def keep_kernel(
     sample: Any, cell: Any, priority: Any, text_start: Any, text_length: Any, buffer: Any, routes: Any, block: Any, k: Any,
     i: Any,
 ) -> None:  # fmt: skip
     """Add an entry that says ``sample.says`` to a cell, or to its equal there; drop those that are too many then."""
-    cells, entries, slots, says = sample.cells, sample.entries, sample.entry_slots, sample.says
-    slot = entry_slot_kernel(cell, priority, len(slots))
-    while slots[slot] != 0:
-        entry = np.int64(slots[slot]) - 1
-        if entries[entry, E_PRIORITY] == np.int64(priority) and entries[entry, E_CELL] == cell:
-            entries[entry, E_WEIGHT] += 1
-            column = np.int64(0)
-            while column < SAYS and says[column] == entries[entry, E_IP_HIGH + column]:
-                column += 1
-            if column < SAYS and says[column] < entries[entry, E_IP_HIGH + column]:
-                say_kernel(sample, entry, text_start, text_length, buffer, routes, block, k, i)
+    cells, entries, says = sample.cells, sample.entries, sample.says
+    count, equal = cells[cell, G_COUNT], -1
+    for at in range(count):  # without a way out, so that many are compared at once
+        if sample.priority[cell, at] == priority:
+            equal = at
+    if equal >= 0:
+        entry = np.int64(sample.place[cell, equal])
+        entries[entry, E_WEIGHT] += 1
+        column = np.int64(0)
+        while column < SAYS and says[column] == entries[entry, E_IP_HIGH + column]:
+            column += 1
+        if column == SAYS or says[column] > entries[entry, E_IP_HIGH + column]:
             return
-        slot = (slot + 1) & (len(slots) - 1)
-    entry = sample.progress[Q_ENTRIES]
-    sample.progress[Q_ENTRIES] += 1
-    slots[slot] = np.int32(entry + 1)
-    entries[entry, E_CELL], entries[entry, E_PRIORITY], entries[entry, E_WEIGHT] = cell, np.int64(priority), 1
+    else:
+        entry = sample.progress[Q_ENTRIES]
+        sample.progress[Q_ENTRIES] += 1
+        entries[entry, E_CELL], entries[entry, E_PRIORITY], entries[entry, E_WEIGHT] = cell, np.int64(priority), 1
+        sample.priority[cell, count], sample.place[cell, count] = priority, np.int32(entry)
+        cells[cell, G_COUNT] = count + 1
     say_kernel(sample, entry, text_start, text_length, buffer, routes, block, k, i)
-    entries[entry, E_NEXT] = cells[cell, G_FIRST]
-    cells[cell, G_FIRST] = entry
-    cells[cell, G_COUNT] += 1
     while cells[cell, G_COUNT] > KEPT_MAX:
         raise_level_kernel(sample, cell)
 
 
 @inlined
 def raise_level_kernel(sample: Any, cell: Any) -> None:
-    """Halve what a cell keeps: entries that are not below its bound any more leave its chain."""
-    cells, entries = sample.cells, sample.entries
+    """Halve what a cell keeps: entries that are not below its bound any more are left out."""
+    cells, priority, place = sample.cells, sample.priority, sample.place
     cells[cell, S_LEVEL] += 1
-    level = cells[cell, S_LEVEL]
-    before, entry = np.int64(-1), cells[cell, G_FIRST]
-    while entry >= 0:
-        after = entries[entry, E_NEXT]
-        if is_below_kernel(U64(entries[entry, E_PRIORITY]), level):
-            before = entry
-        else:
-            cells[cell, G_COUNT] -= 1
-            if before < 0:
-                cells[cell, G_FIRST] = after
-            else:
-                entries[before, E_NEXT] = after
-        entry = after
+    level, kept = cells[cell, S_LEVEL], np.int64(0)
+    for at in range(cells[cell, G_COUNT]):
+        priority[cell, kept], place[cell, kept] = priority[cell, at], place[cell, at]
+        kept += np.int64(is_below_kernel(priority[cell, at], level))
+    cells[cell, G_COUNT] = kept
 
 
 @inlined
@@ -307,13 +296,21 @@ def say_kernel(
     known = sample.entry_text
     known[entry, 0] = -1
     if says[2] != 0:
-        known[entry, 0] = route_word_kernel(sample, says[2], text_start, text_length, buffer, routes, block, k, i)
+        found = find_word_kernel(sample, says[2])
+        known[entry, 0] = found
+        if found < 0:
+            known[entry, 0] = new_route_kernel(
+                sample, says[2], -1 - found, text_start, text_length, buffer, routes, block, k, i
+            )
     for attribute in range(1, TEXTS):
         text = ATTRIBUTE_TEXT[attribute]
         known[entry, attribute] = -1
         if says[2 + attribute] != 0:
             start, length = np.int64(text_start[text, i]), np.int64(text_length[text, i])
-            known[entry, attribute] = word_kernel(sample, says[2 + attribute], buffer, start, length)
+            found = find_word_kernel(sample, says[2 + attribute])
+            known[entry, attribute] = found
+            if found < 0:
+                known[entry, attribute] = new_word_kernel(sample, says[2 + attribute], -1 - found, buffer, start, length)
 
 
 ATTRIBUTE_TEXT = np.array([-1, T_AGENT, T_FINGERPRINT, T_COUNTRY, T_EMAIL_DOMAIN], np.int64)
@@ -321,18 +318,15 @@ ATTRIBUTE_TEXT = np.array([-1, T_AGENT, T_FINGERPRINT, T_COUNTRY, T_EMAIL_DOMAIN
 
 
 @part
-def route_word_kernel(
-    sample: Any, word: Any, text_start: Any, text_length: Any, buffer: Any, routes: Any, block: Any, k: Any, i: Any
+def new_route_kernel(
+    sample: Any, word: Any, slot: Any, text_start: Any, text_length: Any, buffer: Any, routes: Any, block: Any, k: Any, i: Any
 ) -> Any:
-    """i32: which of the sample's words a route is."""
-    found = find_word_kernel(sample, word)
-    if found >= 0:
-        return np.int32(found)
+    """i32: as `new_word_kernel`, of a route."""
     length = route_name_kernel(
         routes, block, k, buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]),
         np.int64(text_start[T_PATH, i]), np.int64(text_length[T_PATH, i]),
     )  # fmt: skip
-    return word_kernel(sample, word, block.scratch, np.int64(0), length)
+    return new_word_kernel(sample, word, slot, block.scratch, np.int64(0), length)
 
 
 @inlined
@@ -349,18 +343,15 @@ def find_word_kernel(sample: Any, word: Any) -> Any:
 
 
 @part
-def word_kernel(sample: Any, word: Any, buffer: Any, start: Any, length: Any) -> Any:
-    """i32: which of the sample's words this is, with its text; -1: there is no room for it, which is counted."""
-    found = find_word_kernel(sample, word)
-    if found >= 0:
-        return np.int32(found)
+def new_word_kernel(sample: Any, word: Any, slot: Any, buffer: Any, start: Any, length: Any) -> Any:
+    """i32: the number of a new word, which is put down with its text; -1: there is no room for it, which is counted."""
     progress, words = sample.progress, sample.words
     known, at = progress[Q_WORDS], progress[Q_TEXT]
     length = min(length, TEXT_MAX)
     if known >= len(words) or at + length + 8 > len(sample.text):
         progress[Q_LEFT_OUT] += 1
         return np.int32(-1)
-    sample.word_slots[-1 - found] = np.int32(known + 1)
+    sample.word_slots[slot] = np.int32(known + 1)
     words[known, W_WORD], words[known, W_START], words[known, W_LENGTH] = word, at, length
     copy_bytes(sample.text, at, buffer, start, length)
     progress[Q_WORDS], progress[Q_TEXT] = known + 1, at + length

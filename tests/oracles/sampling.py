@@ -97,7 +97,7 @@ class Sampler:
         if stratum == Stratum.ACCOUNTS:
             priority = self.hash(0, 0, who)
         else:
-            priority = self.hash(high, low, self.hash((route & MASK) ^ event["time_ms"], mark_of(texts[1]), who))
+            priority = self.hash(route ^ event["time_ms"], high ^ low, who ^ mark_of(texts[1]))
         cell.put(priority, 1, (high, low, route, agent, fingerprint, country, domain, who))
         plain.text |= {self.key(text)[0]: text[:TEXT_BYTES_MAX] for text in (*texts[:-1], host) if text}
 
@@ -172,7 +172,7 @@ def as_arrays(plain: Plain) -> Sample:
     return Sample(
         np.array(cells, np.int64).reshape(-1, CELL_WORDS), np.array(entries, np.int64).reshape(-1, ENTRY_WORDS),
         np.array(words, np.int64), np.cumsum([0, *map(len, texts)]).astype(np.int64),
-        np.frombuffer(b"".join(texts), np.uint8),
+        np.frombuffer(b"".join(texts), np.uint8).copy(),
     )  # fmt: skip
 
 
