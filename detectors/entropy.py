@@ -23,7 +23,7 @@ Parameters: `EntropySection`.
 
 >>> random = np.random.default_rng(3)
 >>> def sample(count, agents):
-...     rows = np.zeros((count, ROW_WORDS), np.int64)
+...     rows = np.zeros((count, 9), np.int64)
 ...     rows[:, ADDRESS] = 0xFFFF_0000_0000 + random.integers(0, 1 << 32, count)
 ...     rows[:, USER_AGENT] = random.choice(agents, count)
 ...     return rows

@@ -26,7 +26,7 @@ Parameters: `SignatureSection`.
 
 >>> random = np.random.default_rng(5)
 >>> def sample(count, route, agent):
-...     rows = np.zeros((count, ROW_WORDS), np.int64)
+...     rows = np.zeros((count, 9), np.int64)
 ...     rows[:, WEIGHT], rows[:, ADDRESS] = 1, 0xFFFF_0000_0000 + random.integers(0, 1 << 32, count)
 ...     rows[:, ROUTE], rows[:, USER_AGENT] = random.choice(route, count), random.choice(agent, count)
 ...     return rows

@@ -39,12 +39,15 @@ class _Strata:
     """One service."""
 
     episodes: Episodes
+    first: int
+    """What its first step held: its means are not known before two more."""
     series: list[Series] = field(default_factory=lambda: [Series(stratum) for stratum in Stratum])
 
     @property
     def busy(self) -> float:
         """What it usually brings."""
-        return sum(series.mean for series in self.series)
+        means = sum(series.mean for series in self.series)
+        return means if self.series[0].is_warm else max(means, self.first)
 
 
 class Distributed:
@@ -147,25 +150,34 @@ class Distributed:
         return strata.episodes.explain(found, series, everything, self._sections, self._texts)
 
     def early(self, closed: int, muted: int) -> list[Crossing]:
-        """What the seconds that are not closed look like, as far as they have come; each is looked at once."""
+        """What the seconds that are not closed look like, as far as they have come: all of them whenever a new one begins.
+
+        What is told first has to be about the second that the final record will be about, as later ones come first for readers.
+        """
         if not self._on or not self._pending or self._resuming or not self._services:
             return []
         newest = max(int(one.cells[-1, S_TICK]) for one in self._pending)
         if newest <= max(self._looked, closed):
             return []
-        first, self._looked = max(self._looked, closed) + 1, newest
+        first, self._looked = max(closed + 1, muted + WINDOW_S), newest
         merged = merge_samples(self._pending)
         self._texts.add(newest, merged)
         more: dict[tuple[Service, Stratum], list[Cell]] = {}
         found: list[Crossing] = []
+        told: set[tuple[Service, Stratum]] = set()
         for service, stratum, cell in _cells_of(merged):
             if service not in self._services or stratum not in ACTS:
                 continue
             cells = more.setdefault((service, stratum), [])
             cells.append(cell)
             strata = self._services[service]
-            if cell.tick >= max(first, muted + WINDOW_S) and strata.episodes.is_open(strata.series[stratum], cell.tick):
-                found += self._judge(strata, stratum, cell.tick, cells[-WINDOW_S:])
+            if cell.tick < first or (service, stratum) in told:
+                continue
+            if strata.episodes.is_open(strata.series[stratum], cell.tick):
+                hints = self._judge(strata, stratum, cell.tick, cells[-WINDOW_S:])
+                found += hints
+                if hints:
+                    told.add((service, stratum))
         return found
 
     def _pass_to(self, tick: int) -> None:
@@ -190,7 +202,7 @@ class Distributed:
                 if self._services[least].busy >= totals[service]:
                     break
                 del self._services[least]
-            strata = _Strata(Episodes(service, self._texts.find(service[0]) or b""))
+            strata = _Strata(Episodes(service, self._texts.find(service[0]) or b""), totals[service])
             for stratum, cell in self._strangers[service]:
                 strata.series[stratum].cells.append(cell)
             self._services[service] = strata
@@ -201,7 +213,7 @@ class Distributed:
         data: dict[str, Any] = {
             "closed": self._closed,
             "services": [
-                [*service, one.episodes.service, [series.save() for series in one.series], one.episodes.save()]
+                [*service, one.episodes.service, one.first, [series.save() for series in one.series], one.episodes.save()]
                 for service, one in self._services.items()
             ],
         }
@@ -216,8 +228,8 @@ class Distributed:
         self._closed = data["closed"]
         self._step = (self._closed + 1) // WINDOW_S if self._closed != NEVER else NEVER
         self._services = {}
-        for a, b, name, saved, episodes in data["services"]:
-            strata = _Strata(Episodes((a, b), name))
+        for a, b, name, first, saved, episodes in data["services"]:
+            strata = _Strata(Episodes((a, b), name), first)
             for series, one in zip(strata.series, saved, strict=True):
                 series.load(one)
             strata.episodes.load(episodes)

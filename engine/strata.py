@@ -134,10 +134,9 @@ class Series:
         gathered = gather(due)
         total = self.count(gathered)
         slump = self.is_warm and self.mean >= SLUMP_FROM and total < SLUMP * self.mean
-        if (suspect or slump) and self.held < HELD_STEPS_MAX:
-            self.held += 1
+        self.held = self.held + 1 if suspect or slump else 0
+        if 0 < self.held <= HELD_STEPS_MAX:
             return
-        self.held = 0
         self.learn(Step(total, _lowest(gathered), repeats_of(self.stratum, gathered.even(), gathered.total, total)))
 
     def learn(self, *steps: Step) -> None:
