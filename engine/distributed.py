@@ -44,6 +44,11 @@ class _Strata:
     series: list[Series] = field(default_factory=lambda: [Series(stratum) for stratum in Stratum])
 
     @property
+    def is_silent(self) -> bool:
+        """Nothing is known of it but noughts."""
+        return not any(series.mean or series.cells for series in self.series)
+
+    @property
     def busy(self) -> float:
         """What it usually brings."""
         means = sum(series.mean for series in self.series)
@@ -92,9 +97,9 @@ class Distributed:
         if not self._on or closed <= self._closed or self._resuming:
             return []
         before, found = self._closed, []
-        merged = merge_samples(self._pending) if self._pending else None
-        self._pending = []
-        if merged is not None and len(merged.cells):
+        if self._pending and min([int(one.cells[0, S_TICK]) for one in self._pending]) <= closed:
+            merged = self._pending[0] if len(self._pending) == 1 else merge_samples(self._pending)
+            self._pending = []
             if int(merged.cells[-1, S_TICK]) > closed:
                 self._pending = [cut_sample(merged, closed + 1, None)]
             new = cut_sample(merged, before + 1, closed + 1)
@@ -116,14 +121,15 @@ class Distributed:
         """Second by second."""
         found: list[Crossing] = []
         for tick, cells in itertools.groupby(_cells_of(sample), key=lambda one: one[2].tick):
-            self._pass_to(tick)
+            if tick // WINDOW_S != self._step:
+                self._pass_to(tick)
             here: list[tuple[Service, Stratum]] = []
             for service, stratum, cell in cells:
                 strata = self._services.get(service)
                 if strata is None:
                     self._strangers.setdefault(service, []).append((stratum, cell))
                 else:
-                    strata.series[stratum].cells.append(cell)
+                    strata.series[stratum].add(cell)
                     here.append((service, stratum))
             if tick - WINDOW_S >= muted:
                 for service, stratum in here:
@@ -133,7 +139,7 @@ class Distributed:
     def _judge(self, strata: _Strata, stratum: Stratum, tick: int, more: list[Cell] | None = None) -> list[Crossing]:
         """One second of a stratum; with ``more`` cells, that are not closed, it is early and changes nothing."""
         series = strata.series[stratum]
-        if not series.is_warm:
+        if not series.is_warm or (more is None and series.heard <= self._least[stratum]):
             return []
         cells = series.window(tick, more)
         if sum(cell.total for cell in cells) <= self._least[stratum]:
@@ -193,8 +199,10 @@ class Distributed:
 
     def _take_in(self, step: int) -> None:
         """Services that were not known: from here on they are, if there is room or they are busier than one that is."""
-        for service in [key for key, one in self._services.items() if all(series.is_empty() for series in one.series)]:
+        for service in [key for key, one in self._services.items() if one.is_silent]:
             del self._services[service]
+        if not self._strangers:
+            return
         totals = {service: sum(cell.total for _, cell in cells) for service, cells in self._strangers.items()}
         for service in sorted(totals, key=lambda one: (-totals[one], one)):
             if len(self._services) >= SERVICES_MAX:
@@ -204,7 +212,7 @@ class Distributed:
                 del self._services[least]
             strata = _Strata(Episodes(service, self._texts.find(service[0]) or b""), totals[service])
             for stratum, cell in self._strangers[service]:
-                strata.series[stratum].cells.append(cell)
+                strata.series[stratum].add(cell)
             self._services[service] = strata
         self._strangers.clear()
 
@@ -260,7 +268,7 @@ class Distributed:
         self._recent = [(newest, again)]
         for service, stratum, cell in _cells_of(again):
             if service in self._services:
-                self._services[service].series[stratum].cells.append(cell)
+                self._services[service].series[stratum].add(cell)
             elif cell.tick >= horizon + WINDOW_S:
                 self._strangers.setdefault(service, []).append((stratum, cell))
 

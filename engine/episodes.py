@@ -94,7 +94,7 @@ class Episodes:
             return [], 0.0
         known = {values: (value, cell) for values, value, cell in self.standing.get(stratum, ())}
         explained = signing.explain(
-            gathered.rows, gathered.weights, series.usual(), everything, section, stratum, texts,
+            gathered.rows, gathered.weights(), series.usual(), everything, section, stratum, texts,
             [Explained(values, 0.0, 0.0, 0.0, 0.0, True) for values in known],
         )  # fmt: skip
         cell = found.tick // RENEW_S

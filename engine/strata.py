@@ -52,31 +52,38 @@ class Step(NamedTuple):
 class Gathered(NamedTuple):
     """The cells of a window together."""
 
+    cells: list[Cell]
     total: int
     rows: I64
-    weights: F64
     level: int
 
     def even(self) -> I64:
         """Rows that stand for equally many, 2^level each."""
         return thinned(self.rows, self.level)
 
+    def weights(self) -> F64:
+        """f64[n]: how many events each row stands for, together all."""
+        levels, counts = [float(1 << cell.level) for cell in self.cells], [len(cell.rows) for cell in self.cells]
+        weights: F64 = np.repeat(levels, counts) * self.rows[:, WEIGHT]
+        weights *= self.total / max(1.0, float(weights.sum()))
+        return weights
+
 
 def gather(cells: list[Cell]) -> Gathered:
     """Cells as one table."""
-    if not cells:
-        return Gathered(0, NO_ROWS, np.zeros(0), 0)
-    rows = np.concatenate([cell.rows for cell in cells])
-    meant = np.repeat([float(1 << cell.level) for cell in cells], [len(cell.rows) for cell in cells])
-    total = sum(cell.total for cell in cells)
-    weights = meant * rows[:, WEIGHT]
-    seen = float(weights.sum())
-    return Gathered(total, rows, weights * (total / seen) if seen else weights, max(cell.level for cell in cells))
+    if len(cells) < 2:
+        return Gathered(cells, cells[0].total, cells[0].rows, cells[0].level) if cells else NOBODY
+    total, level = sum([cell.total for cell in cells]), max([cell.level for cell in cells])
+    return Gathered(cells, total, np.concatenate([cell.rows for cell in cells]), level)
+
+
+NOBODY = Gathered([], 0, NO_ROWS, 0)
+SILENCE = Step(0, NO_ROWS, None)
 
 
 def count_accounts(gathered: Gathered) -> int:
     """Distinct ones: each is chosen or not, in whatever second."""
-    return len(np.unique(gathered.even()[:, WHO])) << gathered.level
+    return len(set(gathered.even()[:, WHO].tolist())) << gathered.level
 
 
 @dataclass(slots=True)
@@ -89,6 +96,8 @@ class Series:
     reference: deque[Step] = field(default_factory=lambda: deque(maxlen=STEPS))
     held: int = 0
     """Steps in a row that did not enter the reference."""
+    heard: int = 0
+    """Events in the cells"""
     suspect: int = -1
     """The last step with a surplus."""
     since: int = -1
@@ -101,6 +110,11 @@ class Series:
     def is_warm(self) -> bool:
         """Enough was learned to judge by."""
         return len(self.reference) >= WARM_STEPS
+
+    def add(self, cell: Cell) -> None:
+        """Take in a second."""
+        self.cells.append(cell)
+        self.heard += cell.total
 
     def window(self, tick: int, more: list[Cell] | None = None) -> list[Cell]:
         """The cells of the ten seconds that end with one."""
@@ -127,10 +141,16 @@ class Series:
 
     def end_step(self, step: int, *, suspect: bool) -> None:
         """A step is over: the one before it may become part of what is usual, unless either is suspect."""
-        first = (step - 1) * WINDOW_S
-        due = [cell for cell in self.cells if first <= cell.tick < first + WINDOW_S]
-        while self.cells and self.cells[0].tick < first + WINDOW_S:
-            self.cells.popleft()
+        end, due = step * WINDOW_S, []
+        while self.cells and self.cells[0].tick < end:
+            cell = self.cells.popleft()
+            self.heard -= cell.total
+            if cell.tick >= end - WINDOW_S:
+                due.append(cell)
+        if not due and self.largest == 0:
+            self.held = self.held + 1 if suspect else 0
+            self.reference.append(SILENCE)
+            return
         gathered = gather(due)
         total = self.count(gathered)
         slump = self.is_warm and self.mean >= SLUMP_FROM and total < SLUMP * self.mean
@@ -142,15 +162,9 @@ class Series:
     def learn(self, *steps: Step) -> None:
         """Take steps into the reference."""
         self.reference.extend(steps)
-        if self.largest == 0 and not any(step.total for step in steps):
-            return
         totals = [step.total for step in self.reference]
         self.mean, self.largest = sum(totals) / max(1, len(totals)), max(totals, default=0)
         self._usual = None
-
-    def is_empty(self) -> bool:
-        """Nothing is known of it but noughts."""
-        return not self.cells and self.largest == 0
 
     def save(self) -> dict[str, Any]:
         """Plain data and arrays; the cells come again with the tallies."""

@@ -118,9 +118,16 @@ class Exposure:
         return np.zeros(0, np.int64) if code is None else self.columns[kind].rows(code, code + 1)
 
     def _rows_of_all(self, value: str) -> I64 | None:
-        """Those that have every value of a conjunction; an event that names no host was for the configured service."""
+        """Those that have every value of a conjunction, none: it is none. An event that names no host was for the configured
+        service."""
+        try:
+            values = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(values, dict) or not values:
+            return None
         found = np.ones(len(self), np.bool_)
-        for kind, text in orjson.loads(value).items():
+        for kind, text in values.items():
             if kind == "service" and text not in self.names["service"]:
                 rows: I64 | None = self.columns["service"].rows(-1, 0)
             else:
