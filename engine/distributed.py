@@ -142,18 +142,21 @@ class Distributed:
         if not series.is_warm or (more is None and series.heard <= self._least[stratum]):
             return []
         cells = series.window(tick, more)
-        if sum(cell.total for cell in cells) <= self._least[stratum]:
+        if not self._exceeds(series, sum([cell.total for cell in cells])):  # accounts are not more than their requests
             return []
         gathered = gather(cells)
         found = Found(stratum, tick, gathered, series.count(gathered), early=more is not None)
-        if not any(s is not None and s.exceeds(stratum, found.observed, series.mean) for s in self._sections):
-            return []
-        if found.observed <= series.largest:
+        if stratum == Stratum.ACCOUNTS and not self._exceeds(series, found.observed):
             return []
         if not found.early:
             strata.episodes.note(series, tick)
         everything = [one.usual() for one in strata.series]
         return strata.episodes.explain(found, series, everything, self._sections, self._texts)
+
+    def _exceeds(self, series: Series, observed: int) -> bool:
+        return observed > series.largest and any(
+            section is not None and section.exceeds(series.stratum, observed, series.mean) for section in self._sections
+        )
 
     def early(self, closed: int, muted: int) -> list[Crossing]:
         """What the seconds that are not closed look like, as far as they have come: all of them whenever a new one begins.
