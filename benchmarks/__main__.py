@@ -1,6 +1,6 @@
 """Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [WHAT...]`.
 
-WHAT: speed, memory, collisions (these three unless told), kafka, surge, nab.
+WHAT: speed, memory, collisions (these three unless told), kafka, surge, nab, crowdsec, lists, planted.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import gc
+import importlib
 import platform
 import re
 import resource
@@ -184,7 +185,8 @@ def replay_spoofed(sources: int, every: bool) -> None:
         raise SystemExit(f"expected at most {mb_max} MB and only {attacker} stopped")
 
 
-WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab")
+WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec", "lists", "planted")
+OF_DATA = ("nab", "crowdsec", "planted")
 
 
 def main() -> None:
@@ -195,7 +197,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--sources", type=int, default=10_000_000)
     parser.add_argument("--keys", type=int, default=20_000, help="distinct keys of one attack, in collisions")
-    parser.add_argument("--data", type=Path, default=None, help="the folder with Numenta's series and windows, for nab")
+    parser.add_argument("--data", type=Path, default=None, help="a folder of data: for nab, crowdsec, planted, surge")
     options = parser.parse_args()
     if unknown := set(options.what) - set(WHAT):
         parser.error(f"expected some of {', '.join(WHAT)}, got {', '.join(sorted(unknown))}")
@@ -214,13 +216,18 @@ def main() -> None:
     if "surge" in options.what:
         from benchmarks import surge
 
-        surge.run(options.runs)
-    if "nab" in options.what:
-        from benchmarks import nab
-
         if options.data is None:
-            parser.error("nab needs --data FOLDER")
-        nab.run(options.data)
+            surge.run(options.runs)
+        else:
+            surge.run_real(options.data)
+    if "lists" in options.what:
+        from benchmarks import lists
+
+        lists.run(decide, options.runs, options.events)
+    for what in [what for what in options.what if what in OF_DATA]:
+        if options.data is None:
+            parser.error(f"{what} needs --data FOLDER")
+        importlib.import_module(f"benchmarks.{what}").run(options.data)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,20 @@
 
 Each series has a day and a week in it. Attacks are planted in its fourth week or later, at random minutes, and are to be
 found while they last. Alarms of the first week are counted apart: it holds everything that is new.
+
+With a folder that holds ``nasa_jul_aug95_req_per_sec.tbz2``, 58 days of a space agency's site by the second, it is asked how
+often those make it cry instead. Nothing of them is kept.
 """
 
 from __future__ import annotations
 
 import statistics
+import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +23,14 @@ import numpy.typing as npt
 from detectors.surge import Surge, SurgeConfig
 
 Floats = npt.NDArray[np.float64]
+
+REAL = "nasa_jul_aug95_req_per_sec.tbz2"
+REAL_START_S = 804_571_200
+"""1 July 1995, midnight in Florida."""
+REAL_STEPS_S = (60, 10, 1)
+"""The first is the engine's own."""
+ALARMS_A_WEEK_MAX = 1
+WEEK_S = 7 * 86_400
 
 WEEK = 7 * 1440
 WEEKS = 6
@@ -121,3 +135,53 @@ def _minutes_to_alarm(config: SurgeConfig, kind: Kind, seed: int, minutes: int, 
     counts[at : at + minutes] = plant(counts[at : at + minutes], kind.mean, random)
     hits = np.flatnonzero(Surge(config).observe(times[: at + minutes], counts[: at + minutes]).alarm[at:])
     return int(hits[0]) + 1 if len(hits) else None
+
+
+def load_seconds(folder: Path) -> npt.NDArray[np.int64]:
+    """Requests in each second (i64[n]).
+
+    Raises:
+        SystemExit: the folder does not hold them.
+    """
+    path = folder / REAL
+    if not path.is_file():
+        raise SystemExit(f"expected a folder with {REAL} in --data, got {folder}")
+    with tarfile.open(path) as archive:
+        member = next(entry for entry in archive if entry.isfile())
+        content = archive.extractfile(member)
+        assert content is not None
+        return np.array(content.read().split(), np.int64)
+
+
+def alarms_by_week(seconds: npt.NDArray[np.int64], step_s: int) -> tuple[list[int], list[str]]:
+    """Of each week how many steps are alarms, and each alarm in words."""
+    counts = seconds[: len(seconds) // step_s * step_s].reshape(-1, step_s).sum(axis=1).astype(np.float64)
+    times = REAL_START_S + step_s * np.arange(len(counts))
+    outcome = Surge(SurgeConfig()).observe(times, counts)
+    hits = np.flatnonzero(outcome.alarm)
+    weeks = np.bincount((times[hits] - REAL_START_S) // WEEK_S, minlength=-(-len(seconds) // WEEK_S))
+    told = [
+        f"{datetime.fromtimestamp(int(times[at]), UTC):%d %B %H:%M} UTC: {counts[at]:,.0f}, where about "
+        f"{outcome.expected[at]:,.0f} were expected"
+        for at in hits
+    ]
+    return weeks.tolist(), told
+
+
+def run_real(folder: Path) -> None:
+    """Print how many alarms each week has, by the length of a step.
+
+    Raises:
+        SystemExit: there are more than one a week in steps of the engine's length.
+    """
+    seconds = load_seconds(folder)
+    print(f"\nsurge: alarms (a score of {SurgeConfig().alarm_at} or more) in {len(seconds) / 86_400:.1f} real days, "
+          f"{len(seconds):,} seconds, {seconds.sum():,} requests")  # fmt: skip
+    for step_s in REAL_STEPS_S:
+        weeks, told = alarms_by_week(seconds, step_s)
+        print(f"  steps of {step_s} s: {sum(weeks)}, by week {weeks}")
+        if step_s == REAL_STEPS_S[0]:
+            for text in told:
+                print(f"    {text}")
+            if max(weeks) > ALARMS_A_WEEK_MAX:
+                raise SystemExit(f"expected at most {ALARMS_A_WEEK_MAX} alarm in each week in steps of {step_s} s, got {weeks}")

@@ -22,7 +22,8 @@ Confidence: none of its own; the score is the evidence. At the default alarm, 21
 series had none (docs/benchmarks.md). Can its evidence be forged? Whoever sends requests raises a count, and whoever
 does so a little more each day teaches it: it notifies, and stops nobody.
 
-Key: whatever the caller counts, one `Surge` for each series. Quiet time: ``quiet_steps``.
+Key: whatever the caller counts, one `Surge` for each series: services (`engine/service.py`), busy routes (`engine/busy.py`).
+Quiet time: ``quiet_steps``.
 
 Parameters: `SurgeConfig`.
 
@@ -284,7 +285,7 @@ def describe(observed: float, expected: float, score: float, step_s: int, what: 
 
 
 class SurgeSection(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``surge`` detector. It looks at each service as a whole, once a minute, and notifies."""
+    """The ``surge`` detector. It looks at each service as a whole and at busy routes, once a minute, and notifies."""
 
     measures: tuple[MeasureName, ...] = ("requests", "registrations", "auth_failures")
     """A series for each, and each service."""
@@ -294,6 +295,9 @@ class SurgeSection(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_
     least: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 30
     """Fewer events a minute more or less than usual are not worth telling, however rare: one failed login where there never was
     one."""
+    route_least: Annotated[int, msgspec.Meta(ge=60, le=1_000_000_000)] = 600
+    """A route is busy that was asked for so often in a minute. The requests of the two busiest of each judge partition are
+    looked at too, as long as some rule counts by route."""
     severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
     """10 is the worst."""
 

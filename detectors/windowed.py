@@ -17,6 +17,7 @@ import numpy as np
 
 from detectors.kernels.blocks import WANT_LISTED, WANT_REST, WANT_SAMPLE
 from detectors.kernels.windows import DISTINCT, RATIO, SUM, Rules
+from detectors.lists import Addresses, lay_out_lists
 from schemas.config import Action, Section, dimension_of
 from schemas.fields import COMMON, DIMENSIONS, MEASURES, Dimension, Item, Measure
 
@@ -89,6 +90,10 @@ class WindowRule:
     """What is observed is told in so many, and so is the limit."""
     ttl_s: int | None = None
     """How long what comes of it holds, however often it comes back. None: as the policy has it."""
+    listed: Addresses | None = None
+    """Only of addresses on this list."""
+    evidence: tuple[tuple[str, str], ...] = ()
+    """What else a reader of a finding has to know to come to the same: digests of lists."""
 
     @property
     def kind(self) -> int:
@@ -114,6 +119,7 @@ class WindowRule:
         return [
             self.detector.name, self.detector.version, int(self.dimension), self.value.label, self.window_s, self.limit,
             None if self.of is None else self.of.label, round(1000 * self.share),
+            *(() if self.listed is None else (self.label,)),
         ]  # fmt: skip
 
 
@@ -189,6 +195,8 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False
     def table(width: int, fill: int = 0) -> Any:
         return np.full((DIMENSIONS, width), fill, np.int64)
 
+    lists = tuple(dict.fromkeys(rule.listed for rule in chosen if rule.listed is not None))
+    ranges = lay_out_lists(lists)
     arrays = Rules(
         column_count=np.array([len(held) for held in columns], np.int64),
         sum_count=np.array([sum(isinstance(value, Measure) for value in held) for held in columns], np.int64),
@@ -197,7 +205,8 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False
         spec_window=table(most_specs, 1), rule_count=many, rule_kind=table(most_rules), rule_column=table(most_rules),
         rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
         rule_of_column=table(most_rules), rule_of_spec=table(most_rules, -1), rule_share=table(most_rules),
-        rule_budget=table(most_rules),
+        rule_budget=table(most_rules), rule_list=table(most_rules, -1), list_start=ranges.start, list_low=ranges.low,
+        list_high=ranges.high, busy_least=np.zeros(1, np.int64),
         budgets=np.array([max(sum(r.kind == DISTINCT for r in rules) for rules in by_dimension)], np.int64),
         renew_s=np.array([renew_s], np.int64),
     )  # fmt: skip
@@ -212,6 +221,8 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False
             column = _place(held, rule.value)
             arrays.rule_kind[dimension, index], arrays.rule_column[dimension, index] = rule.kind, column
             arrays.rule_window[dimension, index] = rule.window_s
+            if rule.listed is not None:
+                arrays.rule_list[dimension, index] = lists.index(rule.listed)
             arrays.rule_limit[dimension, index] = bins_of(rule.limit) if rule.kind == DISTINCT else rule.limit
             if rule.kind == DISTINCT:
                 arrays.rule_budget[dimension, index] = budget

@@ -37,6 +37,10 @@ class Together:
         return f"; {' and '.join(self.others)} agree{'s' if len(self.others) == 1 else ''}" if self.others else ""
 
 
+_EVERYBODY = (Dimension.SERVICE, Dimension.ROUTE)
+"""Detectors that agree about these do not make it right to stop all who use them."""
+
+
 class Corroboration:
     """Who has said what about whom lately, in one judge partition."""
 
@@ -79,8 +83,8 @@ class Corroboration:
         return Together(tuple(others), 1 - wrong)
 
     def raised(self, action: str, dimension: Dimension, together: Together, *, shared: bool) -> str:
-        """The action after all have spoken. A shared address is never raised, a customer needs more than an address."""
-        if action not in WEAK or not together.others or shared:
+        """The action after all have spoken. Shared addresses and what all use are not; a customer needs more."""
+        if action not in WEAK or not together.others or shared or dimension in _EVERYBODY:
             return action
         needed = self._address if dimension == Dimension.IP else self._customer
         return RAISED_TO if together.confidence >= needed else action

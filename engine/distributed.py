@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from detectors.entropy import EntropySection
@@ -21,7 +22,9 @@ from engine.naming import Texts
 from engine.policy import Crossing
 from engine.sampling import merge_samples
 from engine.strata import HELD_STEPS_MAX, STEPS, Cell, Series, gather
+from schemas.narrow import Reader
 from schemas.sample import E_CELL, S_LEVEL, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_TICK, S_TOTAL, Sample, Stratum
+from schemas.sample_wire import SampleHead, decode_sample, encode_sample
 
 SERVICES_MAX = 4
 """Of one judge partition, each 180 kB at most. Hosts are the clients' own words: the busiest are kept."""
@@ -231,7 +234,8 @@ class Distributed:
         if cells:
             horizon = _kept_from(self._closed)
             merged = merge_samples([cut_sample(one, horizon, None) for _, one in self._recent] + self._pending)
-            data["sample"] = [merged.cells, merged.entries, merged.words, merged.text_start, merged.text]
+            head, blocks = encode_sample(merged)
+            data["sample"] = [msgspec.to_builtins(head), b"".join(blocks)]
         return data
 
     def load(self, data: dict[str, Any]) -> None:
@@ -245,7 +249,10 @@ class Distributed:
                 series.load(one)
             strata.episodes.load(episodes)
             self._services[a, b] = strata
-        self._pending = [Sample(*data["sample"])] if "sample" in data else []
+        self._pending = []
+        if "sample" in data:
+            head, blocks = data["sample"]
+            self._pending.append(decode_sample(msgspec.convert(head, SampleHead), Reader(blocks, 0)))
         self._resuming = True
 
     def resume(self) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from detectors.entropy import NAME as ENTROPY
 from detectors.entropy import EntropySection
-from detectors.kernels.judging import all_close_kernel, all_insert_kernel
+from detectors.kernels.judging import MINUTE_OVER, all_close_kernel, all_insert_kernel
 from detectors.kernels.windows import (
     AGED_OUT,
     AGED_TICK,
@@ -30,6 +30,7 @@ from detectors.signature import NAME as SIGNATURE
 from detectors.signature import SignatureSection
 from detectors.surge import NAME as SURGE
 from detectors.surge import SurgeSection
+from engine.busy import BusyRoutes
 from engine.distributed import Distributed
 from engine.intake import Intake
 from engine.policy import Crossing, Policy
@@ -112,6 +113,8 @@ class Judge:
             rows=max(64, engine.rows_max // partitions),
             ticks=1 << (self.plan.span_s + HORIZON_S).bit_length(),
         )
+        self.routes = BusyRoutes(surge if surge.enabled else None, self.windows)
+        self.plan.arrays.busy_least[0] = self.routes.peak_min
         self._out: Crossings = allocate_crossings(_CROSSINGS)
         self.waiting: list[_Waiting] = []
         self.truncated = 0
@@ -190,7 +193,7 @@ class Judge:
             if queue and self.rows == 0:  # nothing until then: a gap of any length costs one step
                 ahead = min(min(waiting.least_tick() for waiting in queue) - 1, target)
                 if ahead > self.closed:
-                    self.windows.scalars[:, CLOSED] = ahead
+                    self._close(ahead, emit=True)
         self.waiting = [waiting for waiting in queue if waiting is not new]
         self._judge_services()
         if target is not None:
@@ -226,16 +229,21 @@ class Judge:
                 return
 
     def _close(self, target: int, *, emit: bool) -> None:
-        count = 0
+        count, told = 0, list[Crossing]()
         while True:
             count, needed = all_close_kernel(
                 tuple(self.windows), tuple(self.plan.arrays), target, emit, tuple(self._out), count
             )
             if needed == 0:
                 break
+            if needed == MINUTE_OVER:
+                told += self.routes.close()
+                continue
             self._grow(int(count), int(needed))  # partitions that were closed stay so, the others go on
-        if count:
-            self._decide(int(count), "final")
+        if emit:
+            told += self.routes.close_silent()
+        if count or told:
+            self._tell([*self._crossings(int(count)), *told], "final")
 
     def _grow(self, count: int, needed: int) -> None:
         larger = allocate_crossings(max(2 * len(self._out.rule), count + needed))
@@ -353,6 +361,7 @@ class Judge:
             "intake": self.intake.save(),
             "services": self.services.save(),
             "distributed": self.distributed.save(cells=True),
+            "routes": self.routes.save(),
             "policy": self.policy.save(),
             "truncated": self.truncated,
             "closed": self.closed,

@@ -331,6 +331,7 @@ class Policy:
             self._offsets_of[span] = self._offsets(*span)
         features: dict[str, int | float | str | bool] = {"requests": crossing.requests, "seed": self._fingerprint}
         features |= crossing.features
+        features.update(crossing.rule.evidence)
         if crossing.aged_out:
             features["aged_out"] = True
         return Evidence(offsets=self._offsets_of[span], features=features)

@@ -135,7 +135,8 @@ class ServiceSeries:
                 expected = round(float(outcome.expected[index]))
                 if not self._matters(measure, observed, expected):
                     continue
-                rule = self._rule(measure, expected, float(outcome.score[index]))
+                assert self._section is not None
+                rule = surge_rule(self._section, Dimension.SERVICE, measure, expected, float(outcome.score[index]))
                 a, b = (word & 0xFFFFFFFFFFFFFFFF for word in service)
                 requests = int(totals[index, 0])
                 found.append(Crossing(0, Dimension.SERVICE, a, b, series.name, rule, tick, observed, requests, 1, False))
@@ -147,13 +148,6 @@ class ServiceSeries:
         return observed - expected >= self._section.least or (
             measure == Measure.REQUESTS and expected - observed >= self._section.least
         )
-
-    def _rule(self, measure: Measure, expected: int, score: float) -> WindowRule:
-        assert self._section is not None
-        return WindowRule(
-            DETECTOR, self._section, self._section.dry_run, Dimension.SERVICE, measure, MINUTE_S, expected, ACTION,
-            self._section.severity, 1 - 10 ** -min(score, 6.0),
-        )  # fmt: skip
 
     def save(self) -> dict[str, Any]:
         """Plain data and arrays for `load`."""
@@ -168,7 +162,7 @@ class ServiceSeries:
                     series.next,
                     series.latest,
                     series.heard,
-                    [_numbers(surge) for surge in series.measures.values()],
+                    [numbers_of(surge) for surge in series.measures.values()],
                 ]
                 for service, series in self._series.items()
             ],
@@ -185,21 +179,42 @@ class ServiceSeries:
         self._waiting = {(minute, (a, b)): list(totals) for minute, a, b, totals in data["waiting"]}
         self._names = {(a, b): name for a, b, name in data["names"]}
         for a, b, name, following, latest, heard, numbers in data["series"]:
-            surges = [Surge(self._config) for _ in self._measures]
-            for surge, (parameters, arrays) in zip(surges, numbers, strict=True):
-                blank = surge.snapshot()
-                if parameters != _parameters(blank):
+            measures = {}
+            for measure, of_surge in zip(self._measures, numbers, strict=True):
+                surge = take_numbers(self._config, of_surge)
+                if surge is None:
                     return
-                state = {field_name: words.view(np.float64) for field_name, words in arrays.items()}
-                surge.restore({**blank, "state": state})
-            self._series[a, b] = _Series(name, dict(zip(self._measures, surges, strict=True)), following, latest, heard)
+                measures[measure] = surge
+            self._series[a, b] = _Series(name, measures, following, latest, heard)
+
+
+def surge_rule(section: SurgeSection, dimension: Dimension, measure: Measure, expected: int, score: float) -> WindowRule:
+    """What an alarm is told by: what was expected stands for a limit."""
+    return WindowRule(
+        DETECTOR, section, section.dry_run, dimension, measure, MINUTE_S, expected, ACTION, section.severity,
+        1 - 10 ** -min(score, 6.0),
+    )  # fmt: skip
+
+
+def take_numbers(config: SurgeConfig, numbers: list[Any]) -> Surge | None:
+    """A series that goes on from what `numbers_of` gave; None: it is of other parameters.
+
+    Raises:
+        StateError: it is damaged.
+    """
+    surge, (parameters, arrays) = Surge(config), numbers
+    blank = surge.snapshot()
+    if parameters != _parameters(blank):
+        return None
+    surge.restore({**blank, "state": {name: words.view(np.float64) for name, words in arrays.items()}})
+    return surge
 
 
 def _parameters(snapshot: dict[str, Any]) -> list[Any]:
     return [snapshot["version"], *snapshot["config"].values()]
 
 
-def _numbers(surge: Surge) -> list[Any]:
+def numbers_of(surge: Surge) -> list[Any]:
     """Its parameters and its arrays, as words: what is saved holds integers only."""
     snapshot = surge.snapshot()
     arrays = {name: np.array(values, np.float64).view(np.int64) for name, values in snapshot["state"].items()}

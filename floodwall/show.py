@@ -29,7 +29,7 @@ _NAMES = {
     "outside": "outside the time that was asked for", "empty": "empty lines",
 }  # fmt: skip
 _BOUNDS = {
-    "stragglers": "events whose second had been decided already", "truncated": "rows left out by a bound",
+    "stragglers": "events whose second had been decided already", "truncated": "rows or samples left out by a bound",
     "aged_out": "keys given up by a full table", "held": "mitigations held by a budget",
     "left_behind": "sources that the others stopped waiting for", "gaps": "gaps between segments",
     "duplicates": "segments that came twice", "time_replaced": "events whose clock was ahead and was replaced",

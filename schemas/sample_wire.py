@@ -90,14 +90,14 @@ def encode_sample(sample: Sample) -> tuple[SampleHead, list[bytes]]:
     if not len(sample.cells):
         return SampleHead(), []
     cells, entries = sample.cells, sample.entries
-    words = np.unique(np.concatenate([[0], sample.words, cells[:, S_SERVICE_A], entries[:, _TEXTS].ravel()]))
+    words, places = _places(sample.words, np.concatenate([cells[:, S_SERVICE_A], entries[:, _TEXTS].ravel()]))
     lengths = np.zeros(len(words), np.int64)
     lengths[np.searchsorted(words, sample.words)] = np.diff(sample.text_start)
     columns = [
         words,
         lengths,
         cells[:, S_TICK] - cells[0, S_TICK],
-        np.searchsorted(words, cells[:, S_SERVICE_A]),
+        places[: len(cells)],
         cells[:, S_SERVICE_B],
         cells[:, S_STRATUM],
         cells[:, S_LEVEL],
@@ -107,7 +107,7 @@ def encode_sample(sample: Sample) -> tuple[SampleHead, list[bytes]]:
         entries[:, E_WEIGHT],
         entries[:, E_IP_HIGH],
         entries[:, E_IP_LOW] ^ _FOUR,
-        *np.searchsorted(words, entries[:, _TEXTS]).T,
+        *places[len(cells) :].reshape(-1, _TEXT_COLUMNS).T,
         entries[:, _WHO],
     ]
     written = [narrow(column) for column in columns]
@@ -115,6 +115,17 @@ def encode_sample(sample: Sample) -> tuple[SampleHead, list[bytes]]:
         len(cells), len(entries), len(words), len(sample.text), tuple(column.dtype.str for column in written)
     )  # fmt: skip
     return head, [np.int64(cells[0, S_TICK]).tobytes(), *(column.tobytes() for column in written), sample.text.tobytes()]
+
+
+def _places(words: I64, values: I64) -> tuple[I64, I64]:
+    """(words in order, with those that have no text; the place of each value among them, counted from 1, 0 for none)"""
+    at = np.searchsorted(words, values)
+    known = np.zeros(len(values), np.bool_) if not len(words) else words[np.minimum(at, len(words) - 1)] == values
+    unknown = values[~known & (values != 0)]
+    if len(unknown):
+        words = np.union1d(words, unknown)
+        at = np.searchsorted(words, values)
+    return words, np.where(values == 0, 0, at + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +153,12 @@ def decode_sample(head: SampleHead, reader: Reader) -> Sample:
     first_tick = int(reader.wide("<i8", 1)[0])
     columns = _Columns(reader, iter(head.types))
     words, lengths = columns.next(head.words), columns.next(head.words)
-    _expect("words in order", bool((words[1:] > words[:-1]).all()) and bool((words == 0).any()))
+    _expect("words in order", bool((words[1:] > words[:-1]).all()) and bool((words != 0).all()))
     _expect("texts of their lengths", _within(lengths, 0, TEXT_BYTES_MAX) and int(lengths.sum()) == head.text_bytes)
-    cells, counts = _read_cells(columns, head.cells, words, first_tick)
+    with_none = np.concatenate([[0], words]).astype(np.int64)
+    cells, counts = _read_cells(columns, head.cells, with_none, first_tick)
     _expect("entries for all cells", int(counts.sum()) == head.entries)
-    entries = _read_entries(columns, cells, counts, words)
+    entries = _read_entries(columns, cells, counts, with_none)
     text = reader.take("|u1", head.text_bytes).astype(np.uint8)
     told = lengths > 0
     return Sample(cells, entries, words[told], np.concatenate([[0], np.cumsum(lengths[told])]).astype(np.int64), text)

@@ -2,7 +2,7 @@
 
 A case is `tests/cases/NAME.json`: traffic as steps, and the findings that are to come of it. The reviewer reads it as the
 specification. Each step is ``{"from": second, "to": second, "every_ms": n, "event": {...}}``; ``{n}`` in a text is the event's
-number within its step.
+number within its step, and ``{cases}`` the folder of cases.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DETECTORS = [pytest.param(detector, id=detector.name) for detector in registered
 def case_of(detector: Detector) -> dict[str, Any]:
     file = CASES / f"{detector.name}.json"
     assert file.exists(), f"expected a recorded case of {detector.name} in {file}"
-    return dict(orjson.loads(file.read_bytes()))
+    return dict(orjson.loads(file.read_text().replace("{cases}", str(CASES))))
 
 
 def lines_of(case: dict[str, Any]) -> list[bytes]:

@@ -16,6 +16,7 @@ from drills.quality.stage import Stage, merged
 from drills.quality.summary import Summary, strength_at, summary
 from drills.quality.systems import AWS, CROWDSEC, OURS, ours, peers
 from drills.quality.trial import Trial, Trials
+from drills.run import Drill
 from drills.scoring.score import AttackScore
 from schemas.errors import UsageError
 from tests.drills import drill_of, events_of, joined
@@ -100,9 +101,9 @@ def test_alarms_that_go_on_are_one() -> None:
 
 
 def test_quiet_time_counts_sources_of_each_day() -> None:
-    fed: list[int] = []
-    found = quiet(drill_of(span_s=600, events_per_second=5.0), fed.append)
-    assert (found.events, found.days) == (sum(fed), 600 / 86_400)
+    plan = drill_of(span_s=600, events_per_second=5.0).plan
+    found = quiet(plan)
+    assert (found.events, found.days) == (len(events_of(Drill(plan))), 600 / 86_400)
     assert found.wronged == []
     assert found.source_days > 0
 
@@ -128,7 +129,7 @@ def test_honest_lines_on_a_stage_are_those_of_a_drill_with_the_attack() -> None:
 def test_a_small_run_writes_its_page_and_compares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("drills.quality.trial.scene_of", lambda name: SMALL)
+    monkeypatch.setattr("drills.quality.trial.scene_of", lambda name: SMALL)  # in this process: others are handed the scene
     written, results = tmp_path / "page.md", tmp_path / "quality.json"
     words = ["--strength", "ordinary", "--seeds", "1", "--days", "0", "--out", str(written), "--kept", str(results)]
     assert quality.main(["--only", "scan", *words, "--accept"]) == 0

@@ -26,6 +26,7 @@ from schemas.errors import StateError
 from schemas.fields import Dimension
 from schemas.narrow import Reader
 from schemas.sample import (
+    E_ATTRIBUTES,
     E_CELL,
     E_IP_LOW,
     E_WEIGHT,
@@ -132,16 +133,18 @@ class Observing:
     """An observer that wants the sample, and what it needs."""
 
     def __init__(self, **engine: Any) -> None:
-        config = config_of(**engine)
+        config = config_of(**{"judge_partitions": 1, **engine})
         self.decoder = Decoder(config.input, key_seed=SEEDS.key, ahead_ms=3000, events_max=4000)
         self.observer = Observer(config, PLAN, SEEDS.hash, 8000)
         self.rows = self.observer.make_rows()
+        self.chunk = np.zeros(1 << 23, np.uint8)
 
     def tally(self, events: list[dict[str, Any]]) -> Tally:
         """One tally of all of them; views, until the next one."""
         clock = SourceClock()
         data = b"".join(lines_of(events))
-        chunk = as_chunk(data)
+        chunk = self.chunk  # one buffer for all, as sources have
+        chunk[: len(data)] = np.frombuffer(data, np.uint8)
         at = 0
         while at < len(data):
             at = self.decoder.decode_lines(chunk, len(data), at, bound_ms=START_MS * 2, events_max=1000)
@@ -251,6 +254,29 @@ def test_who_invents_services_gets_no_cells_for_them_and_that_is_counted() -> No
     assert len(tally.sample.cells) == 64 * len(Stratum)
     assert tally.truncated == 1000 - 64 * len(Stratum)
     assert OBSERVING.tally(events[:10]).truncated == 0
+
+
+def test_texts_without_room_are_left_out_and_counted_and_their_words_stay() -> None:
+    events = [
+        {"time_ms": START_MS + 16 * number, "method": "GET", "path": "/" + "p" * 140 + f"/n{number}x", "status": 200,
+         "user_agent": f"{number:0250}", "fingerprint": f"f{number:0250}"}
+        for number in range(3990)
+    ]  # fmt: skip
+    tally = OBSERVING.tally(events)
+    sample = tally.sample
+    assert len(sample.text) <= 2 << 20 < 3990 * 640
+    named = set(sample.entries[:, E_ATTRIBUTES : E_ATTRIBUTES + 3].ravel().tolist())
+    assert 0 < len(named - set(sample.words.tolist())) <= tally.truncated
+    assert same(receive_tally(encode_tally(tally, 0), SEEDS.hash, 0, 1).sample, sample)
+    assert same(merge_samples([sample, sample]), replace(merge_samples([sample]), **doubled(sample)))
+
+
+def doubled(sample: Sample) -> dict[str, Any]:
+    """Cells and entries of the same events counted twice."""
+    cells, entries = sample.cells.copy(), sample.entries.copy()
+    cells[:, S_TOTAL] *= 2
+    entries[:, E_WEIGHT] *= 2
+    return {"cells": cells, "entries": entries}
 
 
 def wanting(monkeypatch: pytest.MonkeyPatch) -> None:

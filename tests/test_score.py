@@ -273,3 +273,10 @@ def test_what_cannot_be_scored_is_said_in_one_line(folder: Path, tmp_path: Path)
     decisions.write_bytes(encode_line(mitigation("ip", BAD, 1, 2)) + b"{}\n")
     assert b"got in line 2" in refused(str(folder), "--decisions", str(decisions))[1]
     assert b"expected --decisions with --findings" in refused(str(folder), "--findings", str(decisions))[1]
+
+
+def test_who_names_no_host_is_of_the_configured_service() -> None:
+    rows = [(0, line(1, GOOD, host="")), (1, line(2, BAD, host="")), (1, line(3, BAD))]
+    seen = exposure(*rows)
+    counts = {name: len(seen.rows_of(("service", name))) for name in ("default", "api.example.com", "other")}
+    assert counts == {"default": 2, "api.example.com": 1, "other": 0}

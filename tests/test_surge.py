@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.surge import alarms_by_week
 from detectors import surge
 from detectors.surge import Outcome, Surge, SurgeConfig
 from schemas.errors import ConfigError, StateError
@@ -251,3 +252,11 @@ def test_a_setting_out_of_its_bounds_names_its_path() -> None:
 
 def test_the_example_in_the_docstring_prints_what_it_says() -> None:
     assert doctest.testmod(surge).failed == 0
+
+
+def test_alarms_of_a_real_series_are_counted_in_the_week_they_fall_into() -> None:
+    seconds = np.random.default_rng(3).poisson(2.0, 10 * 86_400)
+    seconds[9 * 86_400 : 9 * 86_400 + 600] = 40
+    weeks, told = alarms_by_week(seconds, 60)
+    assert weeks == [0, len(told)]
+    assert told[0].startswith("10 July 04:00 UTC: 2,400, where about 1")

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from detectors.kernels.busy import count_route_kernel
+from detectors.kernels.listed import holds_address_kernel
 from detectors.kernels.machine import count_bits, prefetch
 from detectors.kernels.windows import (
+    BUSY,
     CLOSED,
     DISTINCT,
     FREE_HEAD,
@@ -54,7 +57,9 @@ from schemas.tally import C_DIMENSION, C_HASH, C_KEY_A, C_KEY_B, C_MEASURES, C_N
 U64 = np.uint64
 FAR, NEAR = 12, 6
 """So many rows ahead a tally's row is fetched, and its key's place: a load from memory costs as much as several rows."""
-D_SERVICE = int(Dimension.SERVICE)
+D_SERVICE, D_ROUTE = int(Dimension.SERVICE), int(Dimension.ROUTE)
+MINUTE_S = 60
+MINUTE_OVER = -1
 
 
 @inlined
@@ -95,9 +100,20 @@ def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: An
                 at_row = older_kernel(w, at_row)
         if observed > rules.rule_limit[dimension, r] and since >= w.scalars[MUTED]:
             w.cells[slot, early_at + r] = cell
+            if not is_meant_kernel(w, rules, slot, dimension, r):
+                continue
             emit_kernel(w, out, at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
             at += 1
     return at
+
+
+@inlined
+def is_meant_kernel(w: Any, rules: Any, slot: Any, dimension: Any, r: Any) -> Any:
+    """Is a rule about this key? One with a list is about those on it."""
+    which = rules.rule_list[dimension, r]
+    return which < 0 or holds_address_kernel(
+        rules.list_start, rules.list_low, rules.list_high, which, U64(w.keys[slot, K_A]), U64(w.keys[slot, K_B])
+    )
 
 
 @inlined
@@ -287,6 +303,7 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
     cell = tick // rules.renew_s[0] + 1
     many_specs = rules.spec_count[dimension]
     many_rules = rules.rule_count[dimension]
+    looks_for_busy = emit and dimension == D_ROUTE and rules.busy_least[0] > 0
     while row >= 0:
         slot, following = follow_kernel(w, row, 0)
         if slot >= 0:
@@ -295,13 +312,18 @@ def judge_tick_kernel(w: Any, rules: Any, dimension: Any, tick: Any, emit: Any, 
             if w.keys[slot, K_CLOSED] == 0:
                 w.active[dimension] += 1
             w.keys[slot, K_CLOSED] += 1
+            if looks_for_busy:
+                w.scalars[BUSY] |= count_route_kernel(
+                    w.busy, w.busy_names, rules.busy_least[0], w.keys[slot, K_A], w.keys[slot, K_B], w.rows[row, R_VALUES + 0],
+                    w.names, slot * NAME_BYTES_MAX, np.int64(w.name_length[slot]),
+                )  # fmt: skip
             for r in range(many_rules):
                 observed = compare_kernel(w, rules, slot, dimension, row, r, cell)
                 if observed >= 0:
                     if tick - rules.rule_window[dimension, r] < w.scalars[MUTED]:
                         continue
                     w.cells[slot, r] = cell
-                    if emit:
+                    if emit and is_meant_kernel(w, rules, slot, dimension, r):
                         emit_kernel(w, out, out_at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
                         out_at += 1
         row = following
@@ -315,12 +337,17 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
     """Close ticks in order up to ``target``.
 
     Returns:
-        (how many crossings ``out`` holds, how many the next tick needs room for: 0 when the target was reached).
+        (how many crossings ``out`` holds, how many the next tick needs room for: 0 when the target was reached, `MINUTE_OVER`
+        when a minute is over in which something was counted for busy routes).
     """
     ticks, dimensions, _ = w.chains.shape
     while w.scalars[CLOSED] < target:
         tick = w.scalars[CLOSED] + 1
         if w.scalars[ROWS_USED] == 0:
+            minute_end = tick - tick % MINUTE_S + MINUTE_S - 1
+            if emit and w.scalars[BUSY] != 0 and minute_end <= target:
+                w.scalars[CLOSED] = minute_end
+                return out_at, np.int64(MINUTE_OVER)
             w.scalars[CLOSED] = target
             break
         needed = np.int64(0)
@@ -338,6 +365,8 @@ def close_kernel(w: Any, rules: Any, target: Any, emit: Any, out: Any, out_at: A
                 expire_kernel(w, rules, d, tick)
                 out_at = judge_tick_kernel(w, rules, d, tick, emit, out, out_at)
         w.scalars[CLOSED] = tick
+        if emit and w.scalars[BUSY] != 0 and tick % MINUTE_S == MINUTE_S - 1:
+            return out_at, np.int64(MINUTE_OVER)
     return out_at, np.int64(0)
 
 
@@ -386,6 +415,6 @@ def all_close_kernel(windows: Any, plan: Any, target: Any, emit: Any, crossings:
         out_at, needed = close_kernel(part_kernel(w, p), rules, target, emit, out, out_at)
         for k in range(before, out_at):
             out.partition[k] = p
-        if needed > 0:
+        if needed != 0:
             return out_at, needed
     return out_at, np.int64(0)

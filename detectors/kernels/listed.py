@@ -1,4 +1,5 @@
-"""Does a text hold one of many words, whatever the case of its ASCII letters? Asked once for each new user agent.
+"""What is on a list. Does a text hold one of many words, whatever the case of its ASCII letters? Asked once for each new user
+agent. Is an address in one of many ranges? Asked once for each address and cell in which it is over a limit.
 
 Words are looked for only where two bytes stand that some word begins with, so that a flood of agents made up at random
 costs a look at each of their bytes and little more.
@@ -65,3 +66,24 @@ def holds_word_kernel(words: Any, buffer: Any, start: Any, length: Any) -> Any:
             if same == size:
                 return np.int64(1)
     return np.int64(0)
+
+
+@part
+def holds_address_kernel(start: Any, low: Any, high: Any, which: Any, a: Any, b: Any) -> Any:
+    """Is an address on list ``which``? See `detectors.lists.Ranges` for the arrays.
+
+    Args:
+        a, b: u64, the words of a key of dimension ``ip``.
+    """
+    family, value = np.int64(1), a
+    if a == U64(0) and b >> U64(32) == U64(0xFFFF):
+        family, value = np.int64(0), b & U64(0xFFFFFFFF)
+    begin = start[2 * which + family]
+    at, end = begin, start[2 * which + family + 1]
+    while at < end:
+        middle = (at + end) >> 1
+        if low[middle] <= value:
+            at = middle + 1
+        else:
+            end = middle
+    return at > begin and high[at - 1] >= value

@@ -13,6 +13,7 @@ from detectors.kernels.sampling import (
     G_TEXT,
     Q_CELLS,
     Q_WORDS,
+    TEXT_ROOM_BYTES,
     TEXTS,
     W_LENGTH,
     W_START,
@@ -29,7 +30,6 @@ from schemas.sample import (
     S_SERVICE_A,
     S_STRATUM,
     S_TICK,
-    TEXT_BYTES_MAX,
     Sample,
 )
 
@@ -58,7 +58,7 @@ def allocate_sample_out(events: int) -> SampleOut:
         entries=np.zeros((events, ENTRY_WORDS), np.int64),
         words=np.zeros(2 * events, np.int64),
         text_start=np.zeros(2 * events + 1, np.int64),
-        text=np.zeros((events + 1) * TEXT_BYTES_MAX, np.uint8),
+        text=np.zeros(TEXT_ROOM_BYTES if events else 0, np.uint8),
         order=np.zeros(2 * events, np.int64),
         scratch=np.zeros(2 * events, np.int64),
         named=np.zeros(2 * events, np.uint8),

@@ -68,6 +68,9 @@ ASSETS, PAGES = int(Stratum.ASSETS), int(Stratum.PAGES)
 KEPT_MAX, TEXT_MAX = int(KEPT), int(TEXT_BYTES_MAX)
 CELLS_PER_SECOND = 64 * len(Stratum)
 """64 services in each second that a tally spans: whoever invents more with Host headers of his own gets no cell for them."""
+TEXT_ROOM_BYTES = 2 << 20
+"""All texts of a tally together: 50,000 of 40 bytes. So its part for one judge partition stays far below the 16 MiB that a
+broker takes, even if every event had five texts that nobody else has."""
 
 G_COUNT, G_TEXT, CELL_COLUMNS = range(CELL_WORDS, CELL_WORDS + 3)
 """Behind the columns of a cell: how many entries it has, and the text of its service."""
@@ -111,7 +114,7 @@ def allocate_sample(events: int) -> SampleTable:
         entry_text=np.zeros((events, TEXTS), np.int32),
         words=np.zeros((2 * events, WORD_COLUMNS), np.int64),
         word_slots=np.zeros(2 * slots, np.int32),
-        text=np.zeros((events + 1) * TEXT_BYTES_MAX, np.uint8),
+        text=np.zeros(TEXT_ROOM_BYTES if events else 0, np.uint8),
         says=np.zeros(SAYS, np.int64),
         says_text=np.zeros(TEXTS, np.int32),
     )
@@ -156,7 +159,8 @@ def sample_block_kernel(
         named = flags & F_HAS_IP != 0
         is_v4 = (ip_high[i] == ZERO) & (ip_low[i] >> _S32 == U64(0xFFFF))
         high, low = ip_high[i] if named else ZERO, ip_low[i] if named & is_v4 else ZERO
-        mark = mark_kernel(buffer, np.int64(text_start[T_AGENT, i]), np.int64(text_length[T_AGENT, i]))
+        length = np.int64(text_length[T_AGENT, i])
+        mark = mark_kernel(buffer, np.int64(text_start[T_AGENT, i]) if length > 0 else np.int64(0), length)
         # Routes and accounts are words under the secret seed: nobody can choose what meets them so that two events are one.
         counts = U64(stratum != ACCOUNTS)
         time_and_route, address = (route ^ U64(numbers[N_TIME, i])) * counts, (high ^ low) * counts

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from detectors.kernels.busy import BUSY_WORDS, PLACES
 from detectors.kernels.machine import allocate_lines, copy_bytes, prefetch
 from schemas.compiled import entry, inlined, part
 from schemas.tally import (
@@ -47,7 +48,8 @@ L_NEXT, L_SLOT = range(2)
 """Of a row too, apart from it: the next row of its tick's chain or of the free list, and its key's slot (or FREE, DEAD). Chains
 are walked here, in little memory, so that a row and its key can be fetched before they are needed."""
 
-CLOSED, FREE_HEAD, ROWS_USED, KEYS_USED, AGED_OUT, AGED_TICK, STRAGGLERS, MUTED, FRESH, SCALARS = range(10)
+CLOSED, FREE_HEAD, ROWS_USED, KEYS_USED, AGED_OUT, AGED_TICK, STRAGGLERS, MUTED, FRESH, BUSY, SCALARS = range(11)
+"""The last: whether anything has been counted for busy routes in the minute at hand."""
 
 
 class Rules(NamedTuple):
@@ -70,6 +72,11 @@ class Rules(NamedTuple):
     rule_of_spec: I64Array  # i64[D, R]
     rule_share: I64Array  # i64[D, R]: … and which, at least, in thousandths
     rule_budget: I64Array  # i64[D, R]: of DISTINCT, which of a key's budgets is the rule's
+    rule_list: I64Array  # i64[D, R]: the list that a key must be on for the rule to be about it; -1: about all
+    list_start: I64Array  # i64[2 * lists + 1]: as in `detectors.lists.Ranges`, as are the next two
+    list_low: npt.NDArray[np.uint64]
+    list_high: npt.NDArray[np.uint64]
+    busy_least: I64Array  # i64[1]: requests of a route in one second from which its minute may be busy; 0: none are looked for
     budgets: I64Array  # i64[1]: of a key, at most
     renew_s: I64Array  # i64[1]
 
@@ -93,6 +100,8 @@ class Windows(NamedTuple):
     active: I64Array  # i64[D]: keys with a closed row
     scalars: I64Array  # i64[SCALARS]
     buckets: I64Array  # i64[1024]: scratch of `make_room_kernel`
+    busy: I64Array  # i64[PLACES, BUSY_WORDS]: routes that are counted by the minute (`detectors.kernels.busy`)
+    busy_names: npt.NDArray[np.uint8]  # u8[PLACES * NAME_BYTES_MAX]
 
 
 class Crossings(NamedTuple):
@@ -138,6 +147,8 @@ def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, tic
         active=np.zeros((partitions, dimensions), np.int64),
         scalars=scalars,
         buckets=np.zeros((partitions, 1024), np.int64),
+        busy=np.zeros((partitions, PLACES, BUSY_WORDS), np.int64),
+        busy_names=np.zeros((partitions, PLACES * NAME_BYTES_MAX), np.uint8),
     )
 
 
@@ -163,7 +174,7 @@ def part_kernel(w: Any, p: Any) -> Any:
     """The windows of partition ``p`` (views)."""
     return Windows(
         w.tag[p], w.keys[p], w.budget_at, w.cells[p], w.names[p], w.name_length[p], w.rows[p], w.links[p], w.chains[p],
-        w.active[p], w.scalars[p], w.buckets[p],
+        w.active[p], w.scalars[p], w.buckets[p], w.busy[p], w.busy_names[p],
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`make quality`, or `python -m drills.quality [--days 28] [--seeds N] [--only NAME ...] [--accept]`.
+"""`make quality`, or `python -m drills.quality [--days 28] [--seeds N] [--only NAME ...] [--jobs 2] [--accept]`.
 
 Prints each result as it comes, writes the page, and ends with 1 when something is found less than it was, or somebody
 honest was stopped who was not: what was kept stands in quality.json, and ``--accept`` keeps what this run found instead.
@@ -7,24 +7,24 @@ honest was stopped who was not: what was kept stands in quality.json, and ``--ac
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import get_args
 
 from drills.attacks.strengths import STRENGTH_NAMES, StrengthName
 from drills.quality import kept
 from drills.quality.page import page
-from drills.quality.quiet import Quiet, busy_hours, quiet_weeks
+from drills.quality.quiet import Quiet, busy_hours, quiet, quiet_weeks
 from drills.quality.scenes import QUIET_DAYS, SCORING_SEEDS
 from drills.quality.summary import word_of
 from drills.quality.systems import OURS
-from drills.quality.trial import Trial, attack_names, run_trials
+from drills.quality.trial import Trial, Trials, attack_names, run_work, works
 from drills.scoring.tell import seconds_text, share_text
 from schemas.errors import FloodwallError, UsageError
-
-_STEP_EVENTS = 2_000_000
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -39,15 +39,11 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"{time.perf_counter() - began:6.0f} s  {text}", flush=True)
 
     seeds = SCORING_SEEDS[: options.seeds]
-    trials = run_trials(seeds, options.only or attack_names(), options.strength or STRENGTH_NAMES, lambda one: _tell(one, say))
-    quiet: dict[str, Quiet] = {}
-    if options.days:
-        quiet["busy hours"] = busy_hours(_counting("busy hours", say))
-        quiet["quiet weeks"] = quiet_weeks(options.days, _counting("quiet weeks", say))
-    now = kept.document(trials, quiet)
+    trials, times = _run(options, seeds, say)
+    now = kept.document(trials, times)
     worse = kept.regressions(now, kept.load(options.kept))
     if options.out is not None:
-        options.out.write_text(page(trials, quiet, seeds), encoding="utf-8")
+        options.out.write_text(page(trials, times, seeds), encoding="utf-8")
         say(f"written to {options.out}")
     if options.accept:
         kept.save(now, options.kept)
@@ -57,12 +53,33 @@ def main(words: Sequence[str] | None = None) -> int:
     return 1 if worse and not options.accept else 0
 
 
+def _run(options: argparse.Namespace, seeds: Sequence[int], say: Callable[[str], None]) -> tuple[Trials, dict[str, Quiet]]:
+    """Everything that was asked for, in as many processes as may be; the order of results is that of the plan."""
+    attacks = works(seeds, options.only or attack_names(), options.strength or STRENGTH_NAMES)
+    plans = [("quiet weeks", plan) for plan in quiet_weeks(options.days)]
+    plans += [("busy hours", plan) for plan in (busy_hours() if options.days else ())]
+    trials, times = Trials(), {name: Quiet() for name in ("busy hours", "quiet weeks") if options.days}
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        # What takes longest begins first.
+        quiets = [(name, pool.submit(quiet, plan)) for name, plan in plans]
+        found: list[Future[list[Trial]]] = [pool.submit(run_work, work) for work in attacks]
+        for future in found:
+            for trial in future.result():
+                trials.found.append(trial)
+                _tell(trial, say)
+        for name, one in quiets:
+            times[name].add(one.result())
+            say(f"{name}: {times[name].events:,} events")
+    return trials, times
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m drills.quality", description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="only these attacks")
     parser.add_argument("--strength", nargs="*", choices=get_args(StrengthName), help="only these strengths")
     parser.add_argument("--seeds", type=int, default=len(SCORING_SEEDS), help="so many of the scoring seeds")
     parser.add_argument("--days", type=int, default=QUIET_DAYS, help="quiet days; 0: none, nor busy hours; 28: four weeks")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; each takes up to 2 GB")
     parser.add_argument("--out", type=Path, help="write the page here")
     parser.add_argument("--kept", type=Path, default=kept.KEPT, help="what to compare with")
     parser.add_argument("--accept", action="store_true", help="keep this run's results as those to compare with")
@@ -79,18 +96,6 @@ def _tell(trial: Trial, say: Callable[[str], None]) -> None:
         f"{score.sources_mitigated:7,} of {score.sources:7,} sources, {share_text(score.share_covered):>6} of its events, "
         f"{trial.honest_covered:,} honest ones, {len(trial.wronged)} honest sources, {len(score.victims)} victims"
     )
-
-
-def _counting(name: str, say: Callable[[str], None]) -> Callable[[int], None]:
-    counted = 0
-
-    def count(events: int) -> None:
-        nonlocal counted
-        if (counted + events) // _STEP_EVENTS > counted // _STEP_EVENTS:
-            say(f"{name}: {counted + events:,} events")
-        counted += events
-
-    return count
 
 
 if __name__ == "__main__":

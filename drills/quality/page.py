@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from statistics import median
 
 from drills.attacks.catalogue import ATTACKS
 from drills.quality.quiet import Quiet
@@ -21,9 +23,18 @@ from drills.quality.summary import BARELY_SHARE, Summary, strength_at, strengths
 from drills.quality.systems import AWS, CROWDSEC, LEFT_OUT, OURS
 from drills.quality.trial import Trials
 from drills.scoring.score import ALERT_SHARE, false_blocks_text
-from drills.scoring.tell import share_text
+from drills.scoring.tell import seconds_text, share_text
 
 WRONGED_MAX = 25
+KINDS: dict[str, tuple[str, int]] = {
+    "flood": ("floods by busy sources", 2),
+    "botnet": ("floods by many quiet sources", 10),
+    "entry": ("scans, guessed keys and passwords", 5),
+    "cost": ("what answers cost", 0),
+    "accounts": ("registrations", 0),
+    "key": ("one key of many", 0),
+}
+"""Kinds of attacks in words, and in how many seconds the median of them is to be found; 0: nobody says."""
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -39,6 +50,7 @@ def page(trials: Trials, quiet: dict[str, Quiet], seeds: Sequence[int]) -> str:
     parts = [
         "# What is found, and what it costs the honest",
         "Written by `make quality` ([how](drills.md#scoring)): nobody writes here by hand.", _how(seeds),
+        "## What is asked of it", _asked(trials, attacks),
         "## At ordinary strength", _ordinary(trials, attacks),
         "## At each strength", _strengths(trials, attacks),
         "## What the honest paid", _honest(trials, attacks),
@@ -66,6 +78,45 @@ def _how(seeds: Sequence[int]) -> str:
         "- *sources*: addresses with an event that the mitigations name. *events covered*: those that came while anything was "
         "in force on any of their names; the same for honest ones. A throttle counts as a block does."
     )
+
+
+def _asked(trials: Trials, attacks: Sequence[str]) -> str:
+    """The kinds of attacks against what they are to be found in, and what of them is not."""
+    rows = []
+    missed: list[str] = []
+    for kind, (text, most_s) in KINDS.items():
+        of_kind = {
+            attack: found for attack in attacks if ATTACKS[attack].kind == kind and (found := summary(trials.of(attack)))
+        }
+        asked = {attack: found for attack, found in of_kind.items() if not ATTACKS[attack].learned}
+        words = Counter(found.word for found in asked.values())
+        missed += [attack for attack, found in asked.items() if found.word in ("missed", "barely")]
+        # What was never told of counts as endless, so that a median cannot be bettered by missing more.
+        seconds = [math.inf if found.seconds is None or found.word == "missed" else found.seconds for found in asked.values()]
+        middle = median(seconds) if seconds else math.inf
+        when = seconds_text(middle) if middle < math.inf else "never"
+        counted = f"{words['found']} + {words['alerted']} of {len(asked)}"
+        rows.append((text, counted, when, f"{most_s} s" if most_s else "", _sources(trials, asked)))
+    names = ("attacks", "found + told of", "median after", "asked for", "sources of loud ones mitigated")
+    learned = [f"`{attack}` ({ATTACKS[attack].learned})" for attack in attacks if ATTACKS[attack].learned]
+    told = (
+        "At ordinary strength, except for the last column: that is of all loud attacks of the kind together, without those "
+        "that people are only told of. A distributed attack is found if a signature stops it, or people are told about the "
+        "service."
+    )
+    text = (
+        told
+        + "\n\n"
+        + table(names, rows)
+        + f"\n\nMissed, or barely found: {', '.join(f'`{name}`' for name in missed) or 'none'}."
+    )
+    return text + (f" Not counted here, because they need a model: {'; '.join(learned)}." if learned else "")
+
+
+def _sources(trials: Trials, attacks: Iterable[str]) -> str:
+    scores = [trial.score for attack in attacks for trial in trials.of(attack, "loud") if trial.score.found]
+    sources = sum(score.sources for score in scores)
+    return share_text(sum(score.sources_mitigated for score in scores) / sources) if sources else ""
 
 
 def _moment(second: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,16 +84,17 @@ def alarms_of(mitigations: Sequence[Mitigation]) -> list[Alarm]:
     return found
 
 
-def quiet(drill: Drill, progress: Callable[[int], None]) -> Quiet:
+def quiet(plan: Plan) -> Quiet:
     """Honest traffic through our defaults, in bounded memory."""
+    drill = Drill(plan)
     decider = Decider(ours())
     actors = drill.world.actors
     names: list[I64] = [_numbered(column) for column in (actors.address, actors.key, actors.account)]
-    found = Quiet(days=drill.plan.span_s / DAY_S)
+    found = Quiet(days=plan.span_s / DAY_S)
     day, seen = -1, np.zeros(len(actors), np.bool_)
 
     def close_day() -> None:
-        share = min(1.0, drill.plan.span_s / DAY_S)
+        share = min(1.0, plan.span_s / DAY_S)
         for numbers in names:
             present = np.unique(numbers[seen])
             found.source_days += share * int((present >= 0).sum())
@@ -109,7 +110,6 @@ def quiet(drill: Drill, progress: Callable[[int], None]) -> Quiet:
         seen[events["actor"]] = True
         found.events += len(events)
         decider.take(b"".join(lines(events, actors, STREAM)))
-        progress(len(events))
     close_day()
     found.alarms = alarms_of(decider.finish().mitigations)
     return found
@@ -121,20 +121,19 @@ def _numbered(names: list[str]) -> I64:
     return np.array([known.setdefault(name, len(known)) for name in names], np.int64)
 
 
-def quiet_weeks(days: int, progress: Callable[[int], None]) -> Quiet:
+def quiet_weeks(days: int) -> list[Plan]:
     """So many days, each week under a seed of its own, storms at their hours."""
-    found = Quiet()
+    plans = []
     for week, seed in zip(range(-(-days // 7)), QUIET_SEEDS * 99, strict=False):
         span_s = min(7, days - 7 * week) * DAY_S
-        found.add(quiet(Drill(Plan(seed=seed, start_s=START_S, span_s=span_s, events_per_second=QUIET_PER_SECOND)), progress))
-    return found
+        plans.append(Plan(seed=seed, start_s=START_S, span_s=span_s, events_per_second=QUIET_PER_SECOND))
+    return plans
 
 
-def busy_hours(progress: Callable[[int], None]) -> Quiet:
+def busy_hours() -> list[Plan]:
     """Hours of full traffic, each with every storm in it."""
-    found = Quiet()
-    for seed in QUIET_SEEDS[:BUSY_HOURS]:
-        start_s = BEGIN_S - BEGIN_S % HOUR_S
-        plan = Plan(seed=seed, start_s=start_s, span_s=BUSY_S, events_per_second=BUSY_PER_SECOND, storms="all")
-        found.add(quiet(Drill(plan), progress))
-    return found
+    start_s = BEGIN_S - BEGIN_S % HOUR_S
+    return [
+        Plan(seed=seed, start_s=start_s, span_s=BUSY_S, events_per_second=BUSY_PER_SECOND, storms="all")
+        for seed in QUIET_SEEDS[:BUSY_HOURS]
+    ]

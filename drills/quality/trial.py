@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from drills.attacks.catalogue import ATTACKS
@@ -34,6 +34,18 @@ class Trial:
     """Requests of the attack, on average while it lasts"""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Attacks that are set into the same honest traffic: what one process does."""
+
+    seed: int
+    scene: Scene
+    attacks: tuple[str, ...]
+    strengths: tuple[StrengthName, ...]
+    with_peers: bool
+    """Others' limits as well"""
+
+
 @dataclass(slots=True)
 class Trials:
     """All of them."""
@@ -45,33 +57,33 @@ class Trials:
         return [t for t in self.found if (t.attack, t.strength, t.system) == (attack, strength, system)]
 
 
-def run_trials(
-    seeds: Sequence[int], attacks: Sequence[str], strengths: Sequence[StrengthName] = STRENGTH_NAMES,
-    tell: Callable[[Trial], None] = lambda trial: None,
-) -> Trials:  # fmt: skip
+def works(seeds: Sequence[int], attacks: Sequence[str], strengths: Sequence[StrengthName] = STRENGTH_NAMES) -> list[Work]:
     """Every attack at every strength; at ordinary strength each detector alone, under the first seed others' limits as well."""
     by_scene: dict[Scene, list[str]] = defaultdict(list)
     for attack in attacks:
         by_scene[scene_of(attack)].append(attack)
-    found = Trials()
-    for seed in seeds:
-        for scene, names in by_scene.items():
-            stage = Stage(scene, seed, ours())
-            normal = frozenset(
-                (one.detector, one.target.type, one.target.value)
-                for one in decided(ours(), merged(stage.honest, None)).mitigations
-                if not is_enforced(one)
-            )
-            for name in names:
-                for strength in strengths:
-                    for trial in _trials(stage, seed, name, strength, normal, with_peers=seed == seeds[0]):
-                        found.found.append(trial)
-                        tell(trial)
-    return found
+    return [
+        Work(seed, scene, tuple(names), tuple(strengths), with_peers=seed == seeds[0])
+        for seed in seeds
+        for scene, names in by_scene.items()
+    ]
+
+
+def run_work(work: Work) -> list[Trial]:
+    """All trials that share their honest traffic."""
+    stage = Stage(work.scene, work.seed, ours())
+    normal = frozenset(
+        (one.detector, one.target.type, one.target.value)
+        for one in decided(ours(), merged(stage.honest, None)).mitigations
+        if not is_enforced(one)
+    )
+    return [
+        trial for name in work.attacks for strength in work.strengths for trial in _trials(stage, work, name, strength, normal)
+    ]
 
 
 def _trials(
-    stage: Stage, seed: int, name: str, strength: StrengthName, normal: frozenset[tuple[str, str, str]], *, with_peers: bool
+    stage: Stage, work: Work, name: str, strength: StrengthName, normal: frozenset[tuple[str, str, str]]
 ) -> Iterator[Trial]:
     hostile, records = stage.attack(name, strength)
     parts = [stage.honest.exposure, hostile.exposure]
@@ -80,8 +92,8 @@ def _trials(
 
     def trial(system: str, card: Scorecard) -> Trial:
         return Trial(
-            name, strength, seed, system, card.attacks[0], tuple(card.honest_sources), card.honest_events, card.honest_covered,
-            card.source_days, len(hostile) / duration_s,
+            name, strength, work.seed, system, card.attacks[0], tuple(card.honest_sources), card.honest_events,
+            card.honest_covered, card.source_days, len(hostile) / duration_s,
         )  # fmt: skip
 
     mitigations = decided(ours(), merged(stage.honest, hostile)).mitigations
@@ -91,7 +103,7 @@ def _trials(
     # Detectors share nothing but the policy's budgets, so that what one decides is what it would decide alone.
     for detector in sorted({one.detector for one in mitigations}):
         yield trial(detector, scorer.score([one for one in mitigations if one.detector == detector]))
-    for system, config in peers().items() if with_peers else ():
+    for system, config in peers().items() if work.with_peers else ():
         yield trial(system, scorer.score(decided(config, merged(stage.honest, hostile)).mitigations))
 
 

@@ -174,6 +174,10 @@ class ExposureReader:
         self._low: list[npt.NDArray[np.uint64]] = []
         self._codes: dict[str, list[list[int]]] = {kind: [] for kind in (*NAMED_BY, "route")}
         self._known: dict[str, dict[bytes, int]] = {kind: {b"": -1} for kind in NAMED_BY}
+        self._known["service"] = {
+            b"": 0,
+            config.input.service.encode(): 0,
+        }  # as the engine has it: who names no host is of this
         self._routes: dict[str, int] = {}
         self.unread = 0
         """Lines that are no events: they have no part in anything."""
