@@ -94,7 +94,9 @@ EVENTS_MIN, CHANCE_LOG = 8, -20.7
 LIFT_MIN, LIFT_MORE = 3.0, 1.7
 """So many times more of a route's surplus than of usual requests has to be a client's; the second number beside a first."""
 NEARLY = 0.9
-"""A shorter conjunction that explains so much of the best is better."""
+"""A shorter conjunction that explains so much of the best is better …"""
+HARM_TIMES, HARM_MORE = 2.0, 0.002
+"""… unless it would hit so much more of usual traffic."""
 OF_PROPORTION = 10.0
 """What merely grows in proportion is nobody's signature."""
 NOTE_EXPLAINED = 0.5
@@ -260,6 +262,8 @@ def _best(
         return None
     enough = NEARLY * max(one.explained for one in fit)
     nearly = [one for one in fit if one.explained >= enough]
+    harmless = HARM_TIMES * min(one.collateral for one in nearly) + HARM_MORE
+    nearly = [one for one in nearly if one.collateral <= harmless]
     return min(nearly, key=lambda one: (len(one.values), one.collateral, -one.explained, one.values))
 
 

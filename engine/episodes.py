@@ -115,12 +115,18 @@ class Episodes:
             self.standing[stratum] = kept
         return crossings, sum(one.explained for one in explained)
 
+    def _has_told(self, stratum: Stratum, tick: int) -> bool:
+        """Something of a stratum, in this cell or the one before."""
+        return any(told >= tick // RENEW_S - 1 for _, _, told in self.standing.get(stratum, ()))
+
     def _shift(self, found: Found, series: Series, section: EntropySection) -> list[Crossing]:
         stratum, gathered = found.stratum, found.gathered
         if self.told.get(stratum) == series.since or found.tick < series.since + WINDOW_S:
             return []
         if found.observed <= section.growth * series.largest:
             return []
+        if stratum == Stratum.ASSETS and self._has_told(Stratum.PAGES, found.tick):
+            return []  # what comes with the pages that were told of
         even = gathered.even()
         shifts = [] if stratum == Stratum.ACCOUNTS else shifted.shifts(even, series.usual().rows, section.shift_bits)
         repeats = shifted.repeats_of(stratum, even, gathered.total, found.observed)
