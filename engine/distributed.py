@@ -80,20 +80,20 @@ class Distributed:
         self._resuming = False
         self._looked = NEVER
 
-    def add(self, sample: Sample) -> None:
-        """Take in a tally's sample. Its arrays may be used again when this returns."""
+    def add(self, sample: Sample) -> int:
+        """Take in a tally's sample. Its arrays may be used again when this returns. How many events found no room."""
         if not self._on or not len(sample.cells):
-            return
+            return 0
         self._pending.append(_copy(sample))
-        if sum(len(one.entries) for one in self._pending) > ENTRIES_MAX:
-            self._bound()
+        return self._bound() if sum(len(one.entries) for one in self._pending) > ENTRIES_MAX else 0
 
-    def _bound(self) -> None:
+    def _bound(self) -> int:
         merged = merge_samples(self._pending)
         ends = np.searchsorted(merged.entries[:, E_CELL], np.arange(len(merged.cells)), "right")
         within = int(np.searchsorted(ends, ENTRIES_MAX // 2, "right"))
         last = int(merged.cells[max(0, within - 1), S_TICK])
         self._pending = [cut_sample(merged, NEVER, last + 1)]
+        return int(merged.cells[merged.cells[:, S_TICK] > last, S_TOTAL].sum())
 
     def close(self, closed: int, muted: int) -> list[Crossing]:
         """Judge the seconds up to ``closed``; what touches a second up to ``muted`` is not told."""

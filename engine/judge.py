@@ -148,7 +148,7 @@ class Judge:
         if gap:
             self.mute(max(tally.tick_max, tally.newest_ms // 1000))
         new = _Waiting(tally, tally.partition_start[:-1].copy()) if tally.rows else None
-        self.distributed.add(tally.sample)
+        self.truncated += self.distributed.add(tally.sample)
         if self._early and (hints := self.distributed.early(self.closed, self.muted)):
             self._tell(hints, "early")
         self._advance(new)

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from detectors.surplus import (
@@ -22,6 +23,7 @@ from detectors.surplus import (
     USER_AGENT,
     span_of,
 )
+from schemas.columns import I64
 from schemas.sample import TEXT_BYTES_MAX, Sample
 
 NAMES = {
@@ -39,11 +41,11 @@ class Texts:
     """The texts of words, of the samples that were seen lately. What has no whole text cannot be named."""
 
     def __init__(self) -> None:
-        self._samples: list[tuple[int, Sample]] = []
+        self._samples: list[tuple[int, I64, I64, npt.NDArray[np.uint8]]] = []
 
     def add(self, newest: int, sample: Sample) -> None:
         """Those of a sample whose newest second is this one."""
-        self._samples.append((newest, sample))
+        self._samples.append((newest, sample.words, sample.text_start, sample.text))
 
     def forget(self, before: int) -> None:
         """Of samples that ended earlier."""
@@ -52,10 +54,10 @@ class Texts:
 
     def find(self, word: int) -> bytes | None:
         """Its text."""
-        for _, sample in reversed(self._samples):
-            at = int(np.searchsorted(sample.words, word))
-            if at < len(sample.words) and sample.words[at] == word:
-                return sample.text[sample.text_start[at] : sample.text_start[at + 1]].tobytes()
+        for _, words, text_start, text in reversed(self._samples):
+            at = int(np.searchsorted(words, word))
+            if at < len(words) and words[at] == word:
+                return text[text_start[at] : text_start[at + 1]].tobytes()
         return None
 
     def __contains__(self, word: object) -> bool:

@@ -210,3 +210,12 @@ def test_a_sample_is_cut_by_seconds() -> None:
     part = cut_sample(sample, 5, 8)
     assert part.cells[:, 0].tolist() == [5, 6, 7]
     assert part.entries[:, 0].tolist() == [0, 1, 2]
+
+
+def test_what_waits_is_bounded_and_what_found_no_room_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.distributed.ENTRIES_MAX", 100)
+    strata = Distributed(SignatureSection(), EntropySection())
+    assert strata.add(sample_of(*((second, 1, 5) for second in range(100)))) == 0
+    assert strata.add(sample_of(*((second, 1, 5) for second in range(100, 120)))) == 5 * 70
+    strata.close(200, NEVER)
+    assert len(strata.save(cells=False)["services"]) == 1
