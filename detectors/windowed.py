@@ -89,6 +89,8 @@ class WindowRule:
     """Of user agents: those that hold one are listed."""
     scale: int = 1
     """What is observed is told in so many, and so is the limit."""
+    ttl_s: int | None = None
+    """How long what comes of it holds, however often it comes back. None: as the policy has it."""
     listed: Addresses | None = None
     """Only of addresses on this list."""
     evidence: tuple[tuple[str, str], ...] = ()

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectors.entropy import NAME as ENTROPY
+from detectors.entropy import EntropySection
 from detectors.kernels.judging import MINUTE_OVER, all_close_kernel, all_insert_kernel
 from detectors.kernels.long_windows import LongWindows, allocate_long_windows
 from detectors.kernels.windows import (
@@ -25,9 +27,12 @@ from detectors.kernels.windows import (
     allocate_windows,
 )
 from detectors.registry import plan_windows, settings
+from detectors.signature import NAME as SIGNATURE
+from detectors.signature import SignatureSection
 from detectors.surge import NAME as SURGE
 from detectors.surge import SurgeSection
 from engine.busy import BusyRoutes
+from engine.distributed import Distributed
 from engine.intake import Intake
 from engine.policy import Crossing, Policy
 from engine.seeds import Seeds
@@ -92,8 +97,12 @@ class Judge:
         partitions = engine.judge_partitions
         owned = partitions if owned is None else owned
         self.plan = plan_windows(config)
-        surge = settings(config)[SURGE]
+        sections = settings(config)
+        surge, signature, entropy = sections[SURGE], sections[SIGNATURE], sections[ENTROPY]
         assert isinstance(surge, SurgeSection)
+        assert isinstance(signature, SignatureSection)
+        assert isinstance(entropy, EntropySection)
+        self.distributed = Distributed(signature if signature.enabled else None, entropy if entropy.enabled else None)
         self.services = ServiceSeries(surge if surge.enabled else None)
         self.span_s = max(self.plan.span_s, MINUTE_S)
         self.intake = Intake(config.time.lateness_s * 1000)
@@ -148,10 +157,18 @@ class Judge:
         if gap:
             self.mute(max(tally.tick_max, tally.newest_ms // 1000))
         new = _Waiting(tally, tally.partition_start[:-1].copy()) if tally.rows else None
+        self.truncated += self.distributed.add(tally.sample)
+        if self._early and (hints := self.distributed.early(self.closed, self.muted)):
+            self._tell(hints, "early")
         self._advance(new)
         if new is not None and new.left:
             self.waiting.append(new.keep())
             self._bound_waiting()
+
+    @property
+    def muted(self) -> int:
+        """The last tick of which something is missing."""
+        return int(self.windows.scalars[:, MUTED].max())
 
     def mute(self, tick: int) -> None:
         """Something up to ``tick`` is missing: windows that touch it decide nothing."""
@@ -192,8 +209,8 @@ class Judge:
             self.intake.forget(self.closed - self.span_s - 1, self.closed - self.plan.long_span_s - 1)
 
     def _judge_services(self) -> None:
-        muted = int(self.windows.scalars[:, MUTED].max())
-        told = [found for found in self.services.close(self.closed) if found.tick - MINUTE_S >= muted]
+        told = [found for found in self.services.close(self.closed) if found.tick - MINUTE_S >= self.muted]
+        told += self.distributed.close(self.closed, self.muted)
         if told:
             self._tell(told, "final")
 
@@ -327,6 +344,7 @@ class Judge:
         """Take in a tally that was accepted before, in any order; nothing is decided."""
         if tally.rows:
             self.intake.remember(tally)
+            self.distributed.add(tally.sample)
             waiting = _Waiting(tally, tally.partition_start[:-1].copy())
             if self.closed != NEVER:
                 self._insert_silently([waiting])
@@ -339,6 +357,7 @@ class Judge:
             self._close(min(closed, self.closed + HORIZON_S), emit=False)
             self._insert_silently(self.waiting)
         self.waiting = [waiting for waiting in self.waiting if waiting.left]
+        self.distributed.resume()
 
     def _insert_silently(self, queue: list[_Waiting]) -> None:
         early, self._early, self._silent = self._early, False, True
@@ -351,6 +370,7 @@ class Judge:
         return {
             "intake": self.intake.save(),
             "services": self.services.save(),
+            "distributed": self.distributed.save(cells=True),
             "routes": self.routes.save(),
             "policy": self.policy.save(),
             "truncated": self.truncated,

@@ -47,6 +47,16 @@ class Crossing:
     active_keys: int
     aged_out: bool
     """The partition gave up keys within the window: the sum may be too low."""
+    reason: str = ""
+    """The sentence, where the rule and the number do not make it"""
+    features: tuple[tuple[str, int | float | str], ...] = ()
+    """More numbers, for the evidence"""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Addresses that a signature matches now or usually: none of them may be on an allowlist."""
+
+    def told(self, value: str) -> str:
+        """The sentence."""
+        return self.reason or self.rule.detector.describe(self.rule, value, self.observed)
 
     @property
     def whom(self) -> Whom:
@@ -186,7 +196,7 @@ class Policy:
             severity=rule.severity,
             confidence=rule.confidence,
             action=rule.action,
-            reason=rule.detector.describe(rule, value, crossing.observed),
+            reason=crossing.told(value),
             dry_run=rule.dry_run,
             outcome=outcome,
             evidence=self._evidence(crossing),
@@ -221,7 +231,9 @@ class Policy:
         if early:
             expires_at = end + max(30, 3 * self._lateness_s)
         else:
-            ttl_s = min(self._config.ttl_s * self._config.escalation_factor ** min(level, 64), self._config.ttl_s_max)
+            ttl_s = rule.ttl_s or min(
+                self._config.ttl_s * self._config.escalation_factor ** min(level, 64), self._config.ttl_s_max
+            )
             expires_at = end + ttl_s
             self._remember(state, crossing.key, _Entry(
                 cell, identifier, action, "held" if held else "active", level, expires_at, counted and not held,
@@ -261,14 +273,19 @@ class Policy:
     def _is_allowed(self, crossing: Crossing, value: str) -> bool:
         if crossing.dimension in _ADDRESSES:
             low, high = address_range(crossing.dimension, crossing.key_a, crossing.key_b)
-            if self._allowed.touches(low, high):
-                return True
-            return any(crossing.tick < until and prefixes.touches(low, high) for until, prefixes in self._passing)
+            return self._is_passing(low, high, crossing.tick)
+        if any(self._is_passing(low, high, crossing.tick) for low, high in crossing.spans):
+            return True
         name = crossing.dimension.label, value
         if name not in self._allowed_names:
             return False
         until = self._allowed_names[name]
         return until is None or crossing.tick < until
+
+    def _is_passing(self, low: int, high: int, tick: int) -> bool:
+        return self._allowed.touches(low, high) or any(
+            tick < until and prefixes.touches(low, high) for until, prefixes in self._passing
+        )
 
     def _is_first_early(self, state: _Partition, key: Key, cell: int, action: str) -> bool:
         """One early record per key and cell, unless the action grows."""
@@ -313,6 +330,7 @@ class Policy:
         if span not in self._offsets_of:
             self._offsets_of[span] = self._offsets(*span)
         features: dict[str, int | float | str | bool] = {"requests": crossing.requests, "seed": self._fingerprint}
+        features |= crossing.features
         features.update(crossing.rule.evidence)
         if crossing.aged_out:
             features["aged_out"] = True
@@ -332,7 +350,7 @@ class Policy:
             target=Target(type=crossing.dimension.label, value=value),
             detector=rule.detector.name,
             detector_version=rule.detector.version,
-            reason=rule.detector.describe(rule, value, crossing.observed) + together.sentence,
+            reason=crossing.told(value) + together.sentence,
             severity=rule.severity,
             confidence=round(together.confidence, 4),
             window=_window(crossing),

@@ -63,6 +63,7 @@ def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, po
             "intake": judge.intake.save(segments=False),
             "policy": judge.policy.save(),
             "services": judge.services.save(),
+            "distributed": judge.distributed.save(cells=False),
             "routes": judge.routes.save(),
             "truncated": judge.truncated,
             "long": save_long(judge),
@@ -95,6 +96,7 @@ def begin_judge(judge: Judge, record: Record) -> None:
     judge.intake.load(state["intake"])
     judge.policy.load(state["policy"])
     judge.services.load(state["services"])
+    judge.distributed.load(state["distributed"])
     judge.routes.load(state["routes"])
     judge.truncated = state["truncated"]
     judge.windows.scalars[0, list(_KEPT)] = state["scalars"]

@@ -53,7 +53,7 @@ from schemas.tally import (
 )
 
 MAGIC = b"FLOODWALL-STATE\n"
-SCHEMA = 3
+SCHEMA = 4
 _ROWS: dict[str, tuple[type[Any], tuple[int, ...]]] = {
     "a": (np.uint64, ()), "b": (np.uint64, ()), "dimension": (np.uint8, ()), "tick": (np.int64, ()),
     "values": (np.int64, (VALUES,)), "name_length": (np.uint8, ()), "names": (np.uint8, (NAME_BYTES_MAX,)),
@@ -190,11 +190,13 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     judge.intake.load(state["intake"])
     judge.policy.load(state["policy"])
     judge.services.load(state["services"])
+    judge.distributed.load(state["distributed"])
     judge.routes.load(state["routes"])
     judge.truncated = state["truncated"]
     judge.rebuild(_tally(state["rows"], seeds, partitions), state["closed"])
     same_rules = state["rules"] == judge.plan.plain()
     load_long(judge, state["long"], seeds, partitions, same_rules=same_rules)
+    judge.distributed.resume()
     w = judge.windows
     for p, scalars in enumerate(state["scalars"]):
         for index in (AGED_OUT, AGED_TICK, STRAGGLERS, MUTED):

@@ -23,6 +23,7 @@ class Dimension(IntEnum):
     USER_AGENT = 8
     FINGERPRINT = 9  # JA4
     EMAIL_DOMAIN = 10
+    SIGNATURE = 11  # a conjunction of attributes: a target, never a key of rows
 
     @property
     def label(self) -> str:
@@ -151,4 +152,5 @@ COMMON = 16
 BUSY_MS_MAX = 60_000
 """A longer request counts as busy for this long before it completed: it is told of at its end only, and all of it belongs to no
 window of a minute."""
-DIMENSIONS = len(Dimension)
+DIMENSIONS = int(Dimension.SIGNATURE)
+"""Those that rows are kept for."""

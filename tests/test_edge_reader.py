@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge import nft_rules
 from edge.reader import KEYS_MAX, RECORD_BYTES_MAX, Reader
 from edge.subject import covering, parse_prefix
 from schemas.mitigation import Mitigation
@@ -74,6 +75,16 @@ def test_trials_held_and_notices_are_not_enforced_and_replace_what_their_key_sai
     reader = ready_reader(record(), record(tick=995, **trial))
     assert in_force(reader, NOW) == {}
     assert reader.refusals(NOW * 1000) == []
+
+
+def test_nftables_cannot_do_signatures_and_says_so() -> None:
+    value = '{"net":"203.0.113.0/24","route":"GET /pricing","service":"www.example.com"}'
+    reader = ready_reader(
+        record(value, id="a", kind="signature", action="challenge"),
+        record(value, id="b", kind="signature", action="throttle", detector="other"), supports=nft_rules.supports,
+    )  # fmt: skip
+    assert in_force(reader, NOW) == {}
+    assert [refusal.reason for refusal in reader.refusals(NOW * 1000)] == ["unsupported", "unsupported"]
 
 
 def test_drills_are_enforced_when_told_so() -> None:

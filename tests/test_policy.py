@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from detectors.rate import DETECTOR, Rate, RateRule
@@ -104,6 +105,27 @@ def test_an_exception_for_an_account_or_a_key_excepts_nobody_else() -> None:
     assert final(policy, named(Dimension.ACCOUNT, b"acct_2"))[0].outcome == "mitigated"
     assert final(policy, named(Dimension.API_KEY, b"k2", NOW - 1))[0].outcome == "allowlisted"
     assert final(policy, named(Dimension.API_KEY, b"k2", NOW))[0].outcome == "mitigated"
+
+
+def test_what_says_its_own_time_to_live_keeps_it_however_often_it_comes_back() -> None:
+    policy = policy_of()
+    for tick in (NOW, NOW + 3 * CELL, NOW + 6 * CELL):
+        rule = replace(crossing(tick).rule, ttl_s=90)
+        found = mitigated(policy, replace(crossing(tick), rule=rule, reason="as told", features=(("share", 0.5),)))
+        assert found.expires_at - found.issued_at == 90
+        assert found.reason == "as told"
+        assert found.evidence.features["share"] == 0.5
+
+
+def test_a_signature_that_matches_an_allowed_address_is_not_mitigated() -> None:
+    allow = {"dimension": "ip", "value": "203.0.113.7", "owner": "me", "reason": "ours", "expires_tick": NOW + 5}
+    policy = policy_of(allow=[allow])
+    _, low = ATTACKER
+    spans = (low - 9, low - 9), (low, low)
+    signed = replace(crossing(), dimension=Dimension.SIGNATURE, name=b'{"route":"GET /"}', spans=spans)
+    finding, mitigation = final(policy, signed)
+    assert (finding.outcome, finding.target.type, mitigation) == ("allowlisted", "signature", None)
+    assert mitigated(policy, replace(signed, tick=NOW + 5)).target.value == '{"route":"GET /"}'
 
 
 def test_within_a_cell_there_is_one_mitigation_and_the_next_cell_renews_it() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.registry import registered, window_rules
+from detectors.registry import window_rules
 from detectors.windowed import lay_out
 from engine.judge import Judge
 from engine.observe import Observer, SourceClock
@@ -279,21 +279,15 @@ def doubled(sample: Sample) -> dict[str, Any]:
     return {"cells": cells, "entries": entries}
 
 
-def wanting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have one detector that needs the sample."""
-    monkeypatch.setattr("detectors.registry.registered", lambda: tuple(replace(one, samples=True) for one in DETECTORS))
+OFF = {"signature": {"enabled": False}, "entropy": {"enabled": False}}
+"""The detectors that need the sample."""
 
 
-DETECTORS = registered()
-
-
-def test_workers_carry_the_sample_where_a_detector_that_is_on_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_carry_the_sample_where_a_detector_that_is_on_needs_it() -> None:
     events = events_of(random.Random(3), 700)
     shipped = []
-    for wanted in (False, True):
-        if wanted:
-            wanting(monkeypatch)
-        config = config_of(judge_partitions=4)
+    for detectors in (OFF, {}):
+        config = config_of({"detectors": detectors}, judge_partitions=4)
         messages = Messages()
         lines = lines_of(events)
         messages.add(lines, list(range(len(lines))), [START_MS + 5000] * len(lines), sum(map(len, lines)))
@@ -305,7 +299,6 @@ def test_workers_carry_the_sample_where_a_detector_that_is_on_needs_it(monkeypat
 
 
 def test_one_process_hands_the_sample_to_its_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanting(monkeypatch)
     events = events_of(random.Random(4), 700)
     seen: list[Sample] = []
     accept = Judge.accept

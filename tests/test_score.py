@@ -156,7 +156,21 @@ def test_notes_held_ones_and_dry_runs_cover_nothing_and_alert() -> None:
     assert not scored(mitigation("route", "GET /v1/models", 39, 90, action="notify")).attacks[0].alerted, "it had ended"
     known = frozenset({("rate", "route", "GET /v1/models")})
     assert not scored(route, normal=known).attacks[0].alerted, "it comes without any attack"
-    assert scored(mitigation("signature", "a=b", 21, 90)).unknown == {"signature": 1}
+    assert scored(mitigation("phone", "a=b", 21, 90)).unknown == {"phone": 1}
+
+
+def test_a_signature_covers_what_has_all_of_its_values_and_may_always_stop() -> None:
+    value = '{"net":"203.0.113.0/29","route":"GET /v1/models","service":"api.example.com"}'
+    card = scored(mitigation("signature", value, 12, 90))
+    (score,) = card.attacks
+    assert (score.found, score.sources_mitigated, score.events_covered, card.honest_covered) == (True, 1, 8, 0)
+    wider = scored(mitigation("signature", '{"net":"203.0.113.0/24"}', 12, 90))
+    assert (wider.attacks[0].events_covered, wider.honest_covered) == (16, 28)
+    assert wider.wronged == []
+    nobody = scored(mitigation("signature", '{"net":"203.0.113.0/24","service":"other.example"}', 12, 90))
+    assert (nobody.attacks[0].found, nobody.honest_covered) == (False, 0)
+    for unknown in ('{"phone":"1"}', "a=b", "{}", "[1]"):
+        assert scored(mitigation("signature", unknown, 12, 90)).unknown == {"signature": 1}
 
 
 def test_parts_are_scored_as_one() -> None:

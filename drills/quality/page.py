@@ -67,9 +67,10 @@ def _how(seeds: Sequence[int]) -> str:
         for one in (*SCENES, STREAMS_SCENE)
     )
     return (
-        f"Defaults of profile `api`, early records included, over `events.ndjson` of drills with the seeds "
-        f"{', '.join(map(str, seeds))}, which no limit was tried against. Each attack comes alone, {BEFORE_S} s into honest "
-        f"traffic of {_moment(BEGIN_S)} without storms: {scenes}. Strengths that are shares follow the service's rate.\n\n"
+        "Defaults of profile `api` with `signature` armed (it ships with `dry_run`), early records included, over "
+        f"`events.ndjson` of drills with the seeds {', '.join(map(str, seeds))}, which no limit was tried against. Each "
+        f"attack comes alone, {BEFORE_S} s into honest traffic of {_moment(BEGIN_S)} without storms: "
+        f"{scenes}. Strengths that are shares follow the service's rate.\n\n"
         "- *found*: something of its own was mitigated, in a dimension in which it may be; *barely*: "
         f"less than {BARELY_SHARE:.0%} of its sources and of its events; *alerted*: people were told, by a note on a target of "
         f"which at least {ALERT_SHARE:.0%} was the attack's in that window. The worst of the seeds stands here.\n"

@@ -24,8 +24,9 @@ _BAN_S = 4 * 3600
 
 
 def ours() -> Config:
-    """The defaults of profile ``api``."""
-    return parse_config({"profile": "api", "engine": {"seed": ENGINE_SEED}}, "quality")
+    """The defaults of profile ``api``, with signatures armed: they ship dry, and what they would do is to be measured."""
+    armed = {"signature": {"dry_run": False}}
+    return parse_config({"profile": "api", "engine": {"seed": ENGINE_SEED}, "detectors": armed}, "quality")
 
 
 def _plain(detectors: dict[str, Any], policy: dict[str, Any]) -> Config:

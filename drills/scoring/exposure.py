@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from drills.columns import I64
 from drills.scoring.standing import Named
@@ -30,6 +31,8 @@ NAMED_BY = {
 }  # fmt: skip
 """Types of targets, and the text of an event that each is a value of. Beside them: ip, net, asn, route."""
 ADDRESSES = ("ip", "net")
+SIGNATURE = "signature"
+"""A conjunction of the others, as a JSON object."""
 _MAPPED = 0xFFFF << 32
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F-]{8,}")
 _OPAQUE_LENGTH = 24
@@ -104,6 +107,8 @@ class Exposure:
     def rows_of(self, target: Named) -> I64 | None:
         """The events that a target has in it; none: it is of a type that is not known here."""
         kind, value = target
+        if kind == SIGNATURE:
+            return self._rows_of_all(value)
         if kind in ADDRESSES:
             low, high = address_span(value)
             return self.columns["ip"].rows(bisect_left(self.addresses, low), bisect_right(self.addresses, high))
@@ -111,6 +116,28 @@ class Exposure:
             return None
         code = self.names[kind].get(value)
         return np.zeros(0, np.int64) if code is None else self.columns[kind].rows(code, code + 1)
+
+    def _rows_of_all(self, value: str) -> I64 | None:
+        """Those that have every value of a conjunction, none: it is none. An event that names no host was for the configured
+        service."""
+        try:
+            values = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(values, dict) or not values:
+            return None
+        found = np.ones(len(self), np.bool_)
+        for kind, text in values.items():
+            if kind == "service" and text not in self.names["service"]:
+                rows: I64 | None = self.columns["service"].rows(-1, 0)
+            else:
+                rows = self.rows_of((kind, text))
+            if rows is None:
+                return None
+            here = np.zeros(len(self), np.bool_)
+            here[rows] = True
+            found &= here
+        return np.flatnonzero(found)
 
     def source_days(self) -> float:
         """Distinct honest addresses, keys and accounts of each day, for as much of the day as there was."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from drills.columns import I64
-from drills.scoring.exposure import ADDRESSES, Exposure, Mask
+from drills.scoring.exposure import ADDRESSES, SIGNATURE, Exposure, Mask
 from drills.scoring.standing import Named, Span, Standing, standing_of
 from schemas.mitigation import Finding, Mitigation
 
@@ -153,12 +153,16 @@ class Scorer:
         for finding in findings:
             if finding.stage == "final":
                 for label in self._labels_of((finding.target.type, finding.target.value), None):
-                    if label in scores and finding.target.type in self._records[label]["stops"]:
+                    if label in scores and self._may_stop(label, finding.target.type):
                         scores[label].findings[finding.outcome] += 1
         for part, covers, names in zip(self._parts, covered, named, strict=True):
             self._count(part, covers, names, scores, card)
         card.wronged.sort(key=lambda one: (one.since_s, one.type, one.value))
         return card
+
+    def _may_stop(self, label: int, kind: str) -> bool:
+        """A signature may always."""
+        return kind == SIGNATURE or kind in self._records[label]["stops"]
 
     def _blank(self, label: int) -> AttackScore:
         record = self._records[label]
@@ -188,7 +192,7 @@ class Scorer:
             covers[rows[now]] = True
             for label in np.unique(labels[labels > 0]).tolist():
                 since = next((span for span in spans if span.until_ms > scores[label].first_ms), None)
-                if kind in self._records[label]["stops"] and since is not None:
+                if self._may_stop(label, kind) and since is not None:
                     names.add(label)
                     marks[rows[labels == label]] = True
         for label in names:

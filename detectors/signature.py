@@ -1,0 +1,357 @@
+"""``signature``: under a distributed attack, what its requests have in common and usual ones have not.
+
+How it decides: of each second a judge has a sample of whole events (`schemas.sample`). When ten seconds hold more than usual
+(`growth`, `least_…`), it looks for conjunctions of attributes (route, user agent, TLS fingerprint, network, country, mail
+domain) in what is more: it *explains* what the window has of it beyond what the last five minutes lead to expect. The best
+is taken, its requests are put aside, and the rest is looked at again, up to four times. A conjunction acts only if all hold:
+it names a client's attribute, at least `sources_min` addresses have it, its *collateral* (the share of usual requests of any
+kind that it matches) is within `collateral_max`, it explains ten times more of the surplus than of the usual, chance does not
+make so many sources, and, where it names a route, its clients are not simply those that always come: a crowd that comes for
+one article is not known by its browsers. What is only a route is told to people. It ends 90 s after the surplus has.
+
+Where it fails: a botnet that asks for what people ask for with people's browsers from everywhere has nothing in common but
+being new: `entropy` tells of it. A crowd that one application sends to one page looks like a botnet with one agent; the
+action is a challenge, and dry run is the default. Fewer than two dozen usual requests in five minutes say nothing about
+collateral, and then nothing acts. What rises slower than by half in five minutes is taken for usual.
+Accounts and assets never have one: keys are judged by themselves, and a page brings dozens of assets.
+
+Costs: the sample; with a surplus about 1 ms a second, without one nothing that can be measured.
+
+Confidence: 0.9, as far as drills go. Can its evidence be forged? Whoever sends requests with somebody's user agent makes it
+suspected, and never stopped if it is usual: that is what collateral is for. What is rare and honest can be framed by a flood.
+
+Key: the conjunction, per service. Quiet time: none, renewed while the surplus lasts.
+
+Parameters: `SignatureSection`.
+
+>>> random = np.random.default_rng(5)
+>>> def sample(count, route, agent):
+...     rows = np.zeros((count, 9), np.int64)
+...     rows[:, WEIGHT], rows[:, ADDRESS] = 1, 0xFFFF_0000_0000 + random.integers(0, 1 << 32, count)
+...     rows[:, ROUTE], rows[:, USER_AGENT] = random.choice(route, count), random.choice(agent, count)
+...     return rows
+>>> usual = Usual.of(sample(400, range(1, 9), range(1, 26)), 100.0)
+>>> window = np.concatenate([sample(100, range(1, 9), range(1, 26)), sample(300, [1], [1])])
+>>> [found] = explain(window, window[:, WEIGHT].astype(float), usual, [usual], SignatureSection(), Stratum.PAGES)
+>>> found.values, round(found.explained, 2), round(found.collateral, 3)
+(((3, 1), (4, 1)), 1.0, 0.007)
+
+References: Lakhina et al., Mining Anomalies Using Traffic Feature Distributions (SIGCOMM 2005); Bhagwan et al., Adtributor:
+Revenue Debugging in Advertising Systems (NSDI 2014), whose explanatory power and succinctness these are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from detectors.surplus import (
+    ADDRESS,
+    COUNTRY,
+    EMAIL_DOMAIN,
+    F64,
+    FINGERPRINT,
+    NET,
+    NET_WIDE,
+    ROUTE,
+    USER_AGENT,
+    WEIGHT,
+    WHO,
+    WINDOW_S,
+    SurplusSection,
+    column,
+)
+from detectors.windowed import Detector, Profile, WindowRule
+from schemas.columns import I64
+from schemas.sample import Stratum
+
+NAME = "signature"
+VERSION = 1
+TTL_S = 90
+"""Longer than a cell of renewal and the lateness, so that what lasts has no holes, and what has ended ends."""
+SIGNATURES_MAX = 4
+"""At once, of one surplus."""
+VALUES_MAX = 12
+"""Values of one attribute that are combined: each has at least a tenth of the surplus."""
+LENGTH_MAX = 3
+ATTRIBUTES = (ROUTE, USER_AGENT, FINGERPRINT, COUNTRY, NET, NET_WIDE, EMAIL_DOMAIN)
+CLIENT = frozenset((USER_AGENT, FINGERPRINT, NET, NET_WIDE))
+"""What says something about who asks. The others are what many have in common."""
+EXPLAINED_MORE = 0.1
+"""Of the surplus, for what is found beside a first."""
+ROWS_MIN = 20
+"""Fewer usual requests say nothing of shares."""
+SOURCES_UNSEEN = 0.05
+"""So many are always expected in ten seconds."""
+EVENTS_MIN, CHANCE_LOG = 8, -20.7
+"""Fewer mean nothing; and chance may make so many sources once in a thousand million windows."""
+LIFT_MIN, LIFT_MORE = 3.0, 1.7
+"""So many times more of a route's surplus than of usual requests has to be a client's; the second number beside a first."""
+NEARLY = 0.9
+"""A shorter conjunction that explains so much of the best is better …"""
+HARM_TIMES, HARM_MORE = 2.0, 0.002
+"""… unless it would hit so much more of usual traffic."""
+OF_PROPORTION = 10.0
+"""What merely grows in proportion is nobody's signature."""
+NOTE_EXPLAINED = 0.5
+
+Mask = npt.NDArray[np.bool_]
+
+
+class SignatureSection(SurplusSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``signature`` detector."""
+
+    dry_run: bool = True
+    """Ships dry: look at what it would have hit (docs/distributed.md), then set this to false."""
+    collateral_max: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.02
+    """The share of usual requests that a signature may match."""
+    explained_min: Annotated[float, msgspec.Meta(ge=0.1, le=1)] = 0.25
+    """Of what is more than usual, a signature explains so much."""
+    sources_min: Annotated[int, msgspec.Meta(ge=2, le=64)] = 5
+    """Fewer addresses are judged one by one."""
+    confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
+    """How often what it names is really an attack, as far as is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What a stratum is usually like."""
+
+    rows: I64
+    weights: F64
+    """f64[n]: together the mean of a window"""
+    mean: float
+
+    @staticmethod
+    def of(rows: I64, mean: float) -> Usual:
+        """Rows that weigh as they say."""
+        weights = rows[:, WEIGHT].astype(np.float64)
+        return Usual(rows, weights * (mean / max(1.0, float(weights.sum()))), mean)
+
+    def share(self, matches: Mask) -> float:
+        """Of usual requests: the mean of what it may be, so that nothing seen is not nothing."""
+        total = float(self.weights.sum())
+        seen = float(self.weights[matches].sum()) / total if total else 0.0
+        return (seen * len(self.rows) + 1) / (len(self.rows) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A conjunction that explains a part of a surplus."""
+
+    values: tuple[tuple[int, int], ...]
+    """(attribute, word), by attribute"""
+    observed: float
+    """Requests in the window"""
+    usual: float
+    """Requests in a usual one"""
+    explained: float
+    """Share of the surplus"""
+    collateral: float
+    """Share of usual requests that it matches"""
+    acts: bool
+    """Else it is for people only."""
+
+    def matches(self, rows: I64) -> Mask:
+        """bool[n]: which rows it matches."""
+        found: Mask = np.logical_and.reduce([column(rows, attribute) == word for attribute, word in self.values])
+        return found
+
+
+@dataclass(slots=True)
+class _Values:
+    """Single values, with the rows of the window that have each."""
+
+    pairs: list[tuple[int, int]]
+    masks: Mask  # bool[v, n]
+
+
+def explain(
+    rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], section: SignatureSection, stratum: Stratum,
+    named: Container[int] | None = None, standing: Sequence[Explained] = (),
+) -> list[Explained]:  # fmt: skip
+    """Conjunctions that explain what a window has more than usual: those that act, else one for people.
+
+    Args:
+        rows, weights: of the window; f64[n], how many requests each stands for.
+        usual: of the same stratum.
+        everything: of all strata of the service: a signature matches whatever is asked for.
+        named: words that have a whole text; None: all.
+        standing: what was found before, and is kept as long as it holds.
+    """
+    surplus = float(weights.sum()) - usual.mean
+    found: list[Explained] = []
+    left = np.ones(len(rows), np.bool_)
+    for one in standing:
+        again = _weigh(one.values, one.matches(rows) & left, rows, weights, usual, everything, surplus)
+        if _acts(again, one.matches(rows) & left, rows, weights, usual, everything, section, surplus, more=True):
+            found.append(again)
+            left &= ~one.matches(rows)
+    attributes = [a for a in ATTRIBUTES if a != EMAIL_DOMAIN or stratum == Stratum.REGISTERED]
+    while len(found) < SIGNATURES_MAX:
+        best = _best(rows, weights, usual, everything, section, attributes, named, left, surplus, more=bool(found))
+        if best is None:
+            break
+        found.append(best)
+        left &= ~best.matches(rows)
+    if sum(one.explained for one in found) < NOTE_EXPLAINED:
+        note = _route(rows, weights, usual, everything, named, left, surplus)
+        if note is not None:
+            found.append(note)
+    return found
+
+
+def _frequent(
+    rows: I64, weights: F64, attributes: Sequence[int], named: Container[int] | None, left: Mask, least: float
+) -> _Values:
+    """Single values with enough weight to matter."""
+    pairs, masks = [], []
+    for attribute in attributes:
+        words = column(rows, attribute)
+        distinct, which = np.unique(words, return_inverse=True)
+        heavy = np.bincount(which, weights * left, len(distinct))
+        usable = [w for w in np.argsort(-heavy, kind="stable")[:VALUES_MAX].tolist() if heavy[w] >= least and distinct[w] != 0]
+        for place in usable:
+            word = int(distinct[place])
+            if attribute in (NET, NET_WIDE) or named is None or word in named:
+                pairs.append((attribute, word))
+                masks.append((which == place) & left)
+    return _Values(pairs, np.array(masks, np.bool_).reshape(len(pairs), len(rows)))
+
+
+def _conjunctions(values: _Values, weights: F64, least: float) -> list[tuple[tuple[int, ...], Mask]]:
+    """All with enough weight, up to `LENGTH_MAX` values of different attributes, each with its rows."""
+    level: list[tuple[tuple[int, ...], Mask]] = [((index,), values.masks[index]) for index in range(len(values.pairs))]
+    found = list(level)
+    for _ in range(LENGTH_MAX - 1):
+        longer: list[tuple[tuple[int, ...], Mask]] = []
+        for places, mask in level:
+            heavy = values.masks @ (weights * mask)
+            for index in range(places[-1] + 1, len(values.pairs)):
+                taken = {values.pairs[place][0] for place in places}
+                attribute = values.pairs[index][0]
+                if attribute in taken or (attribute == NET_WIDE and NET in taken) or heavy[index] < least:
+                    continue
+                longer.append(((*places, index), mask & values.masks[index]))
+        found += longer
+        level = longer
+    return found
+
+
+def _best(
+    rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], section: SignatureSection, attributes: Sequence[int],
+    named: Container[int] | None, left: Mask, surplus: float, *, more: bool,
+) -> Explained | None:  # fmt: skip
+    least = (EXPLAINED_MORE if more else section.explained_min) * surplus
+    values = _frequent(rows, weights, attributes, named, left, least)
+    fit = []
+    for places, mask in _conjunctions(values, weights, least):
+        pairs = tuple(values.pairs[place] for place in places)
+        if CLIENT.isdisjoint(attribute for attribute, _ in pairs):
+            continue
+        one = _weigh(pairs, mask, rows, weights, usual, everything, surplus)
+        if _acts(one, mask, rows, weights, usual, everything, section, surplus, more=more):
+            fit.append(one)
+    if not fit:
+        return None
+    enough = NEARLY * max(one.explained for one in fit)
+    nearly = [one for one in fit if one.explained >= enough]
+    harmless = HARM_TIMES * min(one.collateral for one in nearly) + HARM_MORE
+    nearly = [one for one in nearly if one.collateral <= harmless]
+    return min(nearly, key=lambda one: (len(one.values), one.collateral, -one.explained, one.values))
+
+
+def _weigh(
+    pairs: tuple[tuple[int, int], ...], mask: Mask, rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual],
+    surplus: float,
+) -> Explained:  # fmt: skip
+    blank = Explained(pairs, 0.0, 0.0, 0.0, 0.0, True)
+    own = blank.matches(usual.rows)
+    expected = float(usual.weights[own].sum())
+    observed = float(weights[mask].sum())
+    collateral = _share(blank, usual, everything)
+    return Explained(pairs, observed, expected, (observed - expected) / surplus, collateral, True)
+
+
+def _share(one: Explained, usual: Usual, everything: Sequence[Usual]) -> float:
+    """Of usual requests, those that it matches: of its stratum or of all of the service, whichever is more. A stratum that
+    usually has next to nothing says nothing, and nobody there is hit."""
+    known = [other for other in everything if len(other.rows)]
+    total = sum(other.mean for other in known)
+    overall = sum(other.share(one.matches(other.rows)) * other.mean for other in known) / total if total else 1.0
+    return overall if len(usual.rows) < ROWS_MIN else max(overall, usual.share(one.matches(usual.rows)))
+
+
+def _acts(
+    one: Explained, mask: Mask, rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual],
+    section: SignatureSection, surplus: float, *, more: bool,
+) -> bool:  # fmt: skip
+    if one.collateral > section.collateral_max or one.explained < OF_PROPORTION * one.collateral:
+        return False
+    if one.explained < (EXPLAINED_MORE if more else section.explained_min):
+        return False
+    if _sources(rows[mask]) < section.sources_min or int(mask.sum()) < EVENTS_MIN:
+        return False
+    return _is_no_chance(one, mask, rows, weights, usual) and _stands_out(
+        one, rows, weights, usual, everything, surplus, LIFT_MORE if more else LIFT_MIN
+    )
+
+
+def _sources(rows: I64) -> int:
+    """How many there are behind these: addresses, and of those that name one account only one."""
+    named = np.where(rows[:, WHO] != 0, rows[:, WHO], rows[:, ADDRESS])
+    return min(len(np.unique(rows[:, ADDRESS])), len(np.unique(named)))
+
+
+def _is_no_chance(one: Explained, mask: Mask, rows: I64, weights: F64, usual: Usual) -> bool:
+    """Whether usual traffic would hardly ever bring so many sources (Chernoff's bound of a Poisson tail)."""
+    sources = _sources(rows[mask])
+    unseen = usual.mean / (len(usual.rows) + 1)
+    expected = max(one.usual, unseen, SOURCES_UNSEEN)
+    expected *= len(rows) / float(weights.sum())
+    return sources > expected and sources - expected - sources * math.log(sources / expected) <= CHANCE_LOG
+
+
+def _stands_out(
+    one: Explained, rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], surplus: float, least: float
+) -> bool:
+    """Beside a route, a client's attribute has to be more frequent than it is among usual clients."""
+    parts = [tuple(p for p in one.values if (p[0] in CLIENT) == client) for client in (False, True)]
+    where, who = (Explained(part, 0.0, 0.0, 0.0, 0.0, True) for part in parts)
+    if not parts[0]:
+        return True
+    here = float(weights[where.matches(rows)].sum()) - float(usual.weights[where.matches(usual.rows)].sum())
+    share = one.explained * surplus / here if here > 0 else 0.0
+    return share >= least * _share(who, usual, everything)
+
+
+def _route(
+    rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], named: Container[int] | None, left: Mask, surplus: float
+) -> Explained | None:  # fmt: skip
+    """The one route that most of the surplus is for."""
+    values = _frequent(rows, weights, (ROUTE,), named, left, NOTE_EXPLAINED * surplus)
+    found = []
+    for pair, mask in zip(values.pairs, values.masks, strict=True):
+        one = _weigh((pair,), mask, rows, weights, usual, everything, surplus)
+        lifted = one.explained >= LIFT_MIN * usual.share(one.matches(usual.rows))
+        if lifted and one.explained >= NOTE_EXPLAINED and _is_no_chance(one, mask, rows, weights, usual):
+            found.append(Explained(one.values, one.observed, one.usual, one.explained, one.collateral, False))
+    return max(found, key=lambda one: one.explained, default=None)
+
+
+def _no_rules(section: SignatureSection, profile: Profile) -> list[WindowRule]:
+    """It compares with what it has learned (`engine.strata`), and not in the windows."""
+    return []
+
+
+def _describe(rule: WindowRule, target: str, observed: int) -> str:
+    return f"{observed:,} {rule.measure} of {target} in {WINDOW_S} seconds, where about {rule.limit:,} are usual"
+
+
+DETECTOR = Detector(NAME, VERSION, SignatureSection, _no_rules, _describe, samples=True)

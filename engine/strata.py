@@ -1,0 +1,202 @@
+"""What usual traffic is made of, stratum by stratum, and the seconds in which there is more of it.
+
+A `Series` is one stratum of one service: the cells of the last seconds, and a *reference* of what is usual: thirty steps of
+ten seconds, each with its total and the sixteen events of lowest priority. A step enters it after the next one has passed and
+neither held a surplus, of this or another stratum of the service: what is under suspicion is not learned. A step with less
+than half of the usual does not either, for after an outage everybody comes back. Whatever lasts an hour becomes usual all the
+same.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detectors.entropy import repeats_of
+from detectors.signature import Usual
+from detectors.surplus import F64, ROW_WORDS, WEIGHT, WHO, WINDOW_S, priorities, thinned
+from schemas.columns import I64
+from schemas.sample import Stratum
+
+STEPS, STEP_KEPT = 30, 16
+WARM_STEPS = 12
+"""Two minutes are learned from before any second is judged."""
+HELD_STEPS_MAX = 360
+SLUMP, SLUMP_FROM = 0.5, 30.0
+"""Half of the usual, once that is so much in ten seconds."""
+NO_ROWS = np.zeros((0, ROW_WORDS), np.int64)
+
+
+class Cell(NamedTuple):
+    """One second of a stratum."""
+
+    tick: int
+    level: int
+    total: int
+    rows: I64
+
+
+class Step(NamedTuple):
+    """Ten seconds of the reference."""
+
+    total: int
+    """Of ACCOUNTS: how many"""
+    rows: I64
+    repeats: int | None
+    """How often one came again (`detectors.entropy`)"""
+
+
+class Gathered(NamedTuple):
+    """The cells of a window together."""
+
+    cells: list[Cell]
+    total: int
+    rows: I64
+    level: int
+
+    def even(self) -> I64:
+        """Rows that stand for equally many, 2^level each."""
+        return thinned(self.rows, self.level)
+
+    def weights(self) -> F64:
+        """f64[n]: how many events each row stands for, together all."""
+        levels, counts = [float(1 << cell.level) for cell in self.cells], [len(cell.rows) for cell in self.cells]
+        weights: F64 = np.repeat(levels, counts) * self.rows[:, WEIGHT]
+        weights *= self.total / max(1.0, float(weights.sum()))
+        return weights
+
+
+def gather(cells: list[Cell]) -> Gathered:
+    """Cells as one table."""
+    if len(cells) < 2:
+        return Gathered(cells, cells[0].total, cells[0].rows, cells[0].level) if cells else NOBODY
+    total, level = sum([cell.total for cell in cells]), max([cell.level for cell in cells])
+    return Gathered(cells, total, np.concatenate([cell.rows for cell in cells]), level)
+
+
+NOBODY = Gathered([], 0, NO_ROWS, 0)
+SILENCE = Step(0, NO_ROWS, None)
+
+
+def count_accounts(gathered: Gathered) -> int:
+    """Distinct ones: each is chosen or not, in whatever second."""
+    return len(set(gathered.even()[:, WHO].tolist())) << gathered.level
+
+
+@dataclass(slots=True)
+class Series:
+    """One stratum of one service."""
+
+    stratum: Stratum
+    cells: deque[Cell] = field(default_factory=deque)
+    """Of this step and of the two before."""
+    reference: deque[Step] = field(default_factory=lambda: deque(maxlen=STEPS))
+    held: int = 0
+    """Steps in a row that did not enter the reference."""
+    heard: int = 0
+    """Events in the cells"""
+    suspect: int = -1
+    """The last step with a surplus."""
+    since: int = -1
+    """The second in which the surplus began."""
+    mean: float = 0.0
+    largest: int = 0
+    _usual: Usual | None = None
+
+    @property
+    def is_warm(self) -> bool:
+        """Enough was learned to judge by."""
+        return len(self.reference) >= WARM_STEPS
+
+    def add(self, cell: Cell) -> None:
+        """Take in a second."""
+        self.cells.append(cell)
+        self.heard += cell.total
+
+    def window(self, tick: int, more: list[Cell] | None = None) -> list[Cell]:
+        """The cells of the ten seconds that end with one."""
+        found = [cell for cell in self.cells if tick - WINDOW_S < cell.tick <= tick]
+        return found + [cell for cell in more or () if tick - WINDOW_S < cell.tick <= tick]
+
+    def count(self, gathered: Gathered) -> int:
+        """What is compared with what is usual."""
+        return count_accounts(gathered) if self.stratum == Stratum.ACCOUNTS else gathered.total
+
+    def usual(self) -> Usual:
+        """What the reference says, as if it were one window."""
+        if self._usual is None:
+            steps = [step for step in self.reference if len(step.rows)]
+            rows = np.concatenate([step.rows for step in steps]) if steps else NO_ROWS
+            weights = np.zeros(len(rows))
+            at = 0
+            for step in steps:
+                own = step.rows[:, WEIGHT].astype(np.float64)
+                weights[at : at + len(own)] = own * (step.total / (len(self.reference) * float(own.sum())))
+                at += len(own)
+            self._usual = Usual(rows, weights, self.mean)
+        return self._usual
+
+    def end_step(self, step: int, *, suspect: bool) -> None:
+        """A step is over: the one before it may become part of what is usual, unless either is suspect."""
+        end, due = step * WINDOW_S, []
+        while self.cells and self.cells[0].tick < end:
+            cell = self.cells.popleft()
+            self.heard -= cell.total
+            if cell.tick >= end - WINDOW_S:
+                due.append(cell)
+        if not due and self.largest == 0:
+            self.held = self.held + 1 if suspect else 0
+            self.reference.append(SILENCE)
+            return
+        gathered = gather(due)
+        total = self.count(gathered)
+        slump = self.is_warm and self.mean >= SLUMP_FROM and total < SLUMP * self.mean
+        self.held = self.held + 1 if suspect or slump else 0
+        if 0 < self.held <= HELD_STEPS_MAX:
+            return
+        self.learn(Step(total, _lowest(gathered), repeats_of(self.stratum, gathered.even(), gathered.total, total)))
+
+    def learn(self, *steps: Step) -> None:
+        """Take steps into the reference."""
+        self.reference.extend(steps)
+        totals = [step.total for step in self.reference]
+        self.mean, self.largest = sum(totals) / max(1, len(totals)), max(totals, default=0)
+        self._usual = None
+
+    def save(self) -> dict[str, Any]:
+        """Plain data and arrays; the cells come again with the tallies."""
+        steps = list(self.reference)
+        return {
+            "totals": np.array([step.total for step in steps], np.int64),
+            "counts": np.array([len(step.rows) for step in steps], np.int64),
+            "rows": np.concatenate([step.rows for step in steps]) if steps else NO_ROWS,
+            "repeats": np.array([NOTHING if step.repeats is None else step.repeats for step in steps], np.int64),
+            "standing": [self.held, self.suspect, self.since],
+        }
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what `save` gave."""
+        counts = data["counts"].tolist()
+        if sum(counts) != len(data["rows"]) or data["rows"].shape[1:] != (ROW_WORDS,) or min(counts, default=0) < 0:
+            raise ValueError("a reference with other rows than it says")
+        self.held, self.suspect, self.since = data["standing"]
+        ends = np.cumsum(counts).tolist()
+        rows = [data["rows"][end - count : end] for end, count in zip(ends, counts, strict=True)]
+        repeats = [None if one == NOTHING else one for one in data["repeats"].tolist()]
+        self.reference.clear()
+        self.learn(*(Step(*one) for one in zip(data["totals"].tolist(), rows, repeats, strict=True)))
+
+
+NOTHING = -(1 << 62)
+"""In the place of a number that a step does not have."""
+
+
+def _lowest(gathered: Gathered) -> I64:
+    """The events of a step that stand for it, each for as many."""
+    even = gathered.even()
+    if len(even) > STEP_KEPT:
+        even = even[np.argsort(priorities(even), kind="stable")[:STEP_KEPT]]
+    return even.copy()
