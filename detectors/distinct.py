@@ -66,7 +66,7 @@ DEFAULTS = (
     DistinctRule(dimension="ip", items="failed_route", limit=25, severity=6),
     DistinctRule(dimension="ip", items="user_agent", limit=30, severity=4, action="challenge", confidence=0.6),
     DistinctRule(dimension="api_key", items="net", limit=40, severity=7),
-    DistinctRule(dimension="api_key", items="country", limit=12, severity=6, action="notify", confidence=0.6),
+    DistinctRule(dimension="api_key", items="country", limit=20, severity=6, action="notify", confidence=0.6),
 )
 _NOUNS = {
     Item.NET: "networks", Item.COUNTRY: "countries", Item.FAILED_ROUTE: "routes that failed", Item.USER_AGENT: "user agents",
