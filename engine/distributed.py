@@ -30,6 +30,7 @@ SERVICES_MAX = 4
 """Of one judge partition, each 180 kB at most. Hosts are the clients' own words: the busiest are kept."""
 EMPTY_STEPS_MAX = HELD_STEPS_MAX + STEPS + 2
 """After so much silence nothing is usual, and more of it changes nothing."""
+STRATA = tuple(Stratum)
 ENTRIES_MAX = 400_000
 """That wait for their seconds to be closed: 40 MB. Past it the furthest go, as the rows do."""
 NEVER = -(1 << 62)
@@ -144,8 +145,10 @@ class Distributed:
         series = strata.series[stratum]
         if not series.is_warm or (more is None and series.heard <= self._least[stratum]):
             return []
+        if more is None and not self._exceeds(series, series.total(tick)):  # accounts are not more than their requests
+            return []
         cells = series.window(tick, more)
-        if not self._exceeds(series, sum([cell.total for cell in cells])):  # accounts are not more than their requests
+        if more is not None and not self._exceeds(series, sum([cell.total for cell in cells])):
             return []
         gathered = gather(cells)
         found = Found(stratum, tick, gathered, series.count(gathered), early=more is not None)
@@ -314,4 +317,4 @@ def _cells_of(sample: Sample) -> Iterable[tuple[Service, Stratum, Cell]]:
         sample.cells[:, column].tolist() for column in (S_TICK, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_LEVEL, S_TOTAL)
     ]
     for index, (tick, a, b, stratum, level, total) in enumerate(zip(*columns, strict=True)):
-        yield (a, b), Stratum(stratum), Cell(tick, level, total, rows[edges[index] : edges[index + 1]])
+        yield (a, b), STRATA[stratum], Cell(tick, level, total, rows[edges[index] : edges[index + 1]])

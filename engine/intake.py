@@ -154,7 +154,11 @@ class Intake:
         return {
             "sources": {
                 name: [
-                    state.expected, state.newest_ms, state.open, state.left_behind, list(state.segments) if segments else [],
+                    state.expected,
+                    state.newest_ms,
+                    state.open,
+                    state.left_behind,
+                    list(state.segments) if segments else [],
                     list(state.old),
                 ]
                 for name, state in self.sources.items()

@@ -93,6 +93,10 @@ class Series:
     stratum: Stratum
     cells: deque[Cell] = field(default_factory=deque)
     """Of this step and of the two before."""
+    recent: deque[Cell] = field(default_factory=deque)
+    """Of them those of the last ten seconds …"""
+    recent_total: int = 0
+    """… and their events."""
     reference: deque[Step] = field(default_factory=lambda: deque(maxlen=STEPS))
     held: int = 0
     """Steps in a row that did not enter the reference."""
@@ -114,7 +118,15 @@ class Series:
     def add(self, cell: Cell) -> None:
         """Take in a second."""
         self.cells.append(cell)
+        self.recent.append(cell)
         self.heard += cell.total
+        self.recent_total += cell.total
+
+    def total(self, tick: int) -> int:
+        """Events of the ten seconds that end with the newest one."""
+        while self.recent and self.recent[0].tick <= tick - WINDOW_S:
+            self.recent_total -= self.recent.popleft().total
+        return self.recent_total
 
     def window(self, tick: int, more: list[Cell] | None = None) -> list[Cell]:
         """The cells of the ten seconds that end with one."""
@@ -157,7 +169,8 @@ class Series:
         self.held = self.held + 1 if suspect or slump else 0
         if 0 < self.held <= HELD_STEPS_MAX:
             return
-        self.learn(Step(total, _lowest(gathered), repeats_of(self.stratum, gathered.even(), gathered.total, total)))
+        even = gathered.even()
+        self.learn(Step(total, _lowest(even), repeats_of(self.stratum, even, gathered.total, total)))
 
     def learn(self, *steps: Step) -> None:
         """Take steps into the reference."""
@@ -194,9 +207,8 @@ NOTHING = -(1 << 62)
 """In the place of a number that a step does not have."""
 
 
-def _lowest(gathered: Gathered) -> I64:
+def _lowest(even: I64) -> I64:
     """The events of a step that stand for it, each for as many."""
-    even = gathered.even()
     if len(even) > STEP_KEPT:
         even = even[np.argsort(priorities(even), kind="stable")[:STEP_KEPT]]
     return even.copy()
