@@ -32,8 +32,8 @@ from engine.embedded import Embedded
 from schemas.config import Config, parse_config
 
 CHUNK = 1 << 20
-MEMORY_MB_MAX, EVERY_MB_MAX = 512, 576
-"""With ``rate`` alone, and with every detector: rows and keys hold more then."""
+MEMORY_MB_MAX, EVERY_MB_MAX = 512, 640
+"""With ``rate`` alone, and with every detector: rows and keys hold more then, and long windows and samples come to it."""
 WARM_SHARE = 0.25
 """This much is fed before the measurement, so that windows are full and memory is touched."""
 COMBINED = re.compile(
