@@ -9,15 +9,22 @@ come as often as one does, a botnet of thousands hardly at all, and a few machin
 something in one direction: many more, each of which asks for less, are one customer with many names. An episode is told
 once, on the service, when it has lasted for ten seconds and `signature` does not explain `explained_max` of it.
 
+Every ten seconds the same is asked of each *busy route*, one with `route_share` of what usually comes, if the service has
+`least_…` more than usual: whether the route has (by as much as a service needs, and three times its sample's error more), and
+whether that is made otherwise than the route's own last five minutes. It is told once, on the route, where neither the
+service's own alarm nor `signature` tells of it.
+
 Where it fails: it says that, not who. A crowd from one country, or for one new page, is told as an attack is: look. An attack
 that looks like usual traffic in everything, how often addresses come again too, is seen by ``surge`` only, and one below
-`growth` and `least_…` by neither. Below two dozen addresses in ten seconds it says nothing.
+`growth` and `least_…` by neither. Below two dozen addresses in ten seconds it says nothing. Of routes it says nothing among
+accounts and assets. One machine that says the same many times a second is one event of a sample: there it is seen up to some
+64 events a second of the service, above by its address alone (`rate`). What lasts four minutes is usual on a route.
 
-Costs: the sample; with a surplus 0.2 ms a second, else 20 µs every ten seconds.
+Costs: the sample; with a surplus 0.2 ms a second, else 0.2 ms every ten seconds.
 
 Confidence: 0.7 as stated; nothing is stopped. Can its evidence be forged? Whoever sends requests can make it speak.
 
-Key: the service and the kind of request. Quiet time: an episode, which is over after a minute without a surplus.
+Key: the service, or the route, and the kind of request. Quiet time: an episode, over after a minute without a surplus.
 
 Parameters: `EntropySection`.
 
@@ -45,7 +52,19 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from detectors.surplus import ADDRESS, COUNTRY, NET_WIDE, NOUNS, ROUTE, USER_AGENT, WINDOW_S, SurplusSection, column
+from detectors.surplus import (
+    ADDRESS,
+    COUNTRY,
+    F64,
+    NET_WIDE,
+    NOUNS,
+    ROUTE,
+    USER_AGENT,
+    WEIGHT,
+    WINDOW_S,
+    SurplusSection,
+    column,
+)
 from detectors.windowed import Detector, Profile, WindowRule
 from schemas.columns import I64
 from schemas.sample import Stratum
@@ -58,6 +77,10 @@ STEPS_MIN = 6
 CHANCE_SIGMAS = 6.0
 MARGIN, MARGIN_ACCOUNTS = 500, 300
 """How often somebody comes again has to be so far outside of what five minutes knew, in thousandths of a bit."""
+ROUTES_MAX, ROUTE_USUAL_MIN = 10, 30
+"""No more routes of a stratum can each have a tenth of it; and so many addresses in five minutes say what one is made of."""
+SAMPLE_SIGMAS = 3.0
+"""What is told of a route has to be outside the error of its sample by so much."""
 MILLI = 1000
 COMPARED = {ROUTE: "routes", USER_AGENT: "user agents", COUNTRY: "countries", NET_WIDE: "networks"}
 
@@ -69,6 +92,8 @@ class EntropySection(SurplusSection, frozen=True, forbid_unknown_fields=True, kw
     """Entropies have to differ by so much from the usual."""
     explained_max: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
     """When ``signature`` explains so much of the surplus, it says nothing: an episode is told once."""
+    route_share: Annotated[float, msgspec.Meta(ge=1 / ROUTES_MAX, le=1)] = 0.1
+    """A route with so much of what is usual is compared with itself too. 1: only one that has everything."""
     severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
     confidence: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
     """How often what is told is really an attack, as far as is known."""
@@ -120,15 +145,16 @@ def _collisions(words: I64) -> _Collisions:
     return _Collisions(chance, variance)
 
 
-def shifts(rows: I64, usual: I64, shift_bits: float) -> list[Shift]:
+def shifts(rows: I64, usual: I64, shift_bits: float, usual_min: int = USUAL_MIN) -> list[Shift]:
     """Where the entropies of a window's addresses differ from the usual.
 
     Args:
         rows: of the window, that stand for equally many.
         usual: rows of the reference.
+        usual_min: with fewer addresses there nothing is usual.
     """
     now, before = (_addresses(some) for some in (rows, usual))
-    if len(now) < ADDRESSES_MIN or len(before) < USUAL_MIN:
+    if len(now) < ADDRESSES_MIN or len(before) < usual_min:
         return []
     found = []
     for attribute, name in COMPARED.items():
@@ -158,9 +184,81 @@ def repeats_shift(stratum: Stratum, now: int | None, usual: list[int]) -> Shift 
     return None
 
 
-def sentence(stratum: Stratum, service: str, observed: int, mean: float, found: list[Shift]) -> str:
-    """What was observed, and how it differs."""
-    what = f"{observed:,} {NOUNS[stratum]} in {WINDOW_S} seconds on service {service}, where about {mean:,.0f} are usual"
+@dataclass(frozen=True, slots=True)
+class RouteWindow:
+    """What a sample says of one route in ten seconds."""
+
+    route: int
+    total: float
+    """Requests, as far as the sample tells"""
+    error: float
+    """Its standard deviation: none where the sample is everything"""
+    often: float
+    """How often one address comes"""
+    often_error: float
+
+    @property
+    def repeats(self) -> int:
+        """As `repeats_of` has it."""
+        return _milli_bits(self.often)
+
+    @property
+    def surely(self) -> float:
+        """So many requests at least."""
+        return self.total - SAMPLE_SIGMAS * self.error
+
+    def repeats_shift(self, stratum: Stratum, usual: list[int]) -> Shift | None:
+        """Whether one address comes as often as usual: of what it may be, what is nearest to the usual is tested."""
+        if len(usual) < STEPS_MIN:
+            return None
+        margin = SAMPLE_SIGMAS * self.often_error
+        low, high = _milli_bits(max(1.0, self.often - margin)), _milli_bits(self.often + margin)
+        found = repeats_shift(stratum, min(max(sorted(usual)[len(usual) // 2], low), high), usual)
+        if found is None or (stratum == Stratum.FAILED and found.now > found.usual):
+            return None  # few who fail are one customer's job: their addresses and keys have limits of their own
+        return Shift(found.what, found.usual, self.repeats / MILLI)
+
+
+def _milli_bits(often: float) -> int:
+    return round(MILLI * math.log2(often))
+
+
+def routes_of(rows: I64, weights: F64, share: float) -> list[RouteWindow]:
+    """The routes with at least so much of a window and enough events to say something, the heaviest first.
+
+    An event that says the same as another of its second lies with it in one row: here every one of them counts, for a few
+    machines are just that. Sums are Horvitz's and Thompson's, errors those of choosing rows independently (a ratio's by its
+    linear part, and what two rows have by being two).
+
+    Args:
+        rows, weights: of the window; f64[n], how many requests each stands for: 2^level times those that are equal.
+    """
+    distinct, which = np.unique(rows[:, ROUTE], return_inverse=True)
+    if not len(distinct):
+        return []
+    addresses, whose = np.unique(rows[:, ADDRESS], return_inverse=True)
+    _, pair = np.unique(which * len(addresses) + whose, return_inverse=True)
+
+    def sums(values: F64) -> F64:
+        return np.asarray(np.bincount(which, values, len(distinct)), np.float64)
+
+    equal, total, left_out = rows[:, WEIGHT], sums(weights), 1 - rows[:, WEIGHT] / weights
+    others, squares = (np.bincount(pair, own)[pair] - own for own in (weights, weights**2))
+    again = sums(weights * (others + equal - 1)) / total
+    spread = (2 * others + equal - 1 - again[which]) ** 2 - 2 * left_out * squares
+    error = np.sqrt(sums(left_out * weights**2))
+    often_error = np.sqrt(sums(left_out * weights**2 * np.maximum(0.0, spread))) / total
+    enough = (total >= share * total.sum()) & (np.bincount(which) >= ADDRESSES_MIN) & (distinct != 0)
+    return [
+        RouteWindow(int(distinct[at]), float(total[at]), float(error[at]), 1 + float(again[at]), float(often_error[at]))
+        for at in np.argsort(-total, kind="stable")[:ROUTES_MAX].tolist()
+        if enough[at]
+    ]
+
+
+def sentence(stratum: Stratum, where: str, observed: int, mean: float, found: list[Shift]) -> str:
+    """What was observed on a service or a route, and how it differs."""
+    what = f"{observed:,} {NOUNS[stratum]} in {WINDOW_S} seconds on {where}, where about {mean:,.0f} are usual"
     return f"{what}, and made otherwise: {'; '.join(shift.text for shift in found)}"
 
 

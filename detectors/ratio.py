@@ -60,9 +60,9 @@ class Ratio(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 # Long windows, and the honest who come nearest in the drills (seeds 1 and 2, an hour of 350 events a second with every storm,
 # and quiet days): with half failing, 5 client errors in 10 minutes; with three in ten, 8 failed logins in an hour; with half
 # of its requests, 3 registrations in 10 minutes; of a network one request in twenty, 6 registrations in an hour (seeds 1 to 4):
-# people look at pages first, and a page is dozens of requests. On a space agency's site (1995) it was 6 client errors. Where only
-# registrations are read, every share is whole, and a network behind one address had 15: that is why it is challenged and not
-# throttled.
+# people look at pages first, and a page is dozens of requests. On a space agency's site (1995) it was 6 client errors. Where
+# only registrations are read, every share is whole, and a network behind one address had 15: that is why it is challenged and
+# not throttled.
 _BOTH = (
     RatioRule(dimension="ip", measure="client_errors", share=0.8, limit=30, severity=6),
     RatioRule(dimension="ip", measure="client_errors", share=0.6, limit=15, window_s=600, severity=5),
@@ -80,8 +80,8 @@ _BOTH = (
 )  # fmt: skip
 # What answers keep in reserve: an honest key asked for 13,000 tokens in a minute where it got one of 200; one whose requests
 # take 200 s on average had 1.9 M milliseconds of them in 90 s. Agents that always ask for the most and get a line back have
-# one of 400. And what requests cost: honest keys that spend 200,000 millionths a request on average spent less than 5 M a minute
-# (seeds 1 to 8); a batch job spends 100 M, in requests of 6,000.
+# one of 400. And what requests cost: honest keys that spend 200,000 millionths a request on average spent less than 5 M a
+# minute (seeds 1 to 8); a batch job spends 100 M, in requests of 6,000.
 _KEYS = (
     RatioRule(
         dimension="api_key", measure="max_tokens", of="tokens_out", share=500, limit=1_000_000, severity=5, confidence=0.7

@@ -20,8 +20,9 @@ from detectors.surplus import WINDOW_S, rows_of
 from engine.episodes import ACTS, Episodes, Found
 from engine.naming import Texts
 from engine.policy import Crossing
+from engine.route_episodes import judge_routes
 from engine.sampling import merge_samples
-from engine.strata import HELD_STEPS_MAX, STEPS, Cell, Series, gather
+from engine.strata import HELD_STEPS_MAX, ROUTED, STEPS, Cell, Series, gather
 from schemas.narrow import Reader
 from schemas.sample import E_CELL, S_LEVEL, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_TICK, S_TOTAL, Sample, Stratum
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample
@@ -145,19 +146,36 @@ class Distributed:
         series = strata.series[stratum]
         if not series.is_warm or (more is None and series.heard <= self._least[stratum]):
             return []
-        if more is None and not self._exceeds(series, series.total(tick)):  # accounts are not more than their requests
+        ends = more is None and tick % WINDOW_S == WINDOW_S - 1
+        if more is None and not ends and not self._exceeds(series, series.total(tick)):
             return []
         cells = series.window(tick, more)
-        if more is not None and not self._exceeds(series, sum([cell.total for cell in cells])):
-            return []
-        gathered = gather(cells)
-        found = Found(stratum, tick, gathered, series.count(gathered), early=more is not None)
+        total = sum([cell.total for cell in cells])
+        found: list[Crossing] = []
+        if self._exceeds(series, total):  # accounts are not more than their requests
+            found += self._explain(strata, series, tick, cells, early=more is not None)
+        if ends:
+            found += self._judge_routes(strata, series, tick, cells, total)
+        return found
+
+    def _explain(self, strata: _Strata, series: Series, tick: int, cells: list[Cell], *, early: bool) -> list[Crossing]:
+        """What there is more of."""
+        stratum, gathered = series.stratum, gather(cells)
+        found = Found(stratum, tick, gathered, series.count(gathered), early)
         if stratum == Stratum.ACCOUNTS and not self._exceeds(series, found.observed):
             return []
         if not found.early:
             strata.episodes.note(series, tick)
         everything = [one.usual() for one in strata.series]
         return strata.episodes.explain(found, series, everything, self._sections, self._texts)
+
+    def _judge_routes(self, strata: _Strata, series: Series, tick: int, cells: list[Cell], total: int) -> list[Crossing]:
+        """Busy routes, as a step ends. What one has too much is a part of what the service has: with less, nobody looks."""
+        entropy = self._sections[1]
+        if entropy is None or series.stratum not in ROUTED or total <= series.mean + entropy.least(series.stratum):
+            return []
+        found = Found(series.stratum, tick, gather(cells), total, early=False)
+        return judge_routes(found, series, strata.episodes, entropy, self._texts)
 
     def _exceeds(self, series: Series, observed: int) -> bool:
         return observed > series.largest and any(

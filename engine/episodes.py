@@ -10,22 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from detectors import entropy as shifted
 from detectors import signature as signing
 from detectors.entropy import EntropySection
-from detectors.signature import Explained, SignatureSection, Usual
+from detectors.signature import Explained, Mask, SignatureSection, Usual
 from detectors.surplus import ADDRESS, NOUNS, WINDOW_S, span_of
 from detectors.windowed import WindowRule
 from engine.naming import Texts, key_of, value_of, words_of
 from engine.policy import Crossing
-from engine.strata import Gathered, Series
+from engine.strata import OVER_STEPS, Gathered, Series
+from schemas.columns import I64
 from schemas.config import Action
 from schemas.fields import Dimension, Measure
 from schemas.sample import Stratum
 
 ACTS: dict[Stratum, Action] = {Stratum.PAGES: "challenge", Stratum.REGISTERED: "challenge", Stratum.FAILED: "throttle"}
 """Accounts are told by their own keys' rules, and assets by the pages that ask for them."""
-OVER_STEPS = 6
 KEEN_S = 15
 """So long an episode is looked at every second, then every ten: what it is has been said, or cannot be."""
 RENEW_S = 60
@@ -140,7 +142,7 @@ class Episodes:
             "notify", section.severity, section.confidence, label=stratum.name.lower(),
         )  # fmt: skip
         name = self.service.decode("utf-8", "backslashreplace")
-        reason = shifted.sentence(stratum, name, found.observed, series.mean, shifts)
+        reason = shifted.sentence(stratum, f"service {name}", found.observed, series.mean, shifts)
         features = tuple((f"entropy {one.what}", round(one.now, 2)) for one in shifts)
         a, b = (word & (1 << 64) - 1 for word in self.key)
         return [
@@ -149,6 +151,18 @@ class Episodes:
                 (("stratum", stratum.name.lower()), *features),
             )
         ]  # fmt: skip
+
+    def is_told(self, series: Series, tick: int) -> bool:
+        """People were told by `entropy` of the service's surplus, which is not over."""
+        return series.suspect >= tick // WINDOW_S - OVER_STEPS and self.told.get(series.stratum) == series.since
+
+    def signed(self, stratum: Stratum, tick: int, rows: I64) -> Mask:
+        """bool[n]: which rows of a window one of the signatures that were told lately matches."""
+        matched = np.zeros(len(rows), np.bool_)
+        for values, _, told in self.standing.get(stratum, ()):
+            if told >= tick // RENEW_S - 1:
+                matched |= Explained(values, 0.0, 0.0, 0.0, 0.0, True).matches(rows)
+        return matched
 
     def save(self) -> list[Any]:
         """Plain data for `load`."""

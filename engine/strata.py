@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.entropy import repeats_of
+from detectors.entropy import repeats_of, routes_of
 from detectors.signature import Usual
 from detectors.surplus import F64, ROW_WORDS, WEIGHT, WHO, WINDOW_S, priorities, thinned
 from schemas.columns import I64
@@ -25,9 +25,18 @@ STEPS, STEP_KEPT = 30, 16
 WARM_STEPS = 12
 """Two minutes are learned from before any second is judged."""
 HELD_STEPS_MAX = 360
+OVER_STEPS = 6
+"""After so many without a surplus an episode is over."""
 SLUMP, SLUMP_FROM = 0.5, 30.0
 """Half of the usual, once that is so much in ten seconds."""
 NO_ROWS = np.zeros((0, ROW_WORDS), np.int64)
+ROUTED = (Stratum.PAGES, Stratum.REGISTERED, Stratum.FAILED)
+"""An entry of an account does not say for which of its routes it is, and assets come with pages."""
+ROUTE_LEARNED_SHARE = 0.05
+"""Of a step: half of what a busy route has at least (`detectors.entropy`), for some steps have less."""
+L_ROUTE, L_TOTAL, L_REPEATS, ROUTE_WORDS = range(4)
+"""Columns of what a step says of its routes: which, how many requests, and how often one address came."""
+NO_ROUTES = np.zeros((0, ROUTE_WORDS), np.int64)
 
 
 class Cell(NamedTuple):
@@ -47,6 +56,18 @@ class Step(NamedTuple):
     rows: I64
     repeats: int | None
     """How often one came again (`detectors.entropy`)"""
+    routes: I64
+    """i64[r, ROUTE_WORDS]: those with much of it, but for those that are under suspicion"""
+
+
+class RouteStanding(NamedTuple):
+    """A route with more than usual."""
+
+    since: int
+    """The second in which that was seen first"""
+    suspect: int
+    """The last step in which it was seen"""
+    told: bool
 
 
 class Gathered(NamedTuple):
@@ -61,10 +82,15 @@ class Gathered(NamedTuple):
         """Rows that stand for equally many, 2^level each."""
         return thinned(self.rows, self.level)
 
-    def weights(self) -> F64:
-        """f64[n]: how many events each row stands for, together all."""
+    def estimates(self) -> F64:
+        """f64[n]: how many events each row stands for, whatever the others do: together about all."""
         levels, counts = [float(1 << cell.level) for cell in self.cells], [len(cell.rows) for cell in self.cells]
         weights: F64 = np.repeat(levels, counts) * self.rows[:, WEIGHT]
+        return weights
+
+    def weights(self) -> F64:
+        """f64[n]: how many events each row stands for, together all."""
+        weights = self.estimates()
         weights *= self.total / max(1.0, float(weights.sum()))
         return weights
 
@@ -78,7 +104,7 @@ def gather(cells: list[Cell]) -> Gathered:
 
 
 NOBODY = Gathered([], 0, NO_ROWS, 0)
-SILENCE = Step(0, NO_ROWS, None)
+SILENCE = Step(0, NO_ROWS, None, NO_ROUTES)
 
 
 def count_accounts(gathered: Gathered) -> int:
@@ -106,6 +132,8 @@ class Series:
     """The last step with a surplus."""
     since: int = -1
     """The second in which the surplus began."""
+    routes: dict[int, RouteStanding] = field(default_factory=dict)
+    """Of which there was more than usual in the last minute"""
     mean: float = 0.0
     largest: int = 0
     _usual: Usual | None = None
@@ -151,9 +179,17 @@ class Series:
             self._usual = Usual(rows, weights, self.mean)
         return self._usual
 
+    def usual_of(self, route: int) -> I64:
+        """i64[k, ROUTE_WORDS]: what is usual of one route, in the steps that know."""
+        every = np.concatenate([NO_ROUTES, *(step.routes for step in self.reference)])
+        of_route: I64 = every[every[:, L_ROUTE] == route]
+        return of_route
+
     def end_step(self, step: int, *, suspect: bool) -> None:
         """A step is over: the one before it may become part of what is usual, unless either is suspect."""
         end, due = step * WINDOW_S, []
+        if self.routes:
+            self.routes = {route: one for route, one in self.routes.items() if one.suspect >= step - OVER_STEPS}
         while self.cells and self.cells[0].tick < end:
             cell = self.cells.popleft()
             self.heard -= cell.total
@@ -170,7 +206,19 @@ class Series:
         if 0 < self.held <= HELD_STEPS_MAX:
             return
         even = gathered.even()
-        self.learn(Step(total, _lowest(even), repeats_of(self.stratum, even, gathered.total, total)))
+        repeats = repeats_of(self.stratum, even, gathered.total, total)
+        self.learn(Step(total, _lowest(even), repeats, self._routes_of(gathered, step)))
+
+    def _routes_of(self, gathered: Gathered, step: int) -> I64:
+        """What the step before one says of routes. Those under suspicion are left out, until too little is known of them."""
+        if self.stratum not in ROUTED or not len(gathered.rows):
+            return NO_ROUTES
+        found = [
+            (one.route, round(one.total), one.repeats)
+            for one in routes_of(gathered.rows, gathered.estimates(), ROUTE_LEARNED_SHARE)
+            if one.route not in self.routes or self.routes[one.route].suspect < step - 1
+        ]
+        return np.array(found, np.int64).reshape(-1, ROUTE_WORDS)
 
     def learn(self, *steps: Step) -> None:
         """Take steps into the reference."""
@@ -187,24 +235,31 @@ class Series:
             "counts": np.array([len(step.rows) for step in steps], np.int64),
             "rows": np.concatenate([step.rows for step in steps]) if steps else NO_ROWS,
             "repeats": np.array([NOTHING if step.repeats is None else step.repeats for step in steps], np.int64),
-            "standing": [self.held, self.suspect, self.since],
+            "route_counts": np.array([len(step.routes) for step in steps], np.int64),
+            "routes": np.concatenate([step.routes for step in steps]) if steps else NO_ROUTES,
+            "standing": [self.held, self.suspect, self.since, [[route, *one] for route, one in self.routes.items()]],
         }
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what `save` gave."""
-        counts = data["counts"].tolist()
-        if sum(counts) != len(data["rows"]) or data["rows"].shape[1:] != (ROW_WORDS,) or min(counts, default=0) < 0:
-            raise ValueError("a reference with other rows than it says")
-        self.held, self.suspect, self.since = data["standing"]
-        ends = np.cumsum(counts).tolist()
-        rows = [data["rows"][end - count : end] for end, count in zip(ends, counts, strict=True)]
+        self.held, self.suspect, self.since, routes = data["standing"]
+        self.routes = {route: RouteStanding(*one) for route, *one in routes}
+        rows = _parts(data["rows"], data["counts"], ROW_WORDS)
+        of_routes = _parts(data["routes"], data["route_counts"], ROUTE_WORDS)
         repeats = [None if one == NOTHING else one for one in data["repeats"].tolist()]
         self.reference.clear()
-        self.learn(*(Step(*one) for one in zip(data["totals"].tolist(), rows, repeats, strict=True)))
+        self.learn(*(Step(*one) for one in zip(data["totals"].tolist(), rows, repeats, of_routes, strict=True)))
 
 
 NOTHING = -(1 << 62)
 """In the place of a number that a step does not have."""
+
+
+def _parts(table: I64, counts: I64, columns: int) -> list[I64]:
+    """A table as the parts it was put together of."""
+    if int(counts.sum()) != len(table) or table.shape[1:] != (columns,) or counts.min(initial=0) < 0:
+        raise ValueError("a reference with other rows than it says")
+    return np.split(table, np.cumsum(counts)[:-1]) if len(counts) else []
 
 
 def _lowest(even: I64) -> I64:
