@@ -298,6 +298,10 @@ class SurgeSection(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_
     route_least: Annotated[int, msgspec.Meta(ge=60, le=1_000_000_000)] = 600
     """A route is busy that was asked for so often in a minute. The requests of the two busiest of each judge partition are
     looked at too, as long as some rule counts by route."""
+    route_warmup_minutes: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1440
+    """A route is known for so long before more requests than usual are told of it: a day has most of its batch jobs …"""
+    route_growth: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 1.5
+    """… and then only a minute with so many times the requests of its largest one in about a week."""
     severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
     """10 is the worst."""
 

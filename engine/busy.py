@@ -25,6 +25,8 @@ from schemas.tally import NAME_BYTES_MAX
 IN_PLACE_OF = 2
 """A route takes the series of another only with so many times its requests: two of a kind would else learn in turns, and
 neither would ever be judged."""
+FADING = 14
+"""In each minute the largest one known loses a 2^14th of itself: half of it in eight days."""
 _WORD = 0xFFFFFFFFFFFFFFFF
 
 
@@ -39,6 +41,8 @@ class _Route:
     """Requests in the one before."""
     heard: int
     """The last minute in which anything came."""
+    largest: int
+    """Requests in the largest minute that it had, fading."""
 
 
 class BusyRoutes:
@@ -120,7 +124,7 @@ class BusyRoutes:
             return
         surge = Surge(self._config)
         surge.observe(np.array([MINUTE_S * minute], np.int64), np.array([total], np.float64))
-        series[at] = _Route(surge, minute + 1, total, minute)
+        series[at] = _Route(surge, minute + 1, total, minute, total)
         self._move(partition, range(place, place + 1), at)
 
     def _move(self, partition: int, places: range, to: int) -> None:
@@ -161,6 +165,7 @@ class BusyRoutes:
             return []
         counts = np.array([totals.get(int(minute), 0) for minute in minutes], np.int64)
         route.next, route.latest = int(minutes[-1]) + 1, int(counts[-1])
+        known, largest = route.surge.steps, _fading(route, counts)
         outcome = route.surge.observe(MINUTE_S * minutes, counts.astype(np.float64))
         found = []
         for index in np.flatnonzero(outcome.alarm).tolist():
@@ -169,11 +174,18 @@ class BusyRoutes:
             assert self._section is not None
             if abs(observed - expected) < self._section.least or tick - MINUTE_S < self._windows.scalars[partition, MUTED]:
                 continue
+            if observed > expected and not self._is_new(known + index, observed, largest[index]):
+                continue
             rule = surge_rule(self._section, Dimension.ROUTE, Measure.REQUESTS, expected, float(outcome.score[index]))
             a, b = (int(word) & _WORD for word in self._windows.busy[partition, place, [B_A, B_B]])
             name = self._name(partition, place)
             found.append(Crossing(partition, Dimension.ROUTE, a, b, name, rule, tick, observed, observed, 1, False))
         return found
+
+    def _is_new(self, minutes: int, observed: int, largest: int) -> bool:
+        """Whether a route is known for long enough, and never was asked for like that: batch jobs come and go."""
+        assert self._section is not None
+        return minutes >= self._section.route_warmup_minutes and observed > self._section.route_growth * largest
 
     def save(self) -> list[Any]:
         """Plain data and arrays for `load`, of each partition."""
@@ -185,7 +197,7 @@ class BusyRoutes:
                 windows.busy[partition].copy(),
                 windows.busy_names[partition].copy(),
                 [
-                    None if route is None else [route.next, route.latest, route.heard, numbers_of(route.surge)]
+                    None if route is None else [route.next, route.latest, route.heard, route.largest, numbers_of(route.surge)]
                     for route in self._series[partition]
                 ],
             ]
@@ -210,14 +222,23 @@ class BusyRoutes:
             self._windows.busy[partition], self._windows.busy_names[partition] = busy, names
             self._series[partition] = routes
 
-    def _restored(self, following: int, latest: int, heard: int, numbers: list[Any]) -> _Route | None:
+    def _restored(self, following: int, latest: int, heard: int, largest: int, numbers: list[Any]) -> _Route | None:
         surge = take_numbers(self._config, numbers)
-        return None if surge is None else _Route(surge, following, latest, heard)
+        return None if surge is None else _Route(surge, following, latest, heard, largest)
 
     def _name(self, partition: int, place: int) -> bytes:
         start = place * NAME_BYTES_MAX
         length = int(self._windows.busy[partition, place, B_NAME_LENGTH])
         return self._windows.busy_names[partition, start : start + length].tobytes()
+
+
+def _fading(route: _Route, counts: I64) -> list[int]:
+    """Before each minute the largest one that the route had."""
+    before = []
+    for count in counts.tolist():
+        before.append(route.largest)
+        route.largest = max(count, route.largest - (route.largest >> FADING))
+    return before
 
 
 def _latest(route: _Route | None) -> int:

@@ -81,7 +81,7 @@ def test_who_is_counted_is_the_same_in_any_order(
 
 
 def config(alarm_at: float = ALARM_AT, **engine: Any) -> Config:
-    surge = {"measures": [], "route_least": LEAST, "least": 30, "alarm_at": alarm_at}
+    surge = {"measures": [], "route_least": LEAST, "least": 30, "alarm_at": alarm_at, "route_warmup_minutes": 120}
     rules = [{"dimension": "route", "window_s": 1, "limit": 1_000_000}]
     detectors = {**only("surge", **surge), "rate": {"rules": rules}}
     return config_of({"detectors": detectors, "policy": {"allowlist_core": []}}, **engine)
@@ -209,6 +209,16 @@ def test_silence_is_judged_as_noughts_and_what_comes_after_it_too() -> None:
     seen = [told(decide(b"".join(lines), BOUND_MS, config(1.5), piece=piece)) for piece in (None, 50, 3000)]
     assert seen[0] == seen[1] == seen[2]
     assert ("GET /v1/chat", "requests", START_S + 60 * 131 - 1, 0) in seen[0]
+
+
+def test_what_a_route_had_before_is_not_told_again_and_neither_is_a_route_that_is_hardly_known() -> None:
+    chat = usual(90, 1)
+    chat[60], chat[-4] = 800, 900  # a batch job, and one that is hardly larger
+    lines = b"".join(text for _, text in minutes_of("/v1/chat", chat))
+    assert told(decide(lines, BOUND_MS, config())) == []
+    default = config()
+    del default.detectors["surge"]["route_warmup_minutes"]
+    assert told(decide(b"".join(LINES), BOUND_MS, default)) == []
 
 
 def test_two_routes_of_a_partition_keep_their_series_and_a_busier_one_takes_that_of_the_least() -> None:
