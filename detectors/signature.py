@@ -44,7 +44,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import msgspec
@@ -73,8 +73,8 @@ from schemas.sample import Stratum
 
 NAME = "signature"
 VERSION = 1
-TTL_S = 90
-"""Longer than a cell of renewal and the lateness, so that what lasts has no holes, and what has ended ends."""
+OUTLASTS_S = 30
+"""It holds for a cell of renewal and so much longer: what lasts has no holes, and what has ended ends."""
 SIGNATURES_MAX = 4
 """At once, of one surplus."""
 VALUES_MAX = 12
@@ -102,6 +102,8 @@ OF_PROPORTION = 10.0
 NOTE_EXPLAINED = 0.5
 
 Mask = npt.NDArray[np.bool_]
+Conjunction = tuple[tuple[int, int], ...]
+"""(attribute, word), by attribute"""
 
 
 class SignatureSection(SurplusSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -145,8 +147,7 @@ class Usual:
 class Explained:
     """A conjunction that explains a part of a surplus."""
 
-    values: tuple[tuple[int, int], ...]
-    """(attribute, word), by attribute"""
+    values: Conjunction
     observed: float
     """Requests in the window"""
     usual: float
@@ -158,10 +159,11 @@ class Explained:
     acts: bool
     """Else it is for people only."""
 
-    def matches(self, rows: I64) -> Mask:
-        """bool[n]: which rows it matches."""
-        found: Mask = np.logical_and.reduce([column(rows, attribute) == word for attribute, word in self.values])
-        return found
+
+def matching(values: Conjunction, rows: I64) -> Mask:
+    """bool[n]: which rows have all of these values."""
+    found: Mask = np.logical_and.reduce([column(rows, attribute) == word for attribute, word in values])
+    return found
 
 
 @dataclass(slots=True)
@@ -174,7 +176,7 @@ class _Values:
 
 def explain(
     rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], section: SignatureSection, stratum: Stratum,
-    named: Container[int] | None = None, standing: Sequence[Explained] = (),
+    named: Container[int] | None = None, standing: Sequence[Conjunction] = (),
 ) -> list[Explained]:  # fmt: skip
     """Conjunctions that explain what a window has more than usual: those that act, else one for people.
 
@@ -188,18 +190,19 @@ def explain(
     surplus = float(weights.sum()) - usual.mean
     found: list[Explained] = []
     left = np.ones(len(rows), np.bool_)
-    for one in standing:
-        again = _weigh(one.values, one.matches(rows) & left, rows, weights, usual, everything, surplus)
-        if _acts(again, one.matches(rows) & left, rows, weights, usual, everything, section, surplus, more=True):
+    for values in standing:
+        mask = matching(values, rows) & left
+        again = _weigh(values, mask, weights, usual, everything, surplus)
+        if _acts(again, mask, rows, weights, usual, everything, section, surplus, more=True):
             found.append(again)
-            left &= ~one.matches(rows)
+            left &= ~mask
     attributes = [a for a in ATTRIBUTES if a != EMAIL_DOMAIN or stratum == Stratum.REGISTERED]
     while len(found) < SIGNATURES_MAX:
         best = _best(rows, weights, usual, everything, section, attributes, named, left, surplus, more=bool(found))
         if best is None:
             break
         found.append(best)
-        left &= ~best.matches(rows)
+        left &= ~matching(best.values, rows)
     if sum(one.explained for one in found) < NOTE_EXPLAINED:
         note = _route(rows, weights, usual, everything, named, left, surplus)
         if note is not None:
@@ -255,7 +258,7 @@ def _best(
         pairs = tuple(values.pairs[place] for place in places)
         if CLIENT.isdisjoint(attribute for attribute, _ in pairs):
             continue
-        one = _weigh(pairs, mask, rows, weights, usual, everything, surplus)
+        one = _weigh(pairs, mask, weights, usual, everything, surplus)
         if _acts(one, mask, rows, weights, usual, everything, section, surplus, more=more):
             fit.append(one)
     if not fit:
@@ -268,24 +271,21 @@ def _best(
 
 
 def _weigh(
-    pairs: tuple[tuple[int, int], ...], mask: Mask, rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual],
-    surplus: float,
-) -> Explained:  # fmt: skip
-    blank = Explained(pairs, 0.0, 0.0, 0.0, 0.0, True)
-    own = blank.matches(usual.rows)
-    expected = float(usual.weights[own].sum())
+    pairs: Conjunction, mask: Mask, weights: F64, usual: Usual, everything: Sequence[Usual], surplus: float
+) -> Explained:
+    expected = float(usual.weights[matching(pairs, usual.rows)].sum())
     observed = float(weights[mask].sum())
-    collateral = _share(blank, usual, everything)
+    collateral = _share(pairs, usual, everything)
     return Explained(pairs, observed, expected, (observed - expected) / surplus, collateral, True)
 
 
-def _share(one: Explained, usual: Usual, everything: Sequence[Usual]) -> float:
+def _share(values: Conjunction, usual: Usual, everything: Sequence[Usual]) -> float:
     """Of usual requests, those that it matches: of its stratum or of all of the service, whichever is more. A stratum that
     usually has next to nothing says nothing, and nobody there is hit."""
     known = [other for other in everything if len(other.rows)]
     total = sum(other.mean for other in known)
-    overall = sum(other.share(one.matches(other.rows)) * other.mean for other in known) / total if total else 1.0
-    return overall if len(usual.rows) < ROWS_MIN else max(overall, usual.share(one.matches(usual.rows)))
+    overall = sum(other.share(matching(values, other.rows)) * other.mean for other in known) / total if total else 1.0
+    return overall if len(usual.rows) < ROWS_MIN else max(overall, usual.share(matching(values, usual.rows)))
 
 
 def _acts(
@@ -296,9 +296,10 @@ def _acts(
         return False
     if one.explained < (EXPLAINED_MORE if more else section.explained_min):
         return False
-    if _sources(rows[mask]) < section.sources_min or int(mask.sum()) < EVENTS_MIN:
+    sources = _sources(rows[mask])
+    if sources < section.sources_min or int(mask.sum()) < EVENTS_MIN:
         return False
-    return _is_no_chance(one, mask, rows, weights, usual) and _stands_out(
+    return _is_no_chance(one, sources, rows, weights, usual) and _stands_out(
         one, rows, weights, usual, everything, surplus, LIFT_MORE if more else LIFT_MIN
     )
 
@@ -309,9 +310,8 @@ def _sources(rows: I64) -> int:
     return min(len(np.unique(rows[:, ADDRESS])), len(np.unique(named)))
 
 
-def _is_no_chance(one: Explained, mask: Mask, rows: I64, weights: F64, usual: Usual) -> bool:
+def _is_no_chance(one: Explained, sources: int, rows: I64, weights: F64, usual: Usual) -> bool:
     """Whether usual traffic would hardly ever bring so many sources (Chernoff's bound of a Poisson tail)."""
-    sources = _sources(rows[mask])
     unseen = usual.mean / (len(usual.rows) + 1)
     expected = max(one.usual, unseen, SOURCES_UNSEEN)
     expected *= len(rows) / float(weights.sum())
@@ -322,11 +322,10 @@ def _stands_out(
     one: Explained, rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], surplus: float, least: float
 ) -> bool:
     """Beside a route, a client's attribute has to be more frequent than it is among usual clients."""
-    parts = [tuple(p for p in one.values if (p[0] in CLIENT) == client) for client in (False, True)]
-    where, who = (Explained(part, 0.0, 0.0, 0.0, 0.0, True) for part in parts)
-    if not parts[0]:
+    where, who = (tuple(pair for pair in one.values if (pair[0] in CLIENT) == client) for client in (False, True))
+    if not where:
         return True
-    here = float(weights[where.matches(rows)].sum()) - float(usual.weights[where.matches(usual.rows)].sum())
+    here = float(weights[matching(where, rows)].sum()) - float(usual.weights[matching(where, usual.rows)].sum())
     share = one.explained * surplus / here if here > 0 else 0.0
     return share >= least * _share(who, usual, everything)
 
@@ -338,10 +337,10 @@ def _route(
     values = _frequent(rows, weights, (ROUTE,), named, left, NOTE_EXPLAINED * surplus)
     found = []
     for pair, mask in zip(values.pairs, values.masks, strict=True):
-        one = _weigh((pair,), mask, rows, weights, usual, everything, surplus)
-        lifted = one.explained >= LIFT_MIN * usual.share(one.matches(usual.rows))
-        if lifted and one.explained >= NOTE_EXPLAINED and _is_no_chance(one, mask, rows, weights, usual):
-            found.append(Explained(one.values, one.observed, one.usual, one.explained, one.collateral, False))
+        one = _weigh((pair,), mask, weights, usual, everything, surplus)
+        lifted = one.explained >= LIFT_MIN * usual.share(matching(one.values, usual.rows))
+        if lifted and one.explained >= NOTE_EXPLAINED and _is_no_chance(one, _sources(rows[mask]), rows, weights, usual):
+            found.append(replace(one, acts=False))
     return max(found, key=lambda one: one.explained, default=None)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from detectors.kernels.busy import B_A, B_B, B_NAME_LENGTH, B_PEAK, B_TOTAL, B_USED, NEW_FROM, PLACES, SERIES
-from detectors.kernels.judging import MINUTE_S
+from detectors.kernels.long_windows import MINUTE_S
 from detectors.kernels.windows import BUSY, CLOSED, MUTED, Windows
 from detectors.surge import Surge, SurgeConfig, SurgeSection
-from engine.policy import Crossing
+from engine.policy import Crossing, unsigned
 from engine.service import SILENT_MINUTES_MAX, numbers_of, surge_rule, take_numbers
 from schemas.columns import I64
 from schemas.fields import Dimension, Measure
@@ -27,7 +27,6 @@ IN_PLACE_OF = 2
 neither would ever be judged."""
 FADING = 14
 """In each minute the largest one known loses a 2^14th of itself: half of it in eight days."""
-_WORD = 0xFFFFFFFFFFFFFFFF
 
 
 @dataclass(slots=True)
@@ -177,9 +176,9 @@ class BusyRoutes:
             if observed > expected and not self._is_new(known + index, observed, largest[index]):
                 continue
             rule = surge_rule(self._section, Dimension.ROUTE, Measure.REQUESTS, expected, float(outcome.score[index]))
-            a, b = (int(word) & _WORD for word in self._windows.busy[partition, place, [B_A, B_B]])
-            name = self._name(partition, place)
-            found.append(Crossing(partition, Dimension.ROUTE, a, b, name, rule, tick, observed, observed, 1, False))
+            a, b = self._windows.busy[partition, place, [B_A, B_B]].tolist()
+            key, name = unsigned((a, b)), self._name(partition, place)
+            found.append(Crossing(partition, Dimension.ROUTE, *key, name, rule, tick, observed, observed, 1, False))
         return found
 
     def _is_new(self, minutes: int, observed: int, largest: int) -> bool:

@@ -65,9 +65,11 @@ class Distributed:
 
     Args:
         signature, entropy: their sections; None: off.
+        renew_s: what lasts is told again in each cell of this length, as the policy has them.
     """
 
-    def __init__(self, signature: SignatureSection | None, entropy: EntropySection | None) -> None:
+    def __init__(self, signature: SignatureSection | None, entropy: EntropySection | None, renew_s: int) -> None:
+        self._renew_s = renew_s
         self._sections = signature, entropy
         self._on = signature is not None or entropy is not None
         self._least = [min((s.least(stratum) for s in (signature, entropy) if s is not None), default=0) for stratum in Stratum]
@@ -146,16 +148,12 @@ class Distributed:
         series = strata.series[stratum]
         if not series.is_warm or (more is None and series.heard <= self._least[stratum]):
             return []
-        ends = more is None and tick % WINDOW_S == WINDOW_S - 1
-        if more is None and not ends and not self._exceeds(series, series.total(tick)):
-            return []
-        cells = series.window(tick, more)
-        total = sum([cell.total for cell in cells])
+        total = series.total(tick) if more is None else sum([cell.total for cell in series.window(tick, more)])
         found: list[Crossing] = []
         if self._exceeds(series, total):  # accounts are not more than their requests
-            found += self._explain(strata, series, tick, cells, early=more is not None)
-        if ends:
-            found += self._judge_routes(strata, series, tick, cells, total)
+            found += self._explain(strata, series, tick, series.window(tick, more), early=more is not None)
+        if more is None and tick % WINDOW_S == WINDOW_S - 1:
+            found += self._judge_routes(strata, series, tick, total)
         return found
 
     def _explain(self, strata: _Strata, series: Series, tick: int, cells: list[Cell], *, early: bool) -> list[Crossing]:
@@ -169,12 +167,12 @@ class Distributed:
         everything = [one.usual() for one in strata.series]
         return strata.episodes.explain(found, series, everything, self._sections, self._texts)
 
-    def _judge_routes(self, strata: _Strata, series: Series, tick: int, cells: list[Cell], total: int) -> list[Crossing]:
+    def _judge_routes(self, strata: _Strata, series: Series, tick: int, total: int) -> list[Crossing]:
         """Busy routes, as a step ends. What one has too much is a part of what the service has: with less, nobody looks."""
         entropy = self._sections[1]
         if entropy is None or series.stratum not in ROUTED or total <= series.mean + entropy.least(series.stratum):
             return []
-        found = Found(series.stratum, tick, gather(cells), total, early=False)
+        found = Found(series.stratum, tick, gather(series.window(tick)), total, early=False)
         return judge_routes(found, series, strata.episodes, entropy, self._texts)
 
     def _exceeds(self, series: Series, observed: int) -> bool:
@@ -194,6 +192,7 @@ class Distributed:
             return []
         first, self._looked = max(closed + 1, muted + WINDOW_S), newest
         merged = merge_samples(self._pending)
+        self._pending = [merged]  # not once more when it closes
         self._texts.add(newest, merged)
         more: dict[tuple[Service, Stratum], list[Cell]] = {}
         found: list[Crossing] = []
@@ -237,7 +236,7 @@ class Distributed:
                 if self._services[least].busy >= totals[service]:
                     break
                 del self._services[least]
-            strata = _Strata(Episodes(service, self._texts.find(service[0]) or b""), totals[service])
+            strata = _Strata(Episodes(service, self._texts.find(service[0]) or b"", self._renew_s), totals[service])
             for stratum, cell in self._strangers[service]:
                 strata.series[stratum].add(cell)
             self._services[service] = strata
@@ -265,7 +264,7 @@ class Distributed:
         self._step = (self._closed + 1) // WINDOW_S if self._closed != NEVER else NEVER
         self._services = {}
         for a, b, name, first, saved, episodes in data["services"]:
-            strata = _Strata(Episodes((a, b), name), first)
+            strata = _Strata(Episodes((a, b), name, self._renew_s), first)
             for series, one in zip(strata.series, saved, strict=True):
                 series.load(one)
             strata.episodes.load(episodes)

@@ -14,12 +14,12 @@ import numpy as np
 
 from detectors import entropy as shifted
 from detectors import signature as signing
-from detectors.entropy import EntropySection
-from detectors.signature import Explained, Mask, SignatureSection, Usual
+from detectors.entropy import EntropySection, Shift
+from detectors.signature import Conjunction, Explained, Mask, SignatureSection, Usual
 from detectors.surplus import ADDRESS, NOUNS, WINDOW_S, span_of
 from detectors.windowed import WindowRule
 from engine.naming import Texts, key_of, value_of, words_of
-from engine.policy import Crossing
+from engine.policy import Crossing, unsigned
 from engine.strata import OVER_STEPS, Gathered, Series
 from schemas.columns import I64
 from schemas.config import Action
@@ -30,7 +30,6 @@ ACTS: dict[Stratum, Action] = {Stratum.PAGES: "challenge", Stratum.REGISTERED: "
 """Accounts are told by their own keys' rules, and assets by the pages that ask for them."""
 KEEN_S = 15
 """So long an episode is looked at every second, then every ten: what it is has been said, or cannot be."""
-RENEW_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,9 @@ class Episodes:
     key: tuple[int, int]
     """The words of the service's key"""
     service: bytes
-    standing: dict[int, list[tuple[tuple[tuple[int, int], ...], bytes, int]]] = field(default_factory=dict)
+    renew_s: int
+    """What lasts is told again in each cell of this length."""
+    standing: dict[int, list[tuple[Conjunction, bytes, int]]] = field(default_factory=dict)
     """Stratum -> signatures of the episode, each with its value and the cell in which it was told last"""
     told: dict[int, int] = field(default_factory=dict)
     """Stratum -> the beginning of the episode that people were told of by `entropy`"""
@@ -97,16 +98,16 @@ class Episodes:
         known = {values: (value, cell) for values, value, cell in self.standing.get(stratum, ())}
         explained = signing.explain(
             gathered.rows, gathered.weights(), series.usual(), everything, section, stratum, texts,
-            [Explained(values, 0.0, 0.0, 0.0, 0.0, True) for values in known],
+            list(known),
         )  # fmt: skip
-        cell = found.tick // RENEW_S
+        cell = found.tick // self.renew_s
         crossings, standing = [], dict(known)
         for one in explained:
             value, told = known.get(one.values, (value_of(one.values, self.service, texts), -1))
             if value is None:
                 continue
             if told != cell and not (found.early and self.hinted.get(value) == cell):
-                crossings.append(_signed(found, one, value, section, series))
+                crossings.append(_signed(found, one, value, section, series, self.renew_s))
                 standing[one.values] = value, cell
         if found.early:
             self.hinted = {value: at for value, at in self.hinted.items() if at >= cell - 1}
@@ -119,7 +120,7 @@ class Episodes:
 
     def _has_told(self, stratum: Stratum, tick: int) -> bool:
         """Something of a stratum, in this cell or the one before."""
-        return any(told >= tick // RENEW_S - 1 for _, _, told in self.standing.get(stratum, ()))
+        return any(told >= tick // self.renew_s - 1 for _, _, told in self.standing.get(stratum, ()))
 
     def _shift(self, found: Found, series: Series, section: EntropySection) -> list[Crossing]:
         stratum, gathered = found.stratum, found.gathered
@@ -137,20 +138,9 @@ class Episodes:
         if not shifts:
             return []
         self.told[stratum] = series.since
-        rule = WindowRule(
-            shifted.DETECTOR, section, section.dry_run, Dimension.SERVICE, Measure.REQUESTS, WINDOW_S, round(series.mean),
-            "notify", section.severity, section.confidence, label=stratum.name.lower(),
-        )  # fmt: skip
-        name = self.service.decode("utf-8", "backslashreplace")
-        reason = shifted.sentence(stratum, f"service {name}", found.observed, series.mean, shifts)
-        features = tuple((f"entropy {one.what}", round(one.now, 2)) for one in shifts)
-        a, b = (word & (1 << 64) - 1 for word in self.key)
-        return [
-            Crossing(
-                0, Dimension.SERVICE, a, b, self.service, rule, found.tick, found.observed, gathered.total, 0, False, reason,
-                (("stratum", stratum.name.lower()), *features),
-            )
-        ]  # fmt: skip
+        where = f"service {self.service.decode('utf-8', 'backslashreplace')}"
+        whom = Dimension.SERVICE, unsigned(self.key), self.service
+        return [shifted_crossing(whom, found, section, found.observed, series.mean, where, shifts, gathered.total)]
 
     def is_told(self, series: Series, tick: int) -> bool:
         """People were told by `entropy` of the service's surplus, which is not over."""
@@ -160,8 +150,8 @@ class Episodes:
         """bool[n]: which rows of a window one of the signatures that were told lately matches."""
         matched = np.zeros(len(rows), np.bool_)
         for values, _, told in self.standing.get(stratum, ()):
-            if told >= tick // RENEW_S - 1:
-                matched |= Explained(values, 0.0, 0.0, 0.0, 0.0, True).matches(rows)
+            if told >= tick // self.renew_s - 1:
+                matched |= signing.matching(values, rows)
         return matched
 
     def save(self) -> list[Any]:
@@ -183,13 +173,35 @@ class Episodes:
         self.told = dict(told)
 
 
-def _signed(found: Found, one: Explained, value: bytes, section: SignatureSection, series: Series) -> Crossing:
+def shifted_crossing(
+    whom: tuple[Dimension, tuple[int, int], bytes], found: Found, section: EntropySection, observed: int, mean: float,
+    where: str, shifts: Sequence[Shift], requests: int, *features: tuple[str, str],
+) -> Crossing:  # fmt: skip
+    """What is made otherwise, as a decision about a service or a route."""
+    dimension, key, name = whom
+    label = found.stratum.name.lower()
+    rule = WindowRule(
+        shifted.DETECTOR, section, section.dry_run, dimension, Measure.REQUESTS, WINDOW_S, round(mean), "notify",
+        section.severity, section.confidence, label=label,
+    )  # fmt: skip
+    reason = shifted.sentence(found.stratum, where, observed, mean, list(shifts))
+    entropies = tuple((f"entropy {one.what}", round(one.now, 2)) for one in shifts)
+    return Crossing(
+        0, dimension, *key, name, rule, found.tick, observed, requests, 0, False, reason,
+        (("stratum", label), *features, *entropies),
+    )  # fmt: skip
+
+
+def _signed(
+    found: Found, one: Explained, value: bytes, section: SignatureSection, series: Series, renew_s: int
+) -> Crossing:  # fmt: skip
     """A signature as a decision."""
     stratum = found.stratum
     action: Action = ACTS[stratum] if one.acts else "notify"
     rule = WindowRule(
         signing.DETECTOR, section, section.dry_run and one.acts, Dimension.SIGNATURE, Measure.REQUESTS, WINDOW_S,
-        round(one.usual), action, section.severity, section.confidence, label=stratum.name.lower(), ttl_s=signing.TTL_S,
+        round(one.usual), action, section.severity, section.confidence, label=stratum.name.lower(),
+        ttl_s=renew_s + signing.OUTLASTS_S,
     )  # fmt: skip
     observed = round(one.observed)
     hit = f"{one.collateral:.1%} of usual requests would be hit"
@@ -201,8 +213,9 @@ def _signed(found: Found, one: Explained, value: bytes, section: SignatureSectio
         ("stratum", stratum.name.lower()), ("explained", round(one.explained, 3)), ("collateral", round(one.collateral, 4)),
         ("surplus", round(found.gathered.total - series.mean)),
     )  # fmt: skip
-    matched = {int(a) for rows in (found.gathered.rows, series.usual().rows) for a in rows[one.matches(rows), ADDRESS].tolist()}
-    spans = tuple(span_of(address) for address in sorted(matched) if address)
+    seen = np.concatenate([found.gathered.rows, series.usual().rows])
+    matched = np.unique(seen[signing.matching(one.values, seen), ADDRESS])
+    spans = tuple(span_of(address) for address in matched.tolist() if address)
     return Crossing(
         0, Dimension.SIGNATURE, *key_of(value), value, rule, found.tick, observed, found.gathered.total, 0, False, reason,
         features, spans,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from detectors.entropy import NAME as ENTROPY
 from detectors.entropy import EntropySection
 from detectors.kernels.judging import MINUTE_OVER, all_close_kernel, all_insert_kernel
-from detectors.kernels.long_windows import LongWindows, allocate_long_windows
+from detectors.kernels.long_windows import MINUTE_S, LongWindows, allocate_long_windows
 from detectors.kernels.windows import (
     AGED_OUT,
     AGED_TICK,
@@ -36,7 +36,7 @@ from engine.distributed import Distributed
 from engine.intake import Intake
 from engine.policy import Crossing, Policy
 from engine.seeds import Seeds
-from engine.service import MINUTE_S, ServiceSeries
+from engine.service import ServiceSeries
 from schemas.columns import I64
 from schemas.config import Config
 from schemas.fields import Dimension
@@ -102,7 +102,9 @@ class Judge:
         assert isinstance(surge, SurgeSection)
         assert isinstance(signature, SignatureSection)
         assert isinstance(entropy, EntropySection)
-        self.distributed = Distributed(signature if signature.enabled else None, entropy if entropy.enabled else None)
+        self.distributed = Distributed(
+            signature if signature.enabled else None, entropy if entropy.enabled else None, config.policy.renew_s
+        )
         self.services = ServiceSeries(surge if surge.enabled else None)
         self.span_s = max(self.plan.span_s, MINUTE_S)
         self.intake = Intake(config.time.lateness_s * 1000)

@@ -31,6 +31,12 @@ Key = tuple[int, int, int, str]
 """(dimension, first word, second word, detector)"""
 
 
+def unsigned(words: tuple[int, int]) -> tuple[int, int]:
+    """A key's words as a `Crossing` has them; records hold them as signed numbers."""
+    a, b = (word & (1 << 64) - 1 for word in words)
+    return a, b
+
+
 @dataclass(frozen=True, slots=True)
 class Crossing:
     """One rule over its limit for one key at one tick."""

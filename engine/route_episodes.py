@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from detectors import entropy as shifted
 from detectors.entropy import ROUTE_USUAL_MIN, STEPS_MIN, EntropySection, RouteWindow, Shift, routes_of
 from detectors.surplus import ROUTE, WINDOW_S
-from detectors.windowed import WindowRule
-from engine.episodes import Episodes, Found
+from engine.episodes import Episodes, Found, shifted_crossing
 from engine.naming import Texts, key_of
 from engine.policy import Crossing
 from engine.strata import L_REPEATS, L_TOTAL, ROUTE_LEARNED_SHARE, RouteStanding, Series
 from schemas.columns import I64
-from schemas.fields import Dimension, Measure
+from schemas.fields import Dimension
 from schemas.tally import NAME_BYTES_MAX
 
 
@@ -81,7 +80,7 @@ def judge_routes(
         shifts = [] if told else route.shifts(found, series, section)
         name = texts.find(window.route) if shifts else None
         if name:
-            crossings.append(_crossing(route, found, section, name[:NAME_BYTES_MAX], episodes.service, shifts))
+            crossings.append(_told(route, found, section, name[:NAME_BYTES_MAX], episodes.service, shifts))
         if told or name:
             series.routes[window.route] = standing._replace(told=True)
     return crossings
@@ -94,18 +93,10 @@ def _note(route: int, series: Series, tick: int) -> RouteStanding:
     return series.routes[route]
 
 
-def _crossing(
+def _told(
     route: _Route, found: Found, section: EntropySection, name: bytes, service: bytes, shifts: list[Shift]
 ) -> Crossing:  # fmt: skip
-    stratum, observed = found.stratum, round(route.window.total)
-    rule = WindowRule(
-        shifted.DETECTOR, section, section.dry_run, Dimension.ROUTE, Measure.REQUESTS, WINDOW_S, round(route.mean), "notify",
-        section.severity, section.confidence, label=stratum.name.lower(),
-    )  # fmt: skip
     path, host = (text.decode("utf-8", "backslashreplace") for text in (name, service))
-    reason = shifted.sentence(stratum, f"route {path} of service {host}", observed, route.mean, shifts)
-    features = tuple((f"entropy {one.what}", round(one.now, 2)) for one in shifts)
-    return Crossing(
-        0, Dimension.ROUTE, *key_of(name), name, rule, found.tick, observed, observed, 0, False, reason,
-        (("stratum", stratum.name.lower()), ("service", host), *features),
-    )  # fmt: skip
+    observed, where = round(route.window.total), f"route {path} of service {host}"
+    whom = Dimension.ROUTE, key_of(name), name
+    return shifted_crossing(whom, found, section, observed, route.mean, where, shifts, observed, ("service", host))

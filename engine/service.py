@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from detectors.kernels.long_windows import MINUTE_S
 from detectors.surge import DETECTOR, Surge, SurgeConfig, SurgeSection
 from detectors.windowed import WindowRule
-from engine.policy import Crossing
+from engine.policy import Crossing, unsigned
 from schemas.config import Action, measure_of
 from schemas.fields import Dimension, Measure
 from schemas.tally import C_KEY_A, C_KEY_B, C_MEASURES, C_NAME, C_NAME_LENGTH, C_TICK, Tally
 
-MINUTE_S = 60
 SERVICES_MAX = 4
 """Of one judge partition, each 35 kB for each measure. Hosts are the clients' own words: the busiest are kept."""
 SILENT_MINUTES_MAX = 7 * 24 * 60
@@ -137,9 +137,9 @@ class ServiceSeries:
                     continue
                 assert self._section is not None
                 rule = surge_rule(self._section, Dimension.SERVICE, measure, expected, float(outcome.score[index]))
-                a, b = (word & 0xFFFFFFFFFFFFFFFF for word in service)
                 requests = int(totals[index, 0])
-                found.append(Crossing(0, Dimension.SERVICE, a, b, series.name, rule, tick, observed, requests, 1, False))
+                key = unsigned(service)
+                found.append(Crossing(0, Dimension.SERVICE, *key, series.name, rule, tick, observed, requests, 1, False))
         return found
 
     def _matters(self, measure: Measure, observed: int, expected: int) -> bool:

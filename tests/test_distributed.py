@@ -94,6 +94,14 @@ def test_a_signature_ends_soon_after_the_surplus() -> None:
     assert START_S + BOTNET_S[1] < last <= START_S + BOTNET_S[1] + 60 + 10 + 90
 
 
+@pytest.mark.parametrize("renew_s", [30, 60, 150])
+def test_a_signature_holds_until_the_next_cell_can_renew_it(renew_s: int) -> None:
+    settings = config_of({"detectors": ARMED, "policy": {"allowlist_core": [], "renew_s": renew_s}})
+    signed = [m for m in decide(b"".join(lines()), BOUND_MS, settings).mitigations if m.detector == "signature"]
+    assert signed
+    assert all(renew_s < m.expires_at - m.issued_at <= renew_s + 30 for m in signed)
+
+
 def test_by_default_signatures_are_dry() -> None:
     decided = decide(b"".join(lines()), BOUND_MS, config_of({"policy": {"allowlist_core": []}}))
     signed = [m for m in decided.mitigations if m.target.type == "signature"]
@@ -185,7 +193,7 @@ def sample_of(*cells: tuple[int, int, int]) -> Sample:
 
 
 def test_the_busiest_services_are_kept_and_hosts_that_somebody_invents_are_not() -> None:
-    strata = Distributed(SignatureSection(), EntropySection())
+    strata = Distributed(SignatureSection(), EntropySection(), 60)
     for step in range(20):
         busy = [(10 * step + second, 1 + number, 50) for second in range(10) for number in range(SERVICES_MAX)]
         invented = [(10 * step + second, 100 + 10 * step + second, 5) for second in range(10)]
@@ -198,7 +206,7 @@ def test_the_busiest_services_are_kept_and_hosts_that_somebody_invents_are_not()
 
 
 def test_a_silence_of_years_costs_no_more_than_an_hour() -> None:
-    strata = Distributed(SignatureSection(), EntropySection())
+    strata = Distributed(SignatureSection(), EntropySection(), 60)
     strata.add(sample_of(*((second, 1, 50) for second in range(200))))
     strata.close(199, NEVER)
     strata.close(10**9, NEVER)
@@ -214,7 +222,7 @@ def test_a_sample_is_cut_by_seconds() -> None:
 
 def test_what_waits_is_bounded_and_what_found_no_room_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.distributed.ENTRIES_MAX", 100)
-    strata = Distributed(SignatureSection(), EntropySection())
+    strata = Distributed(SignatureSection(), EntropySection(), 60)
     assert strata.add(sample_of(*((second, 1, 5) for second in range(100)))) == 0
     assert strata.add(sample_of(*((second, 1, 5) for second in range(100, 120)))) == 5 * 70
     strata.close(200, NEVER)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import engine.naming
 from detectors import entropy, signature, surplus
+from detectors import signature as conjunction
 from detectors.entropy import repeats_of, repeats_shift, shifts
 from detectors.signature import CLIENT, Explained, SignatureSection, Usual, explain
 from detectors.surplus import (
@@ -158,13 +159,13 @@ def test_what_has_no_whole_text_is_not_named() -> None:
 
 
 def test_what_was_named_stays_as_long_as_it_holds() -> None:
-    standing = [Explained(((USER_AGENT, 77),), 0.0, 0.0, 0.0, 0.0, True)]
+    standing = [((USER_AGENT, 77),)]
     window = np.concatenate([people(2, 100), rows(3, 300, [1], [77])])
     weights = window[:, WEIGHT].astype(np.float64)
     again = explain(window, weights, USUAL, [USUAL], SECTION, Stratum.PAGES, None, standing)
-    assert [one.values for one in again] == [standing[0].values]
+    assert [one.values for one in again] == standing
     over = np.concatenate([people(2, 100), rows(3, 300, [1], [78])])
-    assert standing[0].values not in [
+    assert standing[0] not in [
         one.values for one in explain(over, weights, USUAL, [USUAL], SECTION, Stratum.PAGES, None, standing)
     ]
 
@@ -187,7 +188,7 @@ def test_what_acts_is_within_its_bounds_and_counted_rightly(seed: int, extra: in
             assert one.collateral <= SECTION.collateral_max
             assert one.explained >= 10 * one.collateral
             assert not CLIENT.isdisjoint(attribute for attribute, _ in one.values)
-        left = left[~one.matches(left)]
+        left = left[~conjunction.matching(one.values, left)]
 
 
 def _value(row: list[int], attribute: int) -> int:

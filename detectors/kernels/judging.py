@@ -13,6 +13,7 @@ import numpy as np
 from detectors.kernels.busy import count_route_kernel
 from detectors.kernels.listed import holds_address_kernel
 from detectors.kernels.long_windows import (
+    MINUTE_S,
     LongRules,
     LongWindows,
     concerns_long_kernel,
@@ -65,7 +66,6 @@ U64 = np.uint64
 FAR, NEAR = 12, 6
 """So many rows ahead a tally's row is fetched, and its key's place: a load from memory costs as much as several rows."""
 D_SERVICE, D_ROUTE = int(Dimension.SERVICE), int(Dimension.ROUTE)
-MINUTE_S = 60
 MINUTE_OVER = -1
 
 
