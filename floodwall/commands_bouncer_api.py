@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from floodwall.guard import EXIT_INTERRUPTED, guarded, run_guarded
+from floodwall.guard import guarded, run_guarded
 
 app = typer.Typer(
     help="Serve what is in force to CrowdSec's bouncers, unmodified.\n\n"
@@ -62,40 +62,22 @@ def _serve(
     config: Path | None, keys_file: Path, listen: str, files: tuple[Path | None, Path | None, Path | None], *, plaintext: bool,
     health_port: int, drills: bool, edge_id: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    import signal
-    import socket
-
-    from broker.connection import Connection
-    from edge.acknowledge import Acknowledger
     from edge.bouncer import BouncerEdge
     from edge.bouncer_server import parse_listen, refuse_plaintext, tls_of
-    from edge.topic import EnforcementTopic
-    from engine.clock import SystemClock
-    from floodwall.notices import teller
+    from floodwall.edge_host import edge_host
     from schemas.config import load_config, parse_prefixes
     from schemas.prefixes import Prefixes
-    from schemas.topics import ENFORCEMENT_ACKS, MITIGATIONS
 
     chosen = load_config(config)
     core = Prefixes(parse_prefixes(chosen.policy.allowlist_core, "policy.allowlist_core"))
     where, tls = parse_listen(listen), tls_of(*files)
     refuse_plaintext(where[0], tls, plaintext)
-    stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda came, _: stopping.append(came))
-    clock, tell = SystemClock(), teller("edge", as_json=as_json)
-    connection, prefix = Connection(chosen.kafka), chosen.kafka.topic_prefix
-    name = edge_id or socket.gethostname()
-    topic = EnforcementTopic(connection, prefix + MITIGATIONS, clock, tell)
-    acknowledger = Acknowledger(connection, prefix + ENFORCEMENT_ACKS, name, tell)
-    try:
-        edge = BouncerEdge(name, topic, core, keys_file, acknowledger, clock, tell, drills=drills)
-        edge.run(where, health_port, lambda: bool(stopping), tls=tls)
-    finally:
-        topic.close()
-        acknowledger.close()
-    tell("stopped", {"bouncers": "keep what they have until it ends"})
-    return EXIT_INTERRUPTED if signal.SIGINT in stopping else 0
+    with edge_host(chosen, edge_id, as_json=as_json) as host:
+        assert host.acknowledger is not None
+        edge = BouncerEdge(host.name, host.topic, core, keys_file, host.acknowledger, host.clock, host.tell, drills=drills)
+        edge.run(where, health_port, host.is_stopping, tls=tls)
+    host.tell("stopped", {"bouncers": "keep what they have until it ends"})
+    return host.exit_code
 
 
 @keys.command("add")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from floodwall import commands_bouncer_api
-from floodwall.guard import EXIT_INTERRUPTED, guarded
+from floodwall.guard import guarded
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,21 +50,13 @@ def nft(
 
     Example:  floodwall edge nft --config kafka.toml --dry-run
     """
-    import signal
-    import socket
-
-    from broker.connection import Connection
-    from edge.acknowledge import Acknowledger
     from edge.enforce import Enforcer
     from edge.nft import NftTable, refuse_behind_proxy
     from edge.nft_rules import Throttle, element_of
     from edge.reader import Reader
-    from edge.topic import EnforcementTopic
-    from engine.clock import SystemClock
-    from floodwall.notices import teller
+    from floodwall.edge_host import edge_host
     from schemas.config import load_config, parse_prefixes
     from schemas.prefixes import Prefixes
-    from schemas.topics import ENFORCEMENT_ACKS, MITIGATIONS
 
     chosen = load_config(config)
     refuse_behind_proxy(chosen.input.proxy_depth, behind_proxy)
@@ -73,27 +65,15 @@ def nft(
         table, core, Throttle(throttle_packets, 2 * throttle_packets), netns=netns, show=_print_batch if dry_run else None
     )
     standing = point.open()
-    stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda came, _: stopping.append(came))
-    clock, tell = SystemClock(), teller("edge", as_json=as_json)
-    connection, prefix = Connection(chosen.kafka), chosen.kafka.topic_prefix
-    name = edge_id or socket.gethostname()
-    topic = EnforcementTopic(connection, prefix + MITIGATIONS, clock, tell)
-    acknowledger = None if dry_run else Acknowledger(connection, prefix + ENFORCEMENT_ACKS, name, tell)
-    try:
+    with edge_host(chosen, edge_id, as_json=as_json, acknowledges=not dry_run) as host:
         Enforcer(
-            name, topic, Reader(Prefixes(core), point.supports, drills=drills), point, acknowledger, clock, tell,
-            known=lambda subject, one: element_of(subject, one.action) in standing,
-        ).run(lambda: bool(stopping))  # fmt: skip
-    finally:
-        topic.close()
-        if acknowledger is not None:
-            acknowledger.close()
+            host.name, host.topic, Reader(Prefixes(core), point.supports, drills=drills), point, host.acknowledger, host.clock,
+            host.tell, known=lambda subject, one: element_of(subject, one.action) in standing,
+        ).run(host.is_stopping)  # fmt: skip
     if flush_on_stop:
         point.remove()
-    tell("stopped", {"table": "removed" if flush_on_stop else "left: bans end on time by themselves"})
-    return EXIT_INTERRUPTED if signal.SIGINT in stopping else 0
+    host.tell("stopped", {"table": "removed" if flush_on_stop else "left: bans end on time by themselves"})
+    return host.exit_code
 
 
 def _print_batch(batch: str) -> None:

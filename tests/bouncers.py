@@ -19,8 +19,8 @@ from edge.bouncer_keys import add_key, make_key
 from edge.reader import Reader
 from edge.topic import TakesRecords
 from engine.clock import SystemClock
-from schemas.acknowledgement import Acknowledgement
 from schemas.mitigation import Mitigation
+from tests.edge_parts import HandClock, Heard
 from tests.mitigations import CORE, on_topic
 
 FIREWALL = "crowdsec-firewall-bouncer/v0.0.25"
@@ -55,34 +55,6 @@ class HandTopic:
         self.waiting.clear()
         reader.reached(0, self.position)
         return 0
-
-
-@dataclass
-class Heard:
-    """Acknowledgements."""
-
-    said: list[Acknowledgement] = field(default_factory=list)
-
-    def send(self, acknowledgements: list[Acknowledgement]) -> None:
-        self.said += acknowledgements
-
-    def take(self) -> list[tuple[str, str]]:
-        found = sorted((one.id, one.outcome) for one in self.said)
-        self.said.clear()
-        return found
-
-
-class HandClock:
-    """At 1000 s after the beginning of time, until told otherwise."""
-
-    def __init__(self, ms: int = 1_000_000) -> None:
-        self.ms = ms
-
-    def now_ms(self) -> int:
-        return self.ms
-
-    def wait(self, seconds: float) -> None:
-        raise AssertionError("an edge waits for its topic only")
 
 
 class Stage:

@@ -11,9 +11,9 @@ from edge.enforce import CHECK_S, Enforcer
 from edge.nft_rules import supports
 from edge.reader import Change, Reader, Standing
 from edge.subject import Subject
-from schemas.acknowledgement import Acknowledgement
 from schemas.errors import EdgeError
 from schemas.mitigation import Mitigation
+from tests.edge_parts import HandClock, Heard
 from tests.mitigations import CORE, on_topic, record
 
 
@@ -67,35 +67,11 @@ class FakePoint:
             raise EdgeError("refused")
 
 
-@dataclass
-class FakeAcknowledger:
-    said: list[Acknowledgement] = field(default_factory=list)
-
-    def send(self, acknowledgements: list[Acknowledgement]) -> None:
-        self.said += acknowledgements
-
-    def take(self) -> list[tuple[str, str]]:
-        found = sorted((one.id, one.outcome) for one in self.said)
-        self.said.clear()
-        return found
-
-
-class HandClock:
-    def __init__(self) -> None:
-        self.ms = 1_000_000
-
-    def now_ms(self) -> int:
-        return self.ms
-
-    def wait(self, seconds: float) -> None:
-        raise AssertionError("an edge waits for its topic only")
-
-
 class Stage:
     """An enforcer among fakes."""
 
     def __init__(self, *records: Mitigation, end: int, known: Callable[[Subject, Standing], bool] | None = None) -> None:
-        self.topic, self.point, self.acknowledger, self.clock = FakeTopic(end), FakePoint(), FakeAcknowledger(), HandClock()
+        self.topic, self.point, self.acknowledger, self.clock = FakeTopic(end), FakePoint(), Heard(), HandClock()
         self.told: list[str] = []
         self.reader = Reader(CORE, supports)
         self.enforcer = Enforcer(
