@@ -7,13 +7,13 @@ finals change its state; an early record says what the final will say, and ends 
 from __future__ import annotations
 
 import hashlib
-import heapq
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from detectors.windowed import WindowRule
+from engine.budgets import Budgets, Key
 from engine.corroborate import Corroboration, Together, Whom
 from schemas.config import Config, parse_prefixes
 from schemas.fields import Dimension
@@ -27,8 +27,6 @@ _ADDRESSES = (Dimension.IP, Dimension.NET)
 _MEMORY_FACTOR = 4
 """A partition remembers the returns of so many times its share of ``active_max``."""
 
-Key = tuple[int, int, int, str]
-"""(dimension, first word, second word, detector)"""
 
 
 def unsigned(words: tuple[int, int]) -> tuple[int, int]:
@@ -104,38 +102,23 @@ class _Entry:
     state: State
     level: int
     expires_at: int
-    counted: bool
-    """It takes part in the budgets."""
 
 
 class _Partition:
     """The state of one judge partition's policy."""
 
-    def __init__(self, dimensions: int, corroboration: Corroboration) -> None:
-        self.corroboration = corroboration
+    def __init__(self, budgets: Budgets, corroboration: Corroboration) -> None:
+        self.budgets, self.corroboration = budgets, corroboration
         self.entries: dict[Key, _Entry] = {}
-        self.expiries: list[tuple[int, Key]] = []
-        self.active = [0] * dimensions
-        self.minute = -1
-        self.issued = 0
         self.early: dict[Key, tuple[int, str]] = {}
         self.early_minute = -1
-
-    def expire(self, now: int) -> None:
-        """Take what has expired out of the budgets."""
-        while self.expiries and self.expiries[0][0] <= now:
-            _, key = heapq.heappop(self.expiries)
-            entry = self.entries.get(key)
-            if entry is not None and entry.counted and entry.expires_at <= now:
-                entry.counted = False
-                self.active[key[0]] -= 1
 
     def forget(self, now: int, memory_s: int, most: int) -> None:
         """Keep at most ``most`` entries: first those go that no return can refer to, then the oldest that have expired."""
         if len(self.entries) <= most:
             return
         for horizon in (now - memory_s, now):
-            gone = [key for key, entry in self.entries.items() if entry.expires_at < horizon and not entry.counted]
+            gone = [key for key, entry in self.entries.items() if entry.expires_at < horizon and key not in self.budgets]
             for key in gone:
                 if len(self.entries) <= most // 2:
                     return
@@ -158,9 +141,10 @@ class Policy:
         self._offsets = offsets
         self._offsets_of: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
         partitions = config.engine.judge_partitions
-        self._partitions = [_Partition(len(Dimension), Corroboration(self._config)) for _ in range(owned)]
-        self._active_max = -(-self._config.active_max // partitions)
-        self._per_minute_max = -(-self._config.new_per_minute_max // partitions)
+        self._entries_max = 1024 + _MEMORY_FACTOR * -(-self._config.active_max // partitions)
+        self._partitions = [
+            _Partition(Budgets(self._config, partitions), Corroboration(self._config)) for _ in range(owned)
+        ]
         core = list(parse_prefixes(self._config.allowlist_core, "policy.allowlist_core"))
         self._passing: list[tuple[int, Prefixes]] = []
         self._allowed_names: dict[tuple[str, str], int | None] = {}
@@ -215,7 +199,7 @@ class Policy:
         early = stage == "early"
         issued_at = crossing.tick + 1 + (0 if early else self._lateness_s)
         if not early:
-            state.expire(issued_at)
+            state.budgets.expire(issued_at)
         if self._is_allowed(crossing, value):
             return "allowlisted", None
         rule = crossing.rule
@@ -232,7 +216,12 @@ class Policy:
             return "merged", None
         identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, CONFIG_VERSION)
         counted = action != "notify" and not rule.dry_run
-        held = counted and self._exceeds_budget(state, entry, crossing, early=early)
+        minute = (crossing.tick + 1 + self._lateness_s) // 60
+        held = (
+            counted  # renewed or made stronger, it is in the budgets already
+            and crossing.key not in state.budgets
+            and state.budgets.is_exceeded(crossing.whom, crossing.active_keys, minute, early=early)
+        )
         end = max(crossing.tick + 1, issued_at)
         if early:
             expires_at = end + max(30, 3 * self._lateness_s)
@@ -241,9 +230,8 @@ class Policy:
                 self._config.ttl_s * self._config.escalation_factor ** min(level, 64), self._config.ttl_s_max
             )
             expires_at = end + ttl_s
-            self._remember(state, crossing.key, _Entry(
-                cell, identifier, action, "held" if held else "active", level, expires_at, counted and not held,
-            ), issued_at)  # fmt: skip
+            remembered = _Entry(cell, identifier, action, "held" if held else "active", level, expires_at)
+            self._remember(state, crossing.key, remembered, issued_at, spent=counted and not held)
             self.held += held
         if rule.dry_run:
             outcome = "dry_run"
@@ -304,31 +292,14 @@ class Policy:
         state.early[key] = (cell, action)
         return True
 
-    def _exceeds_budget(self, state: _Partition, entry: _Entry | None, crossing: Crossing, *, early: bool) -> bool:
-        if entry is not None and entry.counted:
-            return False  # renewed or made stronger: it is in the budgets already
-        minute = (crossing.tick + 1 + self._lateness_s) // 60
-        if minute != state.minute and not early:
-            state.minute, state.issued = minute, 0
-        issued = state.issued if minute == state.minute else 0
-        active = state.active[crossing.dimension]
-        if sum(state.active) >= self._active_max or issued >= self._per_minute_max:
-            return True
-        enough = crossing.active_keys >= self._config.share_from_keys
-        return enough and active + 1 > self._config.share_max * crossing.active_keys
-
-    def _remember(self, state: _Partition, key: Key, entry: _Entry, now: int) -> None:
-        old = state.entries.pop(key, None)
+    def _remember(self, state: _Partition, key: Key, entry: _Entry, now: int, *, spent: bool) -> None:
+        state.entries.pop(key, None)
         state.entries[key] = entry
-        was, stays = old is not None and old.counted, entry.counted
-        if stays and not was:
-            state.active[key[0]] += 1
-            state.issued += 1
-        elif was and not stays:
-            state.active[key[0]] -= 1
-        if stays:
-            heapq.heappush(state.expiries, (entry.expires_at, key))
-        state.forget(now, self._config.escalation_memory_s, _MEMORY_FACTOR * self._active_max + 1024)
+        if spent:
+            state.budgets.spend(key, entry.expires_at)
+        else:
+            state.budgets.release(key)
+        state.forget(now, self._config.escalation_memory_s, self._entries_max)
 
     def _evidence(self, crossing: Crossing) -> Evidence:
         window = _window(crossing)
@@ -374,9 +345,12 @@ class Policy:
         """Plain data for `load`."""
         return [
             [
-                [[*key, e.cell, e.id, e.action, e.state, e.level, e.expires_at, e.counted] for key, e in state.entries.items()],
-                state.minute,
-                state.issued,
+                [
+                    [*key, e.cell, e.id, e.action, e.state, e.level, e.expires_at, key in state.budgets]
+                    for key, e in state.entries.items()
+                ],
+                state.budgets.minute,
+                state.budgets.issued,
                 state.corroboration.save(),
             ]
             for state in self._partitions
@@ -386,14 +360,13 @@ class Policy:
         """Take over what `save` gave, from the same number of partitions."""
         *partitions, self.held = data
         for state, (entries, minute, issued, heard) in zip(self._partitions, partitions, strict=True):
-            state.minute, state.issued = minute, issued
+            state.budgets.minute, state.budgets.issued = minute, issued
             state.corroboration.load(heard)
             for dimension, a, b, detector, cell, identifier, action, condition, level, expires_at, counted in entries:
                 key = (dimension, a, b, detector)
-                state.entries[key] = _Entry(cell, identifier, action, condition, level, expires_at, counted)
+                state.entries[key] = _Entry(cell, identifier, action, condition, level, expires_at)
                 if counted:
-                    state.active[dimension] += 1
-                    heapq.heappush(state.expiries, (expires_at, key))
+                    state.budgets.restore(key, expires_at)
 
 
 def _window(crossing: Crossing) -> Window:
