@@ -130,25 +130,27 @@ class Distributed:
         for tick, cells in itertools.groupby(_cells_of(sample), key=lambda one: one[2].tick):
             if tick // WINDOW_S != self._step:
                 self._pass_to(tick)
-            here: list[tuple[Service, Stratum]] = []
+            is_told, ends = tick - WINDOW_S >= muted, tick % WINDOW_S == WINDOW_S - 1
+            here: list[tuple[_Strata, Series]] = []
             for service, stratum, cell in cells:
                 strata = self._services.get(service)
                 if strata is None:
                     self._strangers.setdefault(service, []).append((stratum, cell))
-                else:
-                    strata.series[stratum].add(cell)
-                    here.append((service, stratum))
-            if tick - WINDOW_S >= muted:
-                for service, stratum in here:
-                    found += self._judge(self._services[service], stratum, tick)
+                    continue
+                series = strata.series[stratum]
+                series.add(cell)
+                if is_told and (ends or series.recent_total > series.largest):  # else there is nothing to be said
+                    here.append((strata, series))
+            for strata, series in here:
+                found += self._judge(strata, series, tick, series.recent_total)
         return found
 
-    def _judge(self, strata: _Strata, stratum: Stratum, tick: int, more: list[Cell] | None = None) -> list[Crossing]:
+    def _judge(
+        self, strata: _Strata, series: Series, tick: int, total: int, more: list[Cell] | None = None
+    ) -> list[Crossing]:  # fmt: skip
         """One second of a stratum; with ``more`` cells, that are not closed, it is early and changes nothing."""
-        series = strata.series[stratum]
-        if not series.is_warm or (more is None and series.heard <= self._least[stratum]):
+        if not series.is_warm or (more is None and series.heard <= self._least[series.stratum]):
             return []
-        total = series.total(tick) if more is None else sum([cell.total for cell in series.window(tick, more)])
         found: list[Crossing] = []
         if self._exceeds(series, total):  # accounts are not more than their requests
             found += self._explain(strata, series, tick, series.window(tick, more), early=more is not None)
@@ -206,7 +208,9 @@ class Distributed:
             if cell.tick < first or (service, stratum) in told:
                 continue
             if strata.episodes.is_open(strata.series[stratum], cell.tick):
-                hints = self._judge(strata, stratum, cell.tick, cells[-WINDOW_S:])
+                recent, series = cells[-WINDOW_S:], strata.series[stratum]
+                total = sum([one.total for one in series.window(cell.tick, recent)])
+                hints = self._judge(strata, series, cell.tick, total, recent)
                 found += hints
                 if hints:
                     told.add((service, stratum))

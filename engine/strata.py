@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detectors.entropy import repeats_of, routes_of
+from detectors.kernels.alike import lowest_kernel
 from detectors.signature import Usual
 from detectors.surplus import F64, ROW_WORDS, WEIGHT, WHO, WINDOW_S, priorities, thinned
 from schemas.columns import I64
@@ -120,7 +121,7 @@ class Series:
     cells: deque[Cell] = field(default_factory=deque)
     """Of this step and of the two before."""
     recent: deque[Cell] = field(default_factory=deque)
-    """Of them those of the last ten seconds …"""
+    """Of them those of the ten seconds that end with the newest …"""
     recent_total: int = 0
     """… and their events."""
     reference: deque[Step] = field(default_factory=lambda: deque(maxlen=STEPS))
@@ -146,15 +147,13 @@ class Series:
     def add(self, cell: Cell) -> None:
         """Take in a second."""
         self.cells.append(cell)
-        self.recent.append(cell)
+        recent = self.recent
+        recent.append(cell)
         self.heard += cell.total
-        self.recent_total += cell.total
-
-    def total(self, tick: int) -> int:
-        """Events of the ten seconds that end with the newest one."""
-        while self.recent and self.recent[0].tick <= tick - WINDOW_S:
-            self.recent_total -= self.recent.popleft().total
-        return self.recent_total
+        total, since = self.recent_total + cell.total, cell.tick - WINDOW_S
+        while recent[0].tick <= since:
+            total -= recent.popleft().total
+        self.recent_total = total
 
     def window(self, tick: int, more: list[Cell] | None = None) -> list[Cell]:
         """The cells of the ten seconds that end with one."""
@@ -265,5 +264,7 @@ def _parts(table: I64, counts: I64, columns: int) -> list[I64]:
 def _lowest(even: I64) -> I64:
     """The events of a step that stand for it, each for as many."""
     if len(even) > STEP_KEPT:
-        even = even[np.argsort(priorities(even), kind="stable")[:STEP_KEPT]]
+        places = np.empty(STEP_KEPT, np.int64)
+        lowest_kernel(priorities(even), places)
+        even = even[places]
     return even.copy()
