@@ -7,7 +7,7 @@ same decisions for any cut. Services are taken in at the end of a step of ten se
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from engine.route_episodes import judge_routes
 from engine.sampling import merge_samples
 from engine.strata import HELD_STEPS_MAX, ROUTED, STEPS, Cell, Series, gather
 from schemas.narrow import Reader
-from schemas.sample import E_CELL, S_LEVEL, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_TICK, S_TOTAL, Sample, Stratum
+from schemas.sample import E_CELL, S_TICK, S_TOTAL, Sample, Stratum
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample
 
 SERVICES_MAX = 4
@@ -103,18 +103,19 @@ class Distributed:
         """Judge the seconds up to ``closed``; what touches a second up to ``muted`` is not told."""
         if not self._on or closed <= self._closed or self._resuming:
             return []
-        before, found = self._closed, []
+        before, found = self._closed, list[Crossing]()
         if self._pending and min([int(one.cells[0, S_TICK]) for one in self._pending]) <= closed:
-            merged = self._pending[0] if len(self._pending) == 1 else merge_samples(self._pending)
+            pieces = in_order(self._pending)
             self._pending = []
-            if int(merged.cells[-1, S_TICK]) > closed:
-                self._pending = [cut_sample(merged, closed + 1, None)]
-            new = cut_sample(merged, before + 1, closed + 1)
-            if len(new.cells):
-                newest = int(new.cells[-1, S_TICK])
-                self._texts.add(newest, new)
-                self._recent.append((newest, new))
-                found = self._walk(new, muted)
+            for piece in pieces:
+                new, later = cut_sample(piece, before + 1, closed + 1), cut_sample(piece, closed + 1, None)
+                if len(later.cells):
+                    self._pending.append(later)
+                if len(new.cells):
+                    newest = int(new.cells[-1, S_TICK])
+                    self._texts.add(newest, new)
+                    self._recent.append((newest, new))
+                    found += self._walk(new, muted)
         if self._step != NEVER:
             self._pass_to(closed + 1)
         self._closed = closed
@@ -318,6 +319,19 @@ def _copy(sample: Sample) -> Sample:
     )  # fmt: skip
 
 
+def in_order(samples: list[Sample]) -> list[Sample]:
+    """The same as samples one after the other in time: of two, only what is of the same seconds is merged."""
+    if len(samples) != 2:
+        return [merge_samples(samples)] if len(samples) > 2 else samples
+    one, other = sorted(samples, key=lambda sample: int(sample.cells[0, S_TICK]))
+    first, last = int(other.cells[0, S_TICK]), min(int(sample.cells[-1, S_TICK]) for sample in samples)
+    if last < first:
+        return [one, other]
+    both = merge_samples([cut_sample(sample, first, last + 1) for sample in (one, other)])
+    pieces = [cut_sample(one, NEVER, first), both, *(cut_sample(sample, last + 1, None) for sample in (one, other))]
+    return [piece for piece in pieces if len(piece.cells)]
+
+
 def cut_sample(sample: Sample, first: int, end: int | None) -> Sample:
     """The cells of the seconds ``first`` ≤ tick < ``end``, with all texts."""
     ticks = sample.cells[:, S_TICK]
@@ -334,8 +348,5 @@ def cut_sample(sample: Sample, first: int, end: int | None) -> Sample:
 def _cells_of(sample: Sample) -> Iterable[tuple[Service, Stratum, Cell]]:
     rows = rows_of(sample.entries)
     edges = np.searchsorted(sample.entries[:, E_CELL], np.arange(len(sample.cells) + 1)).tolist()
-    columns: Sequence[list[int]] = [
-        sample.cells[:, column].tolist() for column in (S_TICK, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_LEVEL, S_TOTAL)
-    ]
-    for index, (tick, a, b, stratum, level, total) in enumerate(zip(*columns, strict=True)):
+    for index, (tick, a, b, stratum, level, total) in enumerate(sample.cells.tolist()):
         yield (a, b), STRATA[stratum], Cell(tick, level, total, rows[edges[index] : edges[index + 1]])

@@ -293,7 +293,7 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
 
 @inlined
 def add_sums_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any) -> Any:
-    """Add a row that closes to its key's sums. May one of them be over a limit? Nearly none is, and no rule is looked at then."""
+    """Add a row that closes to its key's sums; may one of them be over a limit? Mostly not, and no rule is looked at then."""
     is_over = False
     for s in range(rules.spec_count[dimension]):
         total = w.keys[slot, K_SUMS + s] + w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
@@ -431,14 +431,19 @@ def all_insert_kernel(
 def all_close_kernel(
     windows: Any, plan: Any, long_windows: Any, long_plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any
 ) -> Any:
-    """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns."""
+    """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns.
+
+    Partitions stop at the end of a minute one and all, so that those in which something was counted are looked at together.
+    """
     w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
     g, long = LongWindows(*long_windows), LongRules(*long_plan)
+    minute_over = np.int64(0)
     for p in range(len(w.tag)):
         before = out_at
         out_at, needed = close_kernel(part_kernel(w, p), rules, long_part_kernel(g, p), long, target, emit, out, out_at)
         for k in range(before, out_at):
             out.partition[k] = p
-        if needed != 0:
+        if needed > 0:
             return out_at, needed
-    return out_at, np.int64(0)
+        minute_over = min(minute_over, needed)
+    return out_at, minute_over

@@ -180,8 +180,8 @@ def allocate_crossings(capacity: int) -> Crossings:
 def part_kernel(w: Any, p: Any) -> Any:
     """The windows of partition ``p`` (views)."""
     return Windows(
-        w.tag[p], w.keys[p], w.budgets[p], w.budget_at, w.cells[p], w.names[p], w.name_length[p], w.rows[p], w.links[p], w.chains[p],
-        w.active[p], w.scalars[p], w.buckets[p], w.busy[p], w.busy_names[p],
+        w.tag[p], w.keys[p], w.budgets[p], w.budget_at, w.cells[p], w.names[p], w.name_length[p], w.rows[p], w.links[p],
+        w.chains[p], w.active[p], w.scalars[p], w.buckets[p], w.busy[p], w.busy_names[p],
     )  # fmt: skip
 
 
