@@ -121,9 +121,15 @@ def repeats_of(stratum: Stratum, rows: I64, events: int, accounts: int) -> int |
     Args:
         rows: that stand for equally many.
     """
-    if len(rows) < ADDRESSES_MIN:
+    alike = 0 if stratum == Stratum.ACCOUNTS else _alike(rows[:, ADDRESS])[0]
+    return repeats_from(stratum, len(rows), alike, events, accounts)
+
+
+def repeats_from(stratum: Stratum, rows: int, alike: int, events: int, accounts: int) -> int | None:
+    """`repeats_of` so many rows, in which so many ordered pairs are of one address."""
+    if rows < ADDRESSES_MIN:
         return None
-    often = events / max(1, accounts) if stratum == Stratum.ACCOUNTS else 1 + _collisions(rows[:, ADDRESS]).chance * events
+    often = events / max(1, accounts) if stratum == Stratum.ACCOUNTS else 1 + _chance(rows, alike) * events
     return round(MILLI * math.log2(often))
 
 
@@ -135,13 +141,23 @@ class _Collisions:
     variance: float
 
 
-def _collisions(words: I64) -> _Collisions:
+def _alike(words: I64) -> tuple[int, int]:
+    """Ordered pairs, and triples, of the same word."""
     count = len(words)
-    alike = alike_kernel(words, allocate_slots(count), np.empty(count, np.int64), np.empty(count, np.int64))
+    pairs, triples = alike_kernel(words, allocate_slots(count), np.empty(count, np.int64), np.empty(count, np.int64))
+    return pairs, triples
+
+
+def _chance(count: int, alike: int) -> float:
+    """That two are alike. One pair more is supposed: none seen is not never."""
+    return (alike + 1) / (count * (count - 1) + 1)
+
+
+def _collisions(words: I64) -> _Collisions:
+    count, (alike, alike_triples) = len(words), _alike(words)
     pairs, triples = count * (count - 1), count * (count - 1) * (count - 2)
-    # One pair more is supposed: none seen is not never.
-    chance = (alike[0] + 1) / (pairs + 1)
-    three = alike[1] / triples if triples else 0.0
+    chance = _chance(count, alike)
+    three = alike_triples / triples if triples else 0.0
     variance = 4 * (count - 2) / pairs * max(0.0, three - chance**2) + 2 * chance / pairs if pairs else 1.0
     return _Collisions(chance, variance)
 

@@ -67,14 +67,16 @@ class ServiceSeries:
         """Take in rows of services, as the windows do."""
         if self._section is None:
             return
-        columns = [C_KEY_A, C_KEY_B, C_TICK, C_NAME, C_NAME_LENGTH, C_MEASURES + Measure.REQUESTS]
-        columns += [C_MEASURES + measure for measure in self._measures]
-        for a, b, tick, name, length, *values in tally.records[np.ix_(rows, columns)].tolist() if rows else ():
-            if (a, b) not in self._names:
-                self._names[a, b] = tally.names[name : name + length].tobytes()
-            totals = self._waiting.setdefault((tick // MINUTE_S, (a, b)), [0] * len(values))
-            for place, value in enumerate(values):
-                totals[place] += value
+        for row in rows:
+            record = tally.records[row]
+            service = int(record[C_KEY_A]), int(record[C_KEY_B])
+            if service not in self._names:
+                start = int(record[C_NAME])
+                self._names[service] = tally.names[start : start + int(record[C_NAME_LENGTH])].tobytes()
+            minute = int(record[C_TICK]) // MINUTE_S
+            totals = self._waiting.setdefault((minute, service), [0] * (1 + len(self._measures)))
+            for place, measure in enumerate((Measure.REQUESTS, *self._measures)):
+                totals[place] += int(record[C_MEASURES + measure])
 
     def close(self, closed: int) -> list[Crossing]:
         """Judge the minutes that are over once the second ``closed`` is.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectors.kernels.sampling import is_below_kernel
 from schemas.compiled import entry, inlined
 
 U64 = np.uint64
@@ -58,16 +59,51 @@ def alike_kernel(words: Any, slots: Any, firsts: Any, counts: Any) -> Any:
 
 
 @entry
-def lowest_kernel(priorities: Any, places: Any) -> None:
-    """Where the lowest of ``priorities`` (u64[n]) are, into ``places`` (i64[k], k ≤ n), in order; of equal ones the first."""
+def even_kernel(priorities: Any, words: Any, level: Any, slots: Any, numbers: Any, places: Any) -> Any:
+    """What the rows of a window are like that are left at a level: those whose priority is below 2^64 / 2^level.
+
+    Args:
+        priorities, words: i64[n] of each row: its priority (an unsigned number), and what is compared.
+        slots: i32[power of two above n], zeros, scratch; numbers: i64[n, 2], scratch.
+        places: i64[k] out: where the k rows of lowest priority are, in order, of equal ones the first; or all, as they come.
+
+    Returns:
+        (how many rows are left, different words, ordered pairs of the same word, places).
+    """
+    left, many, pairs = np.int64(0), np.int64(0), np.int64(0)
+    mask = np.int64(len(slots) - 1)
+    for at in range(len(words)):
+        if not is_below_kernel(U64(priorities[at]), level):
+            continue
+        left += 1
+        if left <= len(places):
+            places[left - 1] = at
+        slot = np.int64(mix_kernel(words[at])) & mask
+        while slots[slot] != 0 and words[numbers[slots[slot] - 1, 0]] != words[at]:
+            slot = (slot + 1) & mask
+        if slots[slot] == 0:
+            numbers[many, 0], numbers[many, 1] = at, 0
+            many += 1
+            slots[slot] = np.int32(many)
+        pairs += 2 * numbers[slots[slot] - 1, 1]
+        numbers[slots[slot] - 1, 1] += 1
+    if left <= len(places):
+        return left, many, pairs, left
+    put_lowest_kernel(priorities, places)
+    return left, many, pairs, np.int64(len(places))
+
+
+@inlined
+def put_lowest_kernel(priorities: Any, places: Any) -> None:
+    """Write where the lowest priorities are; there are as many at least. They are below any bound that so many are below."""
     kept = np.int64(0)
     for at in range(len(priorities)):
         if kept == len(places):
-            if priorities[at] >= priorities[places[kept - 1]]:
+            if U64(priorities[at]) >= U64(priorities[places[kept - 1]]):
                 continue
             kept -= 1
         to = kept
-        while to > 0 and priorities[places[to - 1]] > priorities[at]:
+        while to > 0 and U64(priorities[places[to - 1]]) > U64(priorities[at]):
             places[to] = places[to - 1]
             to -= 1
         places[to] = at

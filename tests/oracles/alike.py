@@ -15,10 +15,12 @@ def alike(words: I64) -> tuple[int, int]:
     return int((many * (many - 1)).sum()), int((many * (many - 1) * (many - 2)).sum())
 
 
-def lowest(rows: I64, kept: int) -> I64:
-    """As `detectors.kernels.alike.lowest_kernel` has it."""
-    priorities = np.ascontiguousarray(rows[:, PRIORITY]).view(np.uint64)
-    return np.argsort(priorities, kind="stable")[:kept]
+def lowest(even: I64, kept: int) -> I64:
+    """The rows of lowest priority, or all where there are no more."""
+    if len(even) <= kept:
+        return even
+    priorities = np.ascontiguousarray(even[:, PRIORITY]).view(np.uint64)
+    return even[np.argsort(priorities, kind="stable")[:kept]]
 
 
 def routes(rows: I64, weights: F64, share: float) -> list[RouteWindow]:
