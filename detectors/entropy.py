@@ -52,6 +52,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from detectors.kernels.alike import ROUTE_VALUES, alike_kernel, allocate_slots, routes_kernel
 from detectors.surplus import (
     ADDRESS,
     COUNTRY,
@@ -120,9 +121,15 @@ def repeats_of(stratum: Stratum, rows: I64, events: int, accounts: int) -> int |
     Args:
         rows: that stand for equally many.
     """
-    if len(rows) < ADDRESSES_MIN:
+    alike = 0 if stratum == Stratum.ACCOUNTS else _alike(rows[:, ADDRESS])[0]
+    return repeats_from(stratum, len(rows), alike, events, accounts)
+
+
+def repeats_from(stratum: Stratum, rows: int, alike: int, events: int, accounts: int) -> int | None:
+    """`repeats_of` so many rows, in which so many ordered pairs are of one address."""
+    if rows < ADDRESSES_MIN:
         return None
-    often = events / max(1, accounts) if stratum == Stratum.ACCOUNTS else 1 + _collisions(rows[:, ADDRESS]).chance * events
+    often = events / max(1, accounts) if stratum == Stratum.ACCOUNTS else 1 + _chance(rows, alike) * events
     return round(MILLI * math.log2(often))
 
 
@@ -134,13 +141,23 @@ class _Collisions:
     variance: float
 
 
-def _collisions(words: I64) -> _Collisions:
+def _alike(words: I64) -> tuple[int, int]:
+    """Ordered pairs, and triples, of the same word."""
     count = len(words)
-    _, many = np.unique(words, return_counts=True)
+    pairs, triples = alike_kernel(words, allocate_slots(count), np.empty(count, np.int64), np.empty(count, np.int64))
+    return pairs, triples
+
+
+def _chance(count: int, alike: int) -> float:
+    """That two are alike. One pair more is supposed: none seen is not never."""
+    return (alike + 1) / (count * (count - 1) + 1)
+
+
+def _collisions(words: I64) -> _Collisions:
+    count, (alike, alike_triples) = len(words), _alike(words)
     pairs, triples = count * (count - 1), count * (count - 1) * (count - 2)
-    # One pair more is supposed: none seen is not never.
-    chance = (float((many * (many - 1)).sum()) + 1) / (pairs + 1)
-    three = float((many * (many - 1) * (many - 2)).sum()) / triples if triples else 0.0
+    chance = _chance(count, alike)
+    three = alike_triples / triples if triples else 0.0
     variance = 4 * (count - 2) / pairs * max(0.0, three - chance**2) + 2 * chance / pairs if pairs else 1.0
     return _Collisions(chance, variance)
 
@@ -233,26 +250,13 @@ def routes_of(rows: I64, weights: F64, share: float) -> list[RouteWindow]:
     Args:
         rows, weights: of the window; f64[n], how many requests each stands for: 2^level times those that are equal.
     """
-    distinct, which = np.unique(rows[:, ROUTE], return_inverse=True)
-    if not len(distinct):
-        return []
-    addresses, whose = np.unique(rows[:, ADDRESS], return_inverse=True)
-    _, pair = np.unique(which * len(addresses) + whose, return_inverse=True)
-
-    def sums(values: F64) -> F64:
-        return np.asarray(np.bincount(which, values, len(distinct)), np.float64)
-
-    equal, total, left_out = rows[:, WEIGHT], sums(weights), 1 - rows[:, WEIGHT] / weights
-    others, squares = (np.bincount(pair, own)[pair] - own for own in (weights, weights**2))
-    again = sums(weights * (others + equal - 1)) / total
-    spread = (2 * others + equal - 1 - again[which]) ** 2 - 2 * left_out * squares
-    error = np.sqrt(sums(left_out * weights**2))
-    often_error = np.sqrt(sums(left_out * weights**2 * np.maximum(0.0, spread))) / total
-    enough = (total >= share * total.sum()) & (np.bincount(which) >= ADDRESSES_MIN) & (distinct != 0)
+    found, values, count = np.empty(ROUTES_MAX, np.int64), np.empty((ROUTES_MAX, ROUTE_VALUES)), len(rows)
+    many = routes_kernel(
+        rows[:, ROUTE], rows[:, ADDRESS], rows[:, WEIGHT], weights, share, ADDRESSES_MIN, allocate_slots(count),
+        allocate_slots(count), np.empty((count, 4), np.int64), np.empty((count, 6)), found, values,
+    )  # fmt: skip
     return [
-        RouteWindow(int(distinct[at]), float(total[at]), float(error[at]), 1 + float(again[at]), float(often_error[at]))
-        for at in np.argsort(-total, kind="stable")[:ROUTES_MAX].tolist()
-        if enough[at]
+        RouteWindow(route, *of_route) for route, of_route in zip(found[:many].tolist(), values[:many].tolist(), strict=True)
     ]
 
 

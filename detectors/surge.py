@@ -238,15 +238,13 @@ class Surge:
         """
         if times_s.shape != values.shape or values.ndim != 1:
             raise ValueError(f"surge: expected as many times as values, got {times_s.shape} and {values.shape}")
-        if not np.isfinite(values).all():
-            where = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise ValueError(f"surge: expected finite values, got {values[where]} at {times_s[where]} s")
-        if len(values):
-            backward = np.flatnonzero(np.diff(times_s, prepend=np.int64(self._state.scalars[LATEST])) < 0)
-            if len(backward):
-                raise ValueError(f"surge: expected times that do not go back, got {times_s[backward[0]]} s after a later one")
+        times_s, values = times_s.astype(np.int64, copy=False), values.astype(np.float64, copy=False)
         out = np.zeros((len(values), OUTCOMES))
-        surge_kernel(self._state, self._plan, times_s.astype(np.int64, copy=False), values.astype(np.float64, copy=False), out)
+        learned = surge_kernel(tuple(self._state), tuple(self._plan), times_s, values, out)
+        if learned < len(values):
+            if not np.isfinite(values[learned]):
+                raise ValueError(f"surge: expected finite values, got {values[learned]} at {times_s[learned]} s")
+            raise ValueError(f"surge: expected times that do not go back, got {times_s[learned]} s after a later one")
         return Outcome(out[:, O_SCORE], out[:, O_FRESH], out[:, O_ALARM] > 0.0, out[:, O_EXPECTED], out[:, O_SIDE])
 
     def snapshot(self) -> dict[str, Any]:

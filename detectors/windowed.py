@@ -17,7 +17,7 @@ import numpy as np
 
 from detectors.kernels.blocks import WANT_LISTED, WANT_REST, WANT_SAMPLE
 from detectors.kernels.long_windows import E_CELLS, MINUTE_S, NO_WHOLE, SECONDS_MIN, LongRules
-from detectors.kernels.windows import DISTINCT, RATIO, SUM, Rules
+from detectors.kernels.windows import DISTINCT, NO_LIMIT, RATIO, SUM, Rules
 from detectors.lists import Addresses, lay_out_lists
 from schemas.config import Action, Section, dimension_of
 from schemas.fields import COMMON, DIMENSIONS, MEASURES, Dimension, Item, Measure
@@ -222,7 +222,9 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False
         sum_count=np.array([sum(isinstance(value, Measure) for value in held) for held in columns], np.int64),
         tracked=table(most_columns), span=np.array([_span(rules) for rules in every]),
         spec_count=np.array([len(some) for some in specs], np.int64), spec_column=table(most_specs),
-        spec_window=table(most_specs, 1), rule_count=many, rule_kind=table(most_rules), rule_column=table(most_rules),
+        spec_window=table(most_specs, 1), spec_least=table(most_specs, NO_LIMIT), rule_count=many,
+        always_count=np.zeros(DIMENSIONS, np.int64), always=table(most_rules), rule_kind=table(most_rules),
+        rule_column=table(most_rules),
         rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
         rule_of_column=table(most_rules), rule_of_spec=table(most_rules, -1), rule_share=table(most_rules),
         rule_budget=table(most_rules), rule_list=table(most_rules, -1), list_start=ranges.start, list_low=ranges.low,
@@ -248,7 +250,12 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False
                 arrays.rule_budget[dimension, index] = budget
                 budget += 1
             elif rule.window_s > 1:
-                arrays.rule_spec[dimension, index] = sums.index((column, rule.window_s))
+                spec = sums.index((column, rule.window_s))
+                arrays.rule_spec[dimension, index] = spec
+                arrays.spec_least[dimension, spec] = min(rule.limit, arrays.spec_least[dimension, spec])
+            if arrays.rule_spec[dimension, index] < 0:
+                arrays.always[dimension, arrays.always_count[dimension]] = index
+                arrays.always_count[dimension] += 1
             if rule.of is not None:
                 whole = _place(held, rule.of)
                 arrays.rule_of_column[dimension, index] = whole

@@ -69,15 +69,17 @@ class BusyRoutes:
     def close(self) -> list[Crossing]:
         """Judge the minutes at whose end the kernel has stopped."""
         found: list[Crossing] = []
-        for partition, scalars in enumerate(self._windows.scalars):
-            if scalars[BUSY] and scalars[CLOSED] % MINUTE_S == MINUTE_S - 1:
-                found += self._end(partition, int(scalars[CLOSED]) // MINUTE_S)
-                scalars[BUSY] = 0
+        scalars = self._windows.scalars
+        for partition in np.flatnonzero((scalars[:, BUSY] != 0) & (scalars[:, CLOSED] % MINUTE_S == MINUTE_S - 1)).tolist():
+            found += self._end(partition, int(scalars[partition, CLOSED]) // MINUTE_S)
+            scalars[partition, BUSY] = 0
         return found
 
     def close_silent(self) -> list[Crossing]:
         """Judge the minutes that are over and in which nothing was counted."""
         found: list[Crossing] = []
+        if not self._windows.busy[:, :, B_USED].any():
+            return found
         for partition, scalars in enumerate(self._windows.scalars):
             over = (int(scalars[CLOSED]) + 1) // MINUTE_S
             if self._next[partition] < over and self._windows.busy[partition, :, B_USED].any():

@@ -7,7 +7,7 @@ same decisions for any cut. Services are taken in at the end of a step of ten se
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from engine.route_episodes import judge_routes
 from engine.sampling import merge_samples
 from engine.strata import HELD_STEPS_MAX, ROUTED, STEPS, Cell, Series, gather
 from schemas.narrow import Reader
-from schemas.sample import E_CELL, S_LEVEL, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_TICK, S_TOTAL, Sample, Stratum
+from schemas.sample import E_CELL, S_TICK, S_TOTAL, Sample, Stratum
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample
 
 SERVICES_MAX = 4
@@ -103,18 +103,19 @@ class Distributed:
         """Judge the seconds up to ``closed``; what touches a second up to ``muted`` is not told."""
         if not self._on or closed <= self._closed or self._resuming:
             return []
-        before, found = self._closed, []
+        before, found = self._closed, list[Crossing]()
         if self._pending and min([int(one.cells[0, S_TICK]) for one in self._pending]) <= closed:
-            merged = self._pending[0] if len(self._pending) == 1 else merge_samples(self._pending)
+            pieces = in_order(self._pending)
             self._pending = []
-            if int(merged.cells[-1, S_TICK]) > closed:
-                self._pending = [cut_sample(merged, closed + 1, None)]
-            new = cut_sample(merged, before + 1, closed + 1)
-            if len(new.cells):
-                newest = int(new.cells[-1, S_TICK])
-                self._texts.add(newest, new)
-                self._recent.append((newest, new))
-                found = self._walk(new, muted)
+            for piece in pieces:
+                new, later = cut_sample(piece, before + 1, closed + 1), cut_sample(piece, closed + 1, None)
+                if len(later.cells):
+                    self._pending.append(later)
+                if len(new.cells):
+                    newest = int(new.cells[-1, S_TICK])
+                    self._texts.add(newest, new)
+                    self._recent.append((newest, new))
+                    found += self._walk(new, muted)
         if self._step != NEVER:
             self._pass_to(closed + 1)
         self._closed = closed
@@ -130,25 +131,27 @@ class Distributed:
         for tick, cells in itertools.groupby(_cells_of(sample), key=lambda one: one[2].tick):
             if tick // WINDOW_S != self._step:
                 self._pass_to(tick)
-            here: list[tuple[Service, Stratum]] = []
+            is_told, ends = tick - WINDOW_S >= muted, tick % WINDOW_S == WINDOW_S - 1
+            here: list[tuple[_Strata, Series]] = []
             for service, stratum, cell in cells:
                 strata = self._services.get(service)
                 if strata is None:
                     self._strangers.setdefault(service, []).append((stratum, cell))
-                else:
-                    strata.series[stratum].add(cell)
-                    here.append((service, stratum))
-            if tick - WINDOW_S >= muted:
-                for service, stratum in here:
-                    found += self._judge(self._services[service], stratum, tick)
+                    continue
+                series = strata.series[stratum]
+                series.add(cell)
+                if is_told and (ends or series.recent_total > series.largest):  # else there is nothing to be said
+                    here.append((strata, series))
+            for strata, series in here:
+                found += self._judge(strata, series, tick, series.recent_total)
         return found
 
-    def _judge(self, strata: _Strata, stratum: Stratum, tick: int, more: list[Cell] | None = None) -> list[Crossing]:
+    def _judge(
+        self, strata: _Strata, series: Series, tick: int, total: int, more: list[Cell] | None = None
+    ) -> list[Crossing]:  # fmt: skip
         """One second of a stratum; with ``more`` cells, that are not closed, it is early and changes nothing."""
-        series = strata.series[stratum]
-        if not series.is_warm or (more is None and series.heard <= self._least[stratum]):
+        if not series.is_warm or (more is None and series.heard <= self._least[series.stratum]):
             return []
-        total = series.total(tick) if more is None else sum([cell.total for cell in series.window(tick, more)])
         found: list[Crossing] = []
         if self._exceeds(series, total):  # accounts are not more than their requests
             found += self._explain(strata, series, tick, series.window(tick, more), early=more is not None)
@@ -206,7 +209,9 @@ class Distributed:
             if cell.tick < first or (service, stratum) in told:
                 continue
             if strata.episodes.is_open(strata.series[stratum], cell.tick):
-                hints = self._judge(strata, stratum, cell.tick, cells[-WINDOW_S:])
+                recent, series = cells[-WINDOW_S:], strata.series[stratum]
+                total = sum([one.total for one in series.window(cell.tick, recent)])
+                hints = self._judge(strata, series, cell.tick, total, recent)
                 found += hints
                 if hints:
                     told.add((service, stratum))
@@ -314,6 +319,19 @@ def _copy(sample: Sample) -> Sample:
     )  # fmt: skip
 
 
+def in_order(samples: list[Sample]) -> list[Sample]:
+    """The same as samples one after the other in time: of two, only what is of the same seconds is merged."""
+    if len(samples) != 2:
+        return [merge_samples(samples)] if len(samples) > 2 else samples
+    one, other = sorted(samples, key=lambda sample: int(sample.cells[0, S_TICK]))
+    first, last = int(other.cells[0, S_TICK]), min(int(sample.cells[-1, S_TICK]) for sample in samples)
+    if last < first:
+        return [one, other]
+    both = merge_samples([cut_sample(sample, first, last + 1) for sample in (one, other)])
+    pieces = [cut_sample(one, NEVER, first), both, *(cut_sample(sample, last + 1, None) for sample in (one, other))]
+    return [piece for piece in pieces if len(piece.cells)]
+
+
 def cut_sample(sample: Sample, first: int, end: int | None) -> Sample:
     """The cells of the seconds ``first`` ≤ tick < ``end``, with all texts."""
     ticks = sample.cells[:, S_TICK]
@@ -330,8 +348,5 @@ def cut_sample(sample: Sample, first: int, end: int | None) -> Sample:
 def _cells_of(sample: Sample) -> Iterable[tuple[Service, Stratum, Cell]]:
     rows = rows_of(sample.entries)
     edges = np.searchsorted(sample.entries[:, E_CELL], np.arange(len(sample.cells) + 1)).tolist()
-    columns: Sequence[list[int]] = [
-        sample.cells[:, column].tolist() for column in (S_TICK, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_LEVEL, S_TOTAL)
-    ]
-    for index, (tick, a, b, stratum, level, total) in enumerate(zip(*columns, strict=True)):
+    for index, (tick, a, b, stratum, level, total) in enumerate(sample.cells.tolist()):
         yield (a, b), STRATA[stratum], Cell(tick, level, total, rows[edges[index] : edges[index + 1]])

@@ -248,10 +248,9 @@ class Judge:
             )  # fmt: skip
             if needed == 0:
                 break
-            if needed == MINUTE_OVER:
-                told += self.routes.close()
-                continue
-            self._grow(int(count), int(needed))  # partitions that were closed stay so, the others go on
+            told += self.routes.close()  # where there is no room, others may have come to the end of a minute
+            if needed != MINUTE_OVER:
+                self._grow(int(count), int(needed))  # partitions that were closed stay so, the others go on
         if emit:
             told += self.routes.close_silent()
         if count or told:

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.entropy import repeats_of, routes_of
+from detectors.entropy import repeats_from, routes_of
+from detectors.kernels.alike import allocate_slots, even_kernel
 from detectors.signature import Usual
-from detectors.surplus import F64, ROW_WORDS, WEIGHT, WHO, WINDOW_S, priorities, thinned
+from detectors.surplus import ADDRESS, F64, PRIORITY, ROW_WORDS, WEIGHT, WHO, WINDOW_S, thinned
 from schemas.columns import I64
 from schemas.sample import Stratum
 
@@ -120,7 +121,7 @@ class Series:
     cells: deque[Cell] = field(default_factory=deque)
     """Of this step and of the two before."""
     recent: deque[Cell] = field(default_factory=deque)
-    """Of them those of the last ten seconds …"""
+    """Of them those of the ten seconds that end with the newest …"""
     recent_total: int = 0
     """… and their events."""
     reference: deque[Step] = field(default_factory=lambda: deque(maxlen=STEPS))
@@ -146,15 +147,13 @@ class Series:
     def add(self, cell: Cell) -> None:
         """Take in a second."""
         self.cells.append(cell)
-        self.recent.append(cell)
+        recent = self.recent
+        recent.append(cell)
         self.heard += cell.total
-        self.recent_total += cell.total
-
-    def total(self, tick: int) -> int:
-        """Events of the ten seconds that end with the newest one."""
-        while self.recent and self.recent[0].tick <= tick - WINDOW_S:
-            self.recent_total -= self.recent.popleft().total
-        return self.recent_total
+        total, since = self.recent_total + cell.total, cell.tick - WINDOW_S
+        while recent[0].tick <= since:
+            total -= recent.popleft().total
+        self.recent_total = total
 
     def window(self, tick: int, more: list[Cell] | None = None) -> list[Cell]:
         """The cells of the ten seconds that end with one."""
@@ -200,14 +199,15 @@ class Series:
             self.reference.append(SILENCE)
             return
         gathered = gather(due)
-        total = self.count(gathered)
+        accounts = self.stratum == Stratum.ACCOUNTS
+        even = _look_at(gathered, WHO if accounts else ADDRESS)
+        total = even.different << gathered.level if accounts else gathered.total
         slump = self.is_warm and self.mean >= SLUMP_FROM and total < SLUMP * self.mean
         self.held = self.held + 1 if suspect or slump else 0
         if 0 < self.held <= HELD_STEPS_MAX:
             return
-        even = gathered.even()
-        repeats = repeats_of(self.stratum, even, gathered.total, total)
-        self.learn(Step(total, _lowest(even), repeats, self._routes_of(gathered, step)))
+        repeats = repeats_from(self.stratum, even.left, even.alike, gathered.total, total)
+        self.learn(Step(total, even.lowest, repeats, self._routes_of(gathered, step)))
 
     def _routes_of(self, gathered: Gathered, step: int) -> I64:
         """What the step before one says of routes. Those under suspicion are left out, until too little is known of them."""
@@ -262,8 +262,23 @@ def _parts(table: I64, counts: I64, columns: int) -> list[I64]:
     return np.split(table, np.cumsum(counts)[:-1]) if len(counts) else []
 
 
-def _lowest(even: I64) -> I64:
-    """The events of a step that stand for it, each for as many."""
-    if len(even) > STEP_KEPT:
-        even = even[np.argsort(priorities(even), kind="stable")[:STEP_KEPT]]
-    return even.copy()
+class _Even(NamedTuple):
+    """What the rows of a step are like that stand for equally many."""
+
+    left: int
+    different: int
+    """Words of a column …"""
+    alike: int
+    """… and ordered pairs of rows with the same one"""
+    lowest: I64
+    """The rows that stand for the step"""
+
+
+def _look_at(gathered: Gathered, column: int) -> _Even:
+    """Everything about the rows of a step in one go: steps end often."""
+    rows, many = gathered.rows, len(gathered.rows)
+    places = np.empty(STEP_KEPT, np.int64)
+    left, different, alike, kept = even_kernel(
+        rows[:, PRIORITY], rows[:, column], gathered.level, allocate_slots(many), np.empty((many, 2), np.int64), places
+    )
+    return _Even(left, different, alike, rows[places[:kept]])

@@ -16,7 +16,9 @@ from detectors.kernels.long_windows import (
     MINUTE_S,
     LongRules,
     LongWindows,
+    begin_long_kernel,
     concerns_long_kernel,
+    fetch_long_kernel,
     judge_long_kernel,
     long_part_kernel,
 )
@@ -45,6 +47,7 @@ from detectors.kernels.windows import (
     RATIO,
     ROWS_USED,
     STRAGGLERS,
+    WORD_BYTES,
     Crossings,
     Rules,
     Windows,
@@ -185,6 +188,7 @@ def fetch_row_kernel(w: Any, row: Any, first_byte: Any) -> None:
     """Fetch a row, and its key from ``first_byte`` on: 0, or 64 where only its sums are needed."""
     key = np.int64(w.links[row, L_SLOT])
     prefetch(w.rows, row, 0)
+    prefetch(w.rows, row, (w.rows.shape[1] - 1) * WORD_BYTES)
     if first_byte == 0:
         prefetch(w.keys, key, 0)
         prefetch(w.tag, key, 0)
@@ -268,11 +272,12 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
     kind, column, limit = rules.rule_kind[dimension, r], rules.rule_column[dimension, r], rules.rule_limit[dimension, r]
     if kind == DISTINCT:
         budget = w.budget_at + rules.rule_budget[dimension, r]
-        w.keys[slot, budget] -= count_bits(w.rows[row, R_VALUES + column])
-        if w.keys[slot, budget] >= 0 or w.cells[slot, r] == cell:
+        left = np.int64(w.budgets[slot, budget]) - count_bits(w.rows[row, R_VALUES + column])
+        w.budgets[slot, budget] = max(left, -1)
+        if left >= 0 or w.cells[slot, r] == cell:
             return np.int64(-1)
         observed = count_items_kernel(w, row, column, w.rows[row, R_TICK] - rules.rule_window[dimension, r])
-        w.keys[slot, budget] = limit - observed
+        w.budgets[slot, budget] = limit - observed
         return observed if observed > limit else np.int64(-1)
     spec = rules.rule_spec[dimension, r]
     observed = w.keys[slot, K_SUMS + spec] if spec >= 0 else w.rows[row, R_VALUES + column]
@@ -284,6 +289,17 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
         if 1000 * observed < rules.rule_share[dimension, r] * whole:
             return np.int64(-1)
     return observed
+
+
+@inlined
+def add_sums_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any) -> Any:
+    """Add a row that closes to its key's sums; may one of them be over a limit? Mostly not, and no rule is looked at then."""
+    is_over = False
+    for s in range(rules.spec_count[dimension]):
+        total = w.keys[slot, K_SUMS + s] + w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
+        w.keys[slot, K_SUMS + s] = total
+        is_over |= total > rules.spec_least[dimension, s]
+    return is_over
 
 
 @inlined
@@ -299,15 +315,17 @@ def judge_tick_kernel(
         return out_at
     first = out_at
     cell = tick // rules.renew_s[0] + 1
-    many_specs = rules.spec_count[dimension]
     many_rules = rules.rule_count[dimension]
     looks_for_busy = emit and dimension == D_ROUTE and rules.busy_least[0] > 0
     is_long = emit and long.minutes[dimension] > 0
+    if is_long:
+        begin_long_kernel(g, long, dimension, tick)
     while row >= 0:
         slot, following = follow_kernel(w, row, 0)
+        if is_long and following >= 0:
+            fetch_long_kernel(w, g, long, np.int64(w.links[following, L_SLOT]), dimension)
         if slot >= 0:
-            for s in range(many_specs):
-                w.keys[slot, K_SUMS + s] += w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
+            is_over = add_sums_kernel(w, rules, slot, dimension, row)
             if w.keys[slot, K_CLOSED] == 0:
                 w.active[dimension] += 1
             w.keys[slot, K_CLOSED] += 1
@@ -316,7 +334,8 @@ def judge_tick_kernel(
                     w.busy, w.busy_names, rules.busy_least[0], w.keys[slot, K_A], w.keys[slot, K_B], w.rows[row, R_VALUES + 0],
                     w.names, slot * NAME_BYTES_MAX, np.int64(w.name_length[slot]),
                 )  # fmt: skip
-            for r in range(many_rules):
+            for k in range(many_rules if is_over else rules.always_count[dimension]):
+                r = k if is_over else rules.always[dimension, k]
                 observed = compare_kernel(w, rules, slot, dimension, row, r, cell)
                 if observed >= 0:
                     if tick - rules.rule_window[dimension, r] < w.scalars[MUTED]:
@@ -359,7 +378,8 @@ def close_kernel(w: Any, rules: Any, g: Any, long: Any, target: Any, emit: Any, 
         for d in range(dimensions):
             if rules.span[d] > 0:
                 for s in range(rules.spec_count[d]):
-                    fetch_kernel(w, d, tick - rules.spec_window[d, s])
+                    if s == 0 or rules.spec_window[d, s] != rules.spec_window[d, s - 1]:
+                        fetch_kernel(w, d, tick - rules.spec_window[d, s])
                 fetch_kernel(w, d, tick)
         for d in range(dimensions):
             if rules.span[d] > 0:
@@ -411,14 +431,19 @@ def all_insert_kernel(
 def all_close_kernel(
     windows: Any, plan: Any, long_windows: Any, long_plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any
 ) -> Any:
-    """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns."""
+    """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns.
+
+    Partitions stop at the end of a minute one and all, so that those in which something was counted are looked at together.
+    """
     w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
     g, long = LongWindows(*long_windows), LongRules(*long_plan)
+    minute_over = np.int64(0)
     for p in range(len(w.tag)):
         before = out_at
         out_at, needed = close_kernel(part_kernel(w, p), rules, long_part_kernel(g, p), long, target, emit, out, out_at)
         for k in range(before, out_at):
             out.partition[k] = p
-        if needed != 0:
+        if needed > 0:
             return out_at, needed
-    return out_at, np.int64(0)
+        minute_over = min(minute_over, needed)
+    return out_at, minute_over

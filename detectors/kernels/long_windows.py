@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from detectors.kernels.machine import allocate_lines
+from detectors.kernels.machine import LINE_WORDS, allocate_lines, prefetch
 from detectors.kernels.windows import (
     AGED_OUT,
     AGED_TICK,
@@ -30,6 +30,7 @@ from detectors.kernels.windows import (
     MUTED,
     PROBES,
     R_VALUES,
+    WORD_BYTES,
     I64Array,
     Windows,
     emit_kernel,
@@ -71,6 +72,7 @@ class LongWindows(NamedTuple):
 
     tag: npt.NDArray[np.uint32]  # u32[C + PROBES]: the tag that the key has in `Windows`; EMPTY: never taken
     entries: I64Array  # i64[C + PROBES, words]: the columns E_…
+    now: I64Array  # i64[D, M], scratch: the bucket that each column adds to in the second at hand
 
 
 def allocate_long_windows(rules: LongRules, *, partitions: int, entries: int) -> LongWindows:
@@ -78,14 +80,15 @@ def allocate_long_windows(rules: LongRules, *, partitions: int, entries: int) ->
     slots = entries + PROBES if rules.minutes.any() else PROBES + 1
     return LongWindows(
         tag=np.zeros((partitions, slots), np.uint32),
-        entries=allocate_lines((partitions, slots, int(rules.words[0])), np.int64),
+        entries=allocate_lines((partitions, slots, -(-int(rules.words[0]) // LINE_WORDS) * LINE_WORDS), np.int64),
+        now=np.zeros((partitions, *rules.column.shape), np.int64),
     )
 
 
 @inlined
 def long_part_kernel(g: Any, p: Any) -> Any:
     """The table of partition ``p`` (views)."""
-    return LongWindows(g.tag[p], g.entries[p])
+    return LongWindows(g.tag[p], g.entries[p], g.now[p])
 
 
 @inlined
@@ -143,6 +146,23 @@ def move_on_kernel(g: Any, long: Any, at: Any, dimension: Any, minute: Any) -> N
 
 
 @inlined
+def begin_long_kernel(g: Any, long: Any, dimension: Any, tick: Any) -> None:
+    """Say which buckets rows of a tick are added to: dividing for each of them would cost more than the rest."""
+    for c in range(long.column_count[dimension]):
+        g.now[dimension, c] = long.column_at[dimension, c] + tick // MINUTE_S % long.column_minutes[dimension, c]
+
+
+@inlined
+def fetch_long_kernel(w: Any, g: Any, long: Any, slot: Any, dimension: Any) -> None:
+    """Fetch what a key's entry needs for nearly all of its rows, if it has one where it is sought first."""
+    if slot >= 0:
+        home = np.int64(w.tag[slot]) & np.int64(len(g.tag) - PROBES - 1)
+        if g.tag[home] == w.tag[slot]:
+            prefetch(g.entries, home, 0)
+            prefetch(g.entries, home, WORD_BYTES * g.now[dimension, long.column_count[dimension] - 1])
+
+
+@inlined
 def concerns_long_kernel(w: Any, g: Any, long: Any, slot: Any, dimension: Any, row: Any) -> Any:
     """May a row that closes add something to an entry? Most do not, and this is all that they cost."""
     if g.tag[np.int64(w.tag[slot]) & np.int64(len(g.tag) - PROBES - 1)] != EMPTY:
@@ -178,9 +198,9 @@ def add_long_kernel(w: Any, g: Any, long: Any, slot: Any, dimension: Any, row: A
         at = claim_entry_kernel(g, long, w.scalars, tag, a, b, dimension, minute)
     if g.entries[at, E_NEWEST] < minute:
         move_on_kernel(g, long, at, dimension, minute)
-    for c in range(long.column_count[dimension]):
-        bucket = long.column_at[dimension, c] + minute % long.column_minutes[dimension, c]
-        g.entries[at, bucket] += w.rows[row, R_VALUES + long.column[dimension, c]]
+    first = np.int64(0) if bits != 0 else long.part_count[dimension]  # without a part, only the wholes have anything
+    for c in range(first, long.column_count[dimension]):
+        g.entries[at, g.now[dimension, c]] += w.rows[row, R_VALUES + long.column[dimension, c]]
     if bits == 0:
         return np.int64(_NO_ENTRY)
     g.entries[at, E_LAST], g.entries[at, E_TICK] = minute, tick

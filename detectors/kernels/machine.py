@@ -16,7 +16,7 @@ from schemas.compiled import inlined
 from schemas.decoding.machine import CHECKED, _touch, word_at
 from schemas.fields import COMMON, MEASURES, VALUES, Measure
 
-LINE_BYTES = 64
+LINE_BYTES, LINE_WORDS = 64, 8
 _I64, _I128 = ir.IntType(64), ir.IntType(128)
 
 

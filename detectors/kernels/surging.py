@@ -12,7 +12,7 @@ learned only ``delay`` steps later, and hardly at all if it was suspect, so that
 
 from __future__ import annotations
 
-from math import log, log2, log10, sqrt
+from math import isfinite, log, log2, log10, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -324,10 +324,27 @@ def judge_kernel(state: Any, plan: Any, time_s: Any, change_min: Any, out: Any) 
     return plan.suspect_weight if score >= plan.suspect else 1.0
 
 
+@inlined
+def first_wrong_kernel(latest: Any, times_s: Any, values: Any) -> Any:
+    """Which step is the first that is no number or goes back in time; as many as there are: none."""
+    for i in range(len(values)):
+        if not isfinite(values[i]) or times_s[i] < (times_s[i - 1] if i > 0 else latest):
+            return i
+    return len(values)
+
+
 @entry
-def surge_kernel(state: Any, plan: Any, times_s: Any, values: Any, out: Any) -> Any:
-    """Judge and then learn ``values`` (f64[n]) of closed steps at ``times_s`` (i64[n]); ``out`` is f64[n, OUTCOMES]."""
+def surge_kernel(state_parts: Any, plan_parts: Any, times_s: Any, values: Any, out: Any) -> Any:
+    """Judge and then learn ``values`` (f64[n]) of closed steps at ``times_s`` (i64[n]); ``out`` is f64[n, OUTCOMES].
+
+    ``state_parts`` and ``plan_parts`` are `SurgeState` and `SurgePlan` as plain tuples (see `detectors.kernels.judging`).
+    Returns n; or which step is wrong, and then nothing was learned.
+    """
+    state, plan = SurgeState(*state_parts), SurgePlan(*plan_parts)
     scalars = state.scalars
+    wrong = first_wrong_kernel(scalars[LATEST], times_s, values)
+    if wrong < len(values):
+        return wrong
     for i in range(len(values)):
         root = root_kernel(values[i])
         visit_slots_kernel(state, plan, times_s[i], scalars[SPREAD] / max(scalars[SPREAD_STEPS], 1.0))
@@ -344,3 +361,4 @@ def surge_kernel(state: Any, plan: Any, times_s: Any, values: Any, out: Any) -> 
         learn_levels_kernel(state, plan, root, root - expected, root - settled)
         scalars[STEPS] += 1.0
         scalars[LATEST] = times_s[i]
+    return wrong

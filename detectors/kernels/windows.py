@@ -33,11 +33,12 @@ TAG_BIT = np.uint32(1 << 31)
 NO_ROW = -1
 FREE, DEAD = -1, -2
 """Values of `L_SLOT`: on the free list, and in a tick's chain while its key is gone."""
-NEVER = -(2**62)
+NEVER, NO_LIMIT = -(2**62), 2**62
 NO_CELL = 0
 """Cells are kept as numbers from 1 on, so that memory which no rule has fired in is never touched."""
 SUM, RATIO, DISTINCT = range(3)
 HEAD, LENGTH = 0, 1
+WORD_BYTES = 8
 
 K_A, K_B, K_DIMENSION, K_WEIGHT, K_NEWEST, K_TICK, K_ROWS, K_CLOSED, K_SUMS = range(9)
 """Of a key: its words, dimension, requests in the log, newest row and that one's tick, rows, closed rows; then its sums and
@@ -62,7 +63,10 @@ class Rules(NamedTuple):
     spec_count: I64Array  # i64[D]
     spec_column: I64Array  # i64[D, S]
     spec_window: I64Array  # i64[D, S], seconds, ascending
+    spec_least: I64Array  # i64[D, S]: the least limit that the sum is compared with; none of its rules is over before
     rule_count: I64Array  # i64[D]
+    always_count: I64Array  # i64[D]
+    always: I64Array  # i64[D, R]: rules that are about a row itself, not a sum: sets, and windows of one second
     rule_kind: I64Array  # i64[D, R]: SUM, RATIO or DISTINCT
     rule_column: I64Array  # i64[D, R]
     rule_spec: I64Array  # i64[D, R]: index of its spec; -1: the tick itself is the window
@@ -89,8 +93,9 @@ class Windows(NamedTuple):
     """
 
     tag: npt.NDArray[np.uint32]  # u32[C + PROBES + 1]
-    keys: I64Array  # i64[C + PROBES, K_SUMS + S + B]: the columns K_…, sums over closed ticks, then budgets
-    budget_at: int  # their first column
+    keys: I64Array  # i64[C + PROBES, K]: the columns K_…, sums over closed ticks, then budgets, eight in a word
+    budgets: npt.NDArray[np.int8]  # i8[C + PROBES, 8 * K]: the same memory, for those …
+    budget_at: int  # … from this column on
     cells: npt.NDArray[np.int32]  # i32[C + PROBES, 2 * R]: 1 + the cell in which a rule fired last; then the same of early ones
     names: npt.NDArray[np.uint8]  # u8[(C + PROBES) * NAME_BYTES_MAX + 8]
     name_length: npt.NDArray[np.uint8]  # u8[C + PROBES]
@@ -134,10 +139,12 @@ def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, tic
     scalars = np.zeros((partitions, SCALARS), np.int64)
     scalars[:, [CLOSED, AGED_TICK, MUTED]] = NEVER
     scalars[:, FREE_HEAD] = NO_ROW
+    keys_of = allocate_lines((partitions, slots, K_SUMS + specs + -(-int(rules.budgets[0]) // WORD_BYTES)), np.int64)
     return Windows(
         tag=np.zeros((partitions, slots + 1), np.uint32),
-        keys=allocate_lines((partitions, slots, K_SUMS + specs + int(rules.budgets[0])), np.int64),
-        budget_at=K_SUMS + specs,
+        keys=keys_of,
+        budgets=keys_of.view(np.int8),
+        budget_at=(K_SUMS + specs) * WORD_BYTES,
         cells=np.zeros((partitions, slots, 2 * many_rules), np.int32),
         names=np.zeros((partitions, slots * NAME_BYTES_MAX + 8), np.uint8),
         name_length=np.zeros((partitions, slots), np.uint8),
@@ -173,8 +180,8 @@ def allocate_crossings(capacity: int) -> Crossings:
 def part_kernel(w: Any, p: Any) -> Any:
     """The windows of partition ``p`` (views)."""
     return Windows(
-        w.tag[p], w.keys[p], w.budget_at, w.cells[p], w.names[p], w.name_length[p], w.rows[p], w.links[p], w.chains[p],
-        w.active[p], w.scalars[p], w.buckets[p], w.busy[p], w.busy_names[p],
+        w.tag[p], w.keys[p], w.budgets[p], w.budget_at, w.cells[p], w.names[p], w.name_length[p], w.rows[p], w.links[p],
+        w.chains[p], w.active[p], w.scalars[p], w.buckets[p], w.busy[p], w.busy_names[p],
     )  # fmt: skip
 
 
