@@ -196,14 +196,14 @@ class Intake(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     forms: Annotated[tuple[Literal["sha256", "sha256_prefixed", "keyed"], ...], msgspec.Meta(min_length=1, max_length=3)] = (
         "sha256", "keyed",
     )  # fmt: skip
-    """How fingerprints are made of leaked keys: as traffic names its keys. ``sha256``: LiteLLM's own hash; ``sha256_prefixed``: the
-    same after ``sha256:``; ``keyed``: ours, of keys that come in the clear (needs the workers' ``engine.seed``). A key is
+    """How fingerprints are made of leaked keys: as traffic names its keys. ``sha256``: LiteLLM's own hash; ``sha256_prefixed``:
+    the same after ``sha256:``; ``keyed``: ours, of keys that come in the clear (needs the workers' ``engine.seed``). A key is
     published in each."""
     public_keys: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] = GITHUB_KEYS
-    """The keys that GitHub signs with: a file, or an https address, with the document of GitHub's meta endpoint. Read again, once in
-    ``refresh_s`` at most, when a post names one that is not known."""
+    """The keys that GitHub signs with: a file, or an https address, with the document of GitHub's meta endpoint. Read again
+    when a post names one that is not known, and once a day."""
     refresh_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 60
-    """At most once in so long."""
+    """They are read at most once in so long."""
     known_keys: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] | None = None
     """A file of the keys that there are: the SHA-256 of each in hexadecimal, a line, and behind it the gateway's own id where
     traffic names keys by that, which then is published too. With it GitHub is told which reports are of no key of ours."""

@@ -1,8 +1,8 @@
 """Reports of leaked keys, as they lie on the topic ``leaked-keys``: fingerprints, and never a key.
 
-Two kinds of records share the topic, with keys of their own so that neither replaces the other when the topic is compacted: a
-report, keyed by the fingerprint, and an operator's word that one is lifted, keyed by ``operator:`` and the fingerprint. A report
-that comes again after it was lifted changes nothing.
+Two kinds of records share the topic, with keys of their own so that neither replaces the other when the topic is compacted:
+a report, keyed by the fingerprint, and an operator's word that one is lifted, keyed by ``operator:`` and the fingerprint.
+A report that comes again after it was lifted changes nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 import msgspec
 
 Form = Literal["sha256", "sha256_prefixed", "keyed", "gateway"]
-"""How a fingerprint was made of a key: LiteLLM's SHA-256 in hexadecimal, the same after ``sha256:``, our own keyed hash (of what
-comes in the clear), or a gateway's own id for the key, which it has told us."""
+"""How a fingerprint was made of a key: LiteLLM's SHA-256 in hexadecimal, the same after ``sha256:``, our own keyed hash (of
+what comes in the clear), or a gateway's own id for the key, which it has told us."""
 LEAKED_SCHEMA = 1
 FINGERPRINT_BYTES_MAX = 96
 """As names of keys in tallies."""
@@ -68,7 +68,7 @@ class LeakLift(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
 
 
 LeakRecord = LeakReport | LeakLift
-_decoder = msgspec.json.Decoder(LeakRecord)
+_decoder: msgspec.json.Decoder[LeakReport | LeakLift] = msgspec.json.Decoder(LeakReport | LeakLift)
 _encoder = msgspec.json.Encoder()
 
 
