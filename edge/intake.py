@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
@@ -23,6 +24,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from edge.github_keys import GithubKeys, is_identifier, is_signed
 from edge.known_keys import KnownKeys
+from edge.leaks_topic import holds_from
 from edge.topic import Tell
 from engine.clock import Clock
 from schemas.config import Intake
@@ -36,8 +38,6 @@ PROVIDER = "github"
 TOKEN_CHARACTERS_MAX = 4096
 URL_CHARACTERS_MAX = 2048
 BODY_S_MAX = 10.0
-SLACK_S = 5
-"""A report holds from when it came, and the lateness and this later: by then every judge has it."""
 REMEMBERED_MAX = 100_000
 """Fingerprints that are not published again: 150 bytes each."""
 RETRY_AFTER_S = 30
@@ -47,6 +47,7 @@ SOURCES = frozenset((
     "gist_content", "gist_comment", "npm",
 ))  # fmt: skip
 """As GitHub documents them, whatever their case."""
+_BETWEEN = re.compile(r"[^A-Za-z0-9_.\-]+")
 _WORD = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 
 
@@ -237,6 +238,7 @@ class IntakeApi:
     def _take_signed(self, body: bytes, report: str) -> web.Response:
         """In a thread: make records, publish them, and say what GitHub wants to know."""
         matches = self._parse(body)
+        tokens = frozenset(token.decode() for _, token in matches)
         self._refresh_known()
         records, digests, repeated = list[LeakRecord](), list[bytes](), 0
         for match, token in matches:
@@ -245,7 +247,7 @@ class IntakeApi:
             if digest in self._published:
                 repeated += 1
                 continue
-            records += self._records(match, token, digest, report, matches)
+            records += self._records(match, token.decode(), digest, report, tokens)
         try:
             self._publish(records)
         except BrokerError as error:
@@ -285,22 +287,21 @@ class IntakeApi:
             found.append((match, token.encode()))
         return found
 
-    def _records(
-        self, match: _Match, token: bytes, digest: bytes, report: str, matches: Sequence[tuple[_Match, bytes]]
-    ) -> list[LeakRecord]:
-        now_ms, text, source = self._clock.now_ms(), token.decode(), match.source.lower()
+    def _records(self, match: _Match, token: str, digest: bytes, report: str, tokens: frozenset[str]) -> list[LeakRecord]:
+        now_ms, source = self._clock.now_ms(), match.source.lower()
+        is_word = _WORD.fullmatch(match.type) is not None and not _names_key(match.type, token, tokens)
         made: list[LeakRecord] = []
-        for form, fingerprint in self._fingerprints.of(token, digest):
+        for form, fingerprint in self._fingerprints.of(token.encode(), digest):
             made.append(
                 LeakReport(
                     fingerprint=fingerprint,
                     form=form,
                     also=bool(made),
                     provider=PROVIDER,
-                    type=match.type if _WORD.fullmatch(match.type) and text not in match.type else "other",
+                    type=match.type if is_word else "other",
                     source=source if source in SOURCES else "unknown",
-                    url=_without_keys(match.url, matches),
-                    tick=now_ms // 1000 + self._lateness_s + SLACK_S,
+                    url=match.url if _is_page(match.url) and not _names_key(match.url, token, tokens) else "",
+                    tick=holds_from(now_ms // 1000, self._lateness_s),
                     reported_ms=now_ms,
                     report=report,
                 )
@@ -322,14 +323,17 @@ class IntakeApi:
         ]  # fmt: skip
 
 
-def _without_keys(url: str, matches: Sequence[tuple[_Match, bytes]]) -> str:
-    """The page, unless its address would name a key, or is no address that people can open."""
-    from urllib.parse import unquote
+def _is_page(url: str) -> bool:
+    """An address that people can open."""
+    return url.startswith(("https://", "http://")) and len(url) <= URL_CHARACTERS_MAX and url.isprintable()
 
-    if not url.startswith(("https://", "http://")) or len(url) > URL_CHARACTERS_MAX or not url.isprintable():
-        return ""
-    plain = unquote(unquote(url))
-    return "" if any(match.token.strip() in plain or match.token.strip() in url for match, _ in matches) else url
+
+def _names_key(text: str, token: str, tokens: frozenset[str]) -> bool:
+    """Whether a text holds its own key, or as a word of its own any key of the same post."""
+    for spelt in (text, unquote(text), unquote(unquote(text))):
+        if token in spelt or not tokens.isdisjoint(_BETWEEN.split(spelt)):
+            return True
+    return False
 
 
 def _json(document: Any, status: int) -> web.Response:

@@ -10,11 +10,24 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from broker.connection import Connection
 from schemas.errors import BrokerError
-from schemas.leaked import LeakRecord, encode_leak, leak_key
+from schemas.leaked import LeakLift, LeakRecord, encode_leak, leak_key
 
+SLACK_S = 5
+"""A record holds from when it came, and the lateness and this later: by then every judge has it."""
 PUBLISH_S_MAX = 8.0
 """GitHub waits for 30 seconds at most, for some of its partners less."""
 WAIT_S = 0.05
+
+
+def holds_from(now: int, lateness_s: int) -> int:
+    """The tick from which a record of now holds."""
+    return now + lateness_s + SLACK_S
+
+
+def leak_lift(fingerprint: str, now: int, lateness_s: int, owner: str, reason: str) -> LeakLift:
+    """An operator's word that a key may be used after all."""
+    tick = holds_from(now, lateness_s)
+    return LeakLift(fingerprint=fingerprint, tick=tick, owner=owner[:128], reason=reason[:256])
 
 
 class _Delivery:
