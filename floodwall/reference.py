@@ -155,7 +155,8 @@ the window, one sentence. All windowed detectors are judged in one pass over the
 `detectors/`, a section in the [configuration](configuration.md), defaults, and a recorded case in `tests/cases/`. What
 becomes of a finding: [policy](policy.md). [`surge`](surge.md) compares with what it has learned instead, minute by minute, and
 looks at each service as a whole and at busy routes (`engine/service.py`, `engine/busy.py`);
-[`signature` and `entropy`](distributed.md) compare whole events with those of the last minutes (`engine/distributed.py`).
+[`signature` and `entropy`](distributed.md) compare whole events with those of the last minutes (`engine/distributed.py`);
+[`leaked`](leaked-keys.md) asks a list of keys that others have reported (`engine/leaked.py`).
 
 **Evidence** is what may be held against a key: static assets, and requests that we ourselves denied (429, 503), weigh
 nothing. In profile `api` a successful authenticated request is evidence about its key and account and never about its

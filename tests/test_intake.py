@@ -18,13 +18,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from broker.connection import Connection
 from edge.bouncer_api import Limits
 from edge.bouncer_server import BouncerServer
 from edge.github_keys import GithubKeys, parse_keys
 from edge.intake import IDENTIFIER, SIGNATURE, IntakeApi, IntakeMetrics, fingerprints_of
 from edge.known_keys import KnownKeys
+from edge.leaks_topic import LeaksTopic, leak_lift
 from engine.seeds import Seeds
-from schemas.config import Intake
+from schemas.config import Intake, parse_config
 from schemas.errors import BrokerError, ConfigError
 from schemas.leaked import LeakRecord, LeakReport, encode_leak
 from tests.edge_parts import HandClock
@@ -159,6 +161,16 @@ def test_while_the_brokers_are_away_github_is_told_to_post_again(scene: Scene) -
     scene.is_away = False
     assert scene.post(match())[0] == 200
     assert len(scene.published) == 2
+
+
+def test_a_topic_without_brokers_says_so_in_bounded_time() -> None:
+    kafka = parse_config({"kafka": {"brokers": ["127.0.0.1:1"], "development": True}}).kafka
+    topic = LeaksTopic(Connection(kafka), "leaked-keys", publish_s_max=0.5)
+    with pytest.raises(BrokerError) as refused:
+        topic.publish([leak_lift("k", 0, 10, "ana", "ours")])
+    assert "ours" not in str(refused.value)
+    topic.publish([])
+    topic.close()
 
 
 def test_what_is_not_signed_by_github_is_refused(scene: Scene) -> None:
