@@ -118,6 +118,8 @@ class _Partition:
         self.budgets, self.corroboration = budgets, corroboration
         self.entries: dict[Key, _Entry] = {}
         self.early: dict[Key, tuple[int, str]] = {}
+        self.for_ever: set[Key] = set()
+        """What is in force without an end."""
         self.early_minute = -1
 
     def forget(self, now: int, memory_s: int, most: int) -> None:
@@ -211,6 +213,7 @@ class Policy:
             return "allowlisted", None
         rule = crossing.rule
         if crossing.lifts:
+            state.for_ever.discard(crossing.key)
             return "lifted", self._lifted(crossing, value, issued_at)
         if not early and not rule.alone:
             state.corroboration.hear(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
@@ -227,9 +230,11 @@ class Policy:
             return "merged", None
         identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, CONFIG_VERSION)
         counted = action != "notify" and not rule.dry_run
+        stands = rule.for_ever and crossing.key in state.for_ever
         minute = (crossing.tick + 1 + self._lateness_s) // 60
         held = (
             counted  # renewed or made stronger, it is in the budgets already
+            and not stands
             and crossing.key not in state.budgets
             and state.budgets.is_exceeded(crossing.whom, crossing.active_keys, minute, early=early)
         )
@@ -239,7 +244,11 @@ class Policy:
         elif rule.for_ever:
             # It would fill the budgets for ever, so that it counts in the minute in which it is new.
             expires_at = FOR_EVER
-            state.budgets.issued += counted and not held
+            if stands:
+                outcome = "renewed"
+            elif counted and not held:
+                state.for_ever.add(crossing.key)
+                state.budgets.issued += 1
             self.held += held
         else:
             ttl_s = rule.ttl_s or min(
@@ -380,6 +389,7 @@ class Policy:
                 state.budgets.minute,
                 state.budgets.issued,
                 state.corroboration.save(),
+                [list(key) for key in sorted(state.for_ever)],
             ]
             for state in self._partitions
         ] + [self.held]
@@ -387,8 +397,9 @@ class Policy:
     def load(self, data: list[Any]) -> None:
         """Take over what `save` gave, from the same number of partitions."""
         *partitions, self.held = data
-        for state, (entries, minute, issued, heard) in zip(self._partitions, partitions, strict=True):
+        for state, (entries, minute, issued, heard, for_ever) in zip(self._partitions, partitions, strict=True):
             state.budgets.minute, state.budgets.issued = minute, issued
+            state.for_ever = {(dimension, a, b, detector) for dimension, a, b, detector in for_ever}
             state.corroboration.load(heard)
             for dimension, a, b, detector, cell, identifier, action, condition, level, expires_at, counted in entries:
                 key = (dimension, a, b, detector)

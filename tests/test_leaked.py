@@ -175,6 +175,21 @@ def test_a_dry_run_disables_nobody_and_a_budget_holds_the_others(tmp_path: Path)
     assert brief(run(tmp_path, data, [report("k", 20)], allowed, disable=True)) == []
 
 
+def test_what_is_disabled_stays_so_however_small_the_budget_of_a_minute(tmp_path: Path) -> None:
+    names = [f"k{index}" for index in range(6)]
+    events = [(30 + 100 * index, {"api_key_hash": name}) for index, name in enumerate(names)]
+    data = lines(*events, (2 * HALF_DAY, {}), (2 * HALF_DAY + 60, {}))
+    file = tmp_path / "reports.ndjson"
+    file.write_bytes(b"\n".join(encode_leak(report(name)) for name in names))
+    section = {"leaked": {"reports": str(file), "disable": True, "tell_unseen": False}}
+    policy = {"new_per_minute_max": 1, "active_max": 100}
+    decided = decide(data, 1000 * (START + 10_000_000), config_of({"detectors": section, "policy": policy}, judge_partitions=1))
+    assert [(m.target.value, m.state) for m in of_leaked(decided)[:6]] == [(name, "active") for name in names]
+    kept = of_leaked(decided)[6:]
+    assert {m.target.value for m in kept} == set(names)
+    assert {m.state for m in kept} == {"active"}
+
+
 def test_what_others_say_of_a_key_neither_raises_a_notice_nor_is_raised_by_it(tmp_path: Path) -> None:
     rule = {"dimension": "api_key", "measure": "tokens_in", "window_s": 10, "limit": 10}
     events = [(at, {"api_key_hash": "k", "tokens_in": 100}) for at in range(100)]
