@@ -10,11 +10,12 @@ import base64
 import binascii
 import re
 import threading
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from http.client import HTTPMessage
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -84,6 +85,16 @@ def parse_keys(document: bytes) -> dict[str, ec.EllipticCurvePublicKey]:
     return found
 
 
+class _StaysHttps(urllib.request.HTTPRedirectHandler):
+    """Whoever could answer in the clear could give us keys of his own."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        """Another address only if it is https; else the redirection is an error."""
+        return super().redirect_request(req, fp, code, msg, headers, newurl) if newurl.startswith("https://") else None
+
+
 def fetch(where: str) -> bytes:
     """The document of a file or an https address.
 
@@ -94,7 +105,7 @@ def fetch(where: str) -> bytes:
         with Path(where).open("rb") as file:
             return file.read(DOCUMENT_BYTES_MAX + 1)
     request = urllib.request.Request(where, headers={"Accept": "application/json", "User-Agent": "floodwall"})
-    with urllib.request.urlopen(request, timeout=FETCH_S_MAX) as answer:
+    with urllib.request.build_opener(_StaysHttps).open(request, timeout=FETCH_S_MAX) as answer:
         found: bytes = answer.read(DOCUMENT_BYTES_MAX + 1)
         return found
 

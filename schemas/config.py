@@ -202,8 +202,8 @@ class Intake(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     public_keys: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] = GITHUB_KEYS
     """The keys that GitHub signs with: a file, or an https address, with the document of GitHub's meta endpoint. Read again
     when a post names one that is not known, and once a day."""
-    refresh_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 60
-    """They are read at most once in so long."""
+    refresh_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 300
+    """They are read at most once in so long: GitHub answers an address 60 times an hour, and anybody can name a key."""
     known_keys: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] | None = None
     """A file of the keys that there are: the SHA-256 of each in hexadecimal, a line, and behind it the gateway's own id where
     traffic names keys by that, which then is published too. With it GitHub is told which reports are of no key of ours."""
@@ -211,7 +211,7 @@ class Intake(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A longer post is refused."""
     matches_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 20_000
     """A post with more leaked keys is refused."""
-    posts_at_once: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    posts_at_once: Annotated[int, msgspec.Meta(ge=1, le=64)] = 16
     """More wait for nothing: they are told to come back (503). Each holds one body in memory."""
     posts_per_minute_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 600
     """More are told to come back (429)."""

@@ -6,9 +6,12 @@ import base64
 import contextlib
 import hashlib
 import http.client
+import io
 import socket
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from broker.connection import Connection
 from edge.bouncer_api import Limits
 from edge.bouncer_server import BouncerServer
-from edge.github_keys import GithubKeys, parse_keys
+from edge.github_keys import GithubKeys, _StaysHttps, parse_keys
 from edge.intake import IDENTIFIER, SIGNATURE, IntakeApi, IntakeMetrics, fingerprints_of
 from edge.known_keys import KnownKeys
 from edge.leaks_topic import LeaksTopic, leak_lift
@@ -245,7 +248,7 @@ def test_more_posts_than_allowed_are_told_to_come_back(tmp_path: Path) -> None:
 
 
 def test_a_new_key_of_github_is_read_when_it_is_used_and_not_more_often_than_allowed(scene: Scene) -> None:
-    scene.clock.ms += 60_000
+    scene.clock.ms += 300_000
     scene.pens["c3"] = ec.generate_private_key(ec.SECP256R1())
     scene.write_keys()
     body = orjson.dumps([match()])
@@ -269,6 +272,13 @@ def test_keys_that_cannot_be_read_again_stay_and_none_at_all_is_said(scene: Scen
         parse_keys(orjson.dumps({"public_keys": [{"key_identifier": "x", "key": pem}]}))
 
 
+def test_an_address_that_leads_elsewhere_in_the_clear_is_not_followed() -> None:
+    request = urllib.request.Request("https://example.com/keys")
+    follow = _StaysHttps().redirect_request
+    assert follow(request, io.BytesIO(), 302, "Found", HTTPMessage(), "http://example.com/keys") is None
+    assert follow(request, io.BytesIO(), 302, "Found", HTTPMessage(), "https://example.com/others") is not None
+
+
 def test_until_githubs_keys_are_known_it_is_told_to_post_again(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     (tmp_path / "github.json").unlink()
@@ -276,7 +286,7 @@ def test_until_githubs_keys_are_known_it_is_told_to_post_again(tmp_path: Path) -
         assert scene.post(match())[0] == 503
         assert scene.send(b"", {}, path="/health", method="GET")[0] == 503
         scene.write_keys()
-        scene.clock.ms += 60_000
+        scene.clock.ms += 300_000
         assert scene.post(match())[0] == 200
 
 
