@@ -211,6 +211,7 @@ class LeakedWatch:
 
     def __init__(self, section: Leaked | None, listed: LeakedList | None, partition: int | None, renew_s: int) -> None:
         self._section, self._partition = section, partition
+        self._renew_s = renew_s
         self._again_s = 1 if section is None else -(-section.again_s // renew_s) * renew_s
         self._list = listed if section is not None else None
         self._pending: dict[tuple[int, int, int], tuple[bytes, int]] = {}
@@ -314,7 +315,7 @@ class LeakedWatch:
         cell = tick // self._again_s
         arms = self._section.disable and (kind == _SEEN or self._section.disable_unseen)
         if kind == _SEEN:
-            if self._told.get(words) == cell:
+            if self._told.get(words) == cell or (not arms and self._is_just_reported(listed, entry, tick)):
                 return None
             self._told[words] = cell
             return self._crossing(words, tick, name, answered, SEEN, arms=arms)
@@ -323,6 +324,12 @@ class LeakedWatch:
         if arms:
             self._told[words] = cell
         return self._crossing(words, tick, listed.name(entry), 0, REPORTED, arms=arms)
+
+    def _is_just_reported(self, listed: LeakedList, entry: int, tick: int) -> bool:
+        """In the policy's cell in which the report was told alone a second notice would be merged with it, and not be seen."""
+        assert self._section is not None
+        is_told = self._section.tell_unseen and not listed.also[entry]
+        return bool(is_told and tick // self._renew_s == listed.tick[entry] // self._renew_s)
 
     def _keep(self, tick: int) -> list[Crossing]:
         """Disabled keys of which nothing was told for a while."""

@@ -22,6 +22,7 @@ from engine.post import JudgePost
 from engine.record import decode_record
 from engine.seeds import make_seeds
 from engine.source_post import Bench, Messages, SourcePost
+from floodwall.cli import app
 from schemas.decoding.fingerprint import keyed_fingerprint
 from schemas.errors import ConfigError
 from schemas.fields import Dimension
@@ -99,11 +100,22 @@ def test_a_request_that_failed_or_was_denied_is_no_use_of_a_key(tmp_path: Path) 
 
 def test_a_report_holds_from_its_tick_and_is_told_alone_without_traffic(tmp_path: Path) -> None:
     data = lines(*busy("k", 0, 200), (300, {}))
-    assert brief(run(tmp_path, data, [report("k", 95)])) == [("k", 95, "notify", "active")]
+    told = [("k", 95, "notify", "active"), ("k", 120, "notify", "active")]  # alone, and in use: not both in one cell
+    assert brief(run(tmp_path, data, [report("k", 95)])) == told
     assert brief(run(tmp_path, data, [report("k", 95)], tell_unseen=False)) == [("k", 100, "notify", "active")]
     assert brief(run(tmp_path, data, [report("never", 95)])) == [("never", 95, "notify", "active")]
     assert brief(run(tmp_path, data, [report("never", 95, also=True)])) == []
     assert brief(run(tmp_path, data, [report("k", 5000)])) == []
+
+
+def test_replay_takes_the_reports_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "requests.ndjson").write_bytes(lines(*busy("k", 0, 100, 1)))
+    (tmp_path / "reports.ndjson").write_bytes(encode_leak(report("k", 30)) + b"\n")
+    words = [str(tmp_path / "requests.ndjson"), "--leaked", str(tmp_path / "reports.ndjson"), "--json"]
+    with pytest.raises(SystemExit) as ended:
+        app(["replay", *words])
+    assert ended.value.code == 0
+    assert "is reported as leaked" in capsys.readouterr().out
 
 
 def test_a_key_that_stays_in_use_is_told_once_in_a_while(tmp_path: Path) -> None:
