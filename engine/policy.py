@@ -209,12 +209,12 @@ class Policy:
         issued_at = crossing.tick + 1 + (0 if early else self._lateness_s)
         if not early:
             state.budgets.expire(issued_at)
-        if self._is_allowed(crossing, value):
-            return "allowlisted", None
-        rule = crossing.rule
         if crossing.lifts:
             state.for_ever.discard(crossing.key)
             return "lifted", self._lifted(crossing, value, issued_at)
+        if self._is_allowed(crossing, value):
+            return "allowlisted", None
+        rule = crossing.rule
         if not early and not rule.alone:
             state.corroboration.hear(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
         together = Together((), rule.confidence)

@@ -185,6 +185,9 @@ def test_a_dry_run_disables_nobody_and_a_budget_holds_the_others(tmp_path: Path)
     assert {m.state for m in of_leaked(bounded)} <= {"active", "held"}
     allowed = {"allow": [{"dimension": "api_key", "value": "k", "owner": "ana", "reason": "a test key"}]}
     assert brief(run(tmp_path, data, [report("k", 20)], allowed, disable=True)) == []
+    later = {"allow": [allowed["allow"][0] | {"expires_tick": START + 10_000}]}
+    lifted = brief(run(tmp_path, data, [report("k", 20), lift("k", 60)], later, disable=True))
+    assert lifted == [("k", 60, "disable_key", "lifted")]  # an exception does not keep a lift away
 
 
 def test_what_is_disabled_stays_so_however_small_the_budget_of_a_minute(tmp_path: Path) -> None:
