@@ -8,8 +8,8 @@ from typing import Literal
 from schemas.config import Config
 from schemas.topics import Topic
 
-ROLES = ("shippers", "observer", "judge", "edge", "operator", "replay", "admin")
-"""``admin`` runs ``floodwall topics create``, once."""
+ROLES = ("shippers", "observer", "judge", "edge", "operator", "replay", "intake", "admin")
+"""``intake`` writes what others report of leaked keys, and reads nothing; ``admin`` runs ``floodwall topics create``, once."""
 _OF_EVERY_TOPIC = {"operator": ("describe_configs",), "admin": ("create", "describe_configs")}
 
 

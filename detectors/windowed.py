@@ -95,6 +95,10 @@ class WindowRule:
     """Only of addresses on this list."""
     evidence: tuple[tuple[str, str], ...] = ()
     """What else a reader of a finding has to know to come to the same: digests of lists."""
+    alone: bool = False
+    """What others say of the target changes nothing, and this changes nothing of theirs."""
+    for_ever: bool = False
+    """What comes of it does not end by itself."""
 
     @property
     def kind(self) -> int:
@@ -156,6 +160,8 @@ class Detector:
     """(rule, whom, observed): one sentence with what was observed, in how long, and what would have been allowed."""
     samples: bool = False
     """Whether it needs whole events (`schemas.sample`), which cost time."""
+    dimensions: tuple[Dimension, ...] = ()
+    """Whose rows it looks at itself, be there a rule about them or none."""
 
 
 def judged(
@@ -181,11 +187,13 @@ class WindowPlan:
     """Bits of the items that are counted, and of what else costs time (`detectors.kernels.blocks`)."""
     words: tuple[str, ...]
     """Of listed agents."""
+    looked_at: tuple[Dimension, ...] = ()
+    """Dimensions whose rows some detector wants beside the windows."""
 
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
-        """Those that at least one rule judges."""
-        return tuple(Dimension(index) for index, rules in enumerate(self.rules) if rules)
+        """Those that at least one rule judges, or a detector looks at."""
+        return tuple(Dimension(index) for index, rules in enumerate(self.rules) if rules or index in self.looked_at)
 
     @property
     def span_s(self) -> int:
@@ -202,8 +210,11 @@ class WindowPlan:
         return [rule.plain() for rules in self.rules for rule in rules]
 
 
-def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False) -> WindowPlan:
-    """Arrays for the kernels of rules that may come in any order, and whether whole events are wanted beside them."""
+def lay_out(
+    chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False, looked_at: tuple[Dimension, ...] = ()
+) -> WindowPlan:
+    """Arrays for the kernels of rules that may come in any order, and what is wanted beside them: whole events, and rows of
+    dimensions that are ``looked_at``."""
     every = [tuple(rule for rule in chosen if rule.dimension == index) for index in range(DIMENSIONS)]
     columns = [_columns(rules) for rules in every]
     by_dimension = [tuple(rule for rule in rules if not rule.is_long) for rules in every]
@@ -271,7 +282,8 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False
         wanted |= 1 << WANT_SAMPLE
     words = tuple(sorted({word for rule in chosen for word in rule.words}))
     rules_of = tuple((*short, *long) for short, long in zip(by_dimension, slow, strict=True))
-    return WindowPlan(arrays, _lay_out_long(slow, columns, [len(rules) for rules in by_dimension]), rules_of, wanted, words)
+    long = _lay_out_long(slow, columns, [len(rules) for rules in by_dimension])
+    return WindowPlan(arrays, long, rules_of, wanted, words, looked_at)
 
 
 def _span(rules: Sequence[WindowRule]) -> int:

@@ -1,4 +1,4 @@
-"""Sockets of the feed: TLS, bounds on connections, and a thread of its own, since whoever reads Kafka waits in another."""
+"""Sockets of the feed and the intake: TLS, bounds on connections, and a thread of its own, since whoever uses Kafka waits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -18,9 +19,10 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
+from prometheus_client import Counter as Count
+from prometheus_client import Gauge
 
-from edge.bouncer_api import BouncerApi, Limits
-from edge.bouncer_metrics import FeedMetrics
+from edge.bouncer_api import Limits
 from edge.topic import Tell
 from schemas.errors import EdgeError, UsageError
 
@@ -34,9 +36,32 @@ HANDSHAKE_S = 10.0
 BACKLOG = 256
 
 
+class Api(Protocol):
+    """Answers requests."""
+
+    async def answer(self, request: BaseRequest) -> web.StreamResponse:
+        """Answer one; whatever is raised is a fault."""
+        ...
+
+    def health(self) -> dict[str, object]:
+        """How it is; ``status`` is ``up``, or something else."""
+        ...
+
+
+class ServerMetrics(Protocol):
+    """What is counted of connections, and all that is counted."""
+
+    refused_connections: Count
+    connections: Gauge
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """PEM files: what we show, and who signed what bouncers have to show."""
+    """PEM files: what we show, and who signed what clients have to show."""
 
     certificate: Path
     key: Path
@@ -90,7 +115,7 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 def refuse_plaintext(host: str, tls: Tls | None, told: bool) -> None:
-    """Keys must not cross a network in the clear.
+    """Keys, those of bouncers and those that were leaked, must not cross a network in the clear.
 
     Raises:
         EdgeError: the address can be reached from elsewhere, there is no TLS, and nobody said that this is right.
@@ -109,7 +134,7 @@ def refuse_plaintext(host: str, tls: Tls | None, told: bool) -> None:
 class _Bounded(web.Server):
     """Closes connections that are too many."""
 
-    def __init__(self, api: BouncerApi, limits: Limits, metrics: FeedMetrics) -> None:
+    def __init__(self, api: Api, limits: Limits, metrics: ServerMetrics) -> None:
         super().__init__(
             api.answer, request_factory=self._make, access_log=None, logger=_SILENT, keepalive_timeout=limits.idle_s,
             lingering_time=1.0,
@@ -154,7 +179,7 @@ class _Bounded(web.Server):
 
 
 class BouncerServer:
-    """Serves bouncers, and health and metrics on 127.0.0.1.
+    """Serves clients, and health and metrics on 127.0.0.1.
 
     Args:
         listen: host and port; or a socket that is bound already.
@@ -162,7 +187,7 @@ class BouncerServer:
     """
 
     def __init__(
-        self, api: BouncerApi, metrics: FeedMetrics, limits: Limits, tell: Tell, *, listen: tuple[str, int] | socket.socket,
+        self, api: Api, metrics: ServerMetrics, limits: Limits, tell: Tell, *, listen: tuple[str, int] | socket.socket,
         health_port: int, tls: Tls | None = None,
     ) -> None:  # fmt: skip
         self._api = api

@@ -17,6 +17,7 @@ import numpy as np
 from detectors.registry import plan_windows
 from engine.account import EXCERPT_BYTES, Account, PoisonSample
 from engine.judge import Judge
+from engine.leaked import reported_keys
 from engine.observe import Observed, Observer, Rows, SourceClock
 from engine.outbox import Decisions, Outbox
 from engine.seeds import Seeds, make_seeds
@@ -103,7 +104,7 @@ class Embedded:
         events_max = config.engine.chunk_events + self._decoder.capacity
         self._observer = Observer(config, plan_windows(config), self.seeds.hash, events_max, between_ms)
         self._outbox = Outbox()
-        self._judge = Judge(config, self.seeds, self._outbox.publish, early=early)
+        self._judge = Judge(config, self.seeds, self._outbox.publish, early=early, leaked=reported_keys(config, self.seeds))
         self._sources: dict[str, _Source] = {}
         self._account = Account()
         self._address_source = np.zeros(len(ADDRESS_SOURCE_NAMES), np.int64)

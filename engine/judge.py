@@ -26,6 +26,8 @@ from detectors.kernels.windows import (
     allocate_crossings,
     allocate_windows,
 )
+from detectors.leaked import NAME as LEAKED
+from detectors.leaked import Leaked
 from detectors.registry import plan_windows, settings
 from detectors.signature import NAME as SIGNATURE
 from detectors.signature import SignatureSection
@@ -34,6 +36,7 @@ from detectors.surge import SurgeSection
 from engine.busy import BusyRoutes
 from engine.distributed import Distributed
 from engine.intake import Intake
+from engine.leaked import LeakedList, LeakedWatch
 from engine.policy import Crossing, Policy
 from engine.seeds import Seeds
 from engine.service import ServiceSeries
@@ -87,21 +90,25 @@ class Judge:
         seeds: of every tally that comes.
         publish: called with what was decided, in order.
         early: also decide inside the tick, from what has arrived.
-        owned: how many judge partitions, each with its share of the capacities; none: all. Tallies have as many parts.
+        partition: the one that it judges, with its share of the capacities; none: all. Tallies have as many parts.
+        leaked: the keys that have been reported.
     """
 
     def __init__(
-        self, config: Config, seeds: Seeds, publish: Publish, *, early: bool = False, owned: int | None = None
-    ) -> None:
+        self, config: Config, seeds: Seeds, publish: Publish, *, early: bool = False, partition: int | None = None,
+        leaked: LeakedList | None = None,
+    ) -> None:  # fmt: skip
         engine = config.engine
         partitions = engine.judge_partitions
-        owned = partitions if owned is None else owned
+        owned = partitions if partition is None else 1
         self.plan = plan_windows(config)
         sections = settings(config)
-        surge, signature, entropy = sections[SURGE], sections[SIGNATURE], sections[ENTROPY]
+        surge, signature, entropy, reported = (sections[name] for name in (SURGE, SIGNATURE, ENTROPY, LEAKED))
         assert isinstance(surge, SurgeSection)
         assert isinstance(signature, SignatureSection)
         assert isinstance(entropy, EntropySection)
+        assert isinstance(reported, Leaked)
+        self.leaked = LeakedWatch(reported if reported.enabled else None, leaked, partition, config.policy.renew_s)
         self.distributed = Distributed(
             signature if signature.enabled else None, entropy if entropy.enabled else None, config.policy.renew_s
         )
@@ -160,6 +167,7 @@ class Judge:
             self.mute(max(tally.tick_max, tally.newest_ms // 1000))
         new = _Waiting(tally, tally.partition_start[:-1].copy()) if tally.rows else None
         self.truncated += self.distributed.add(tally.sample)
+        self.leaked.add(tally, self.closed)
         if self._early and (hints := self.distributed.early(self.closed, self.muted)):
             self._tell(hints, "early")
         self._advance(new)
@@ -213,6 +221,7 @@ class Judge:
     def _judge_services(self) -> None:
         told = [found for found in self.services.close(self.closed) if found.tick - MINUTE_S >= self.muted]
         told += self.distributed.close(self.closed, self.muted)
+        told += self.leaked.close(self.closed)
         if told:
             self._tell(told, "final")
 
@@ -373,6 +382,7 @@ class Judge:
             "services": self.services.save(),
             "distributed": self.distributed.save(cells=True),
             "routes": self.routes.save(),
+            "leaked": self.leaked.save(),
             "policy": self.policy.save(),
             "truncated": self.truncated,
             "closed": self.closed,

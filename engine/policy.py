@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from detectors.windowed import WindowRule
 from engine.budgets import Budgets, Key
 from engine.corroborate import Corroboration, Together, Whom
@@ -20,6 +22,9 @@ from schemas.fields import Dimension
 from schemas.mitigation import Evidence, Finding, Mitigation, Stage, State, Target, Window
 from schemas.prefixes import Prefixes
 
+FOR_EVER = 253_402_300_799
+"""When what does not end by itself expires: with the year 9999. Readers that know nothing of it hold it all the same."""
+DAY_S = 86_400
 CONFIG_VERSION = 1
 """Of a configuration that comes from a file."""
 _RANK = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5}
@@ -57,6 +62,8 @@ class Crossing:
     """More numbers, for the evidence"""
     spans: tuple[tuple[int, int], ...] = ()
     """Addresses that a signature matches now or usually: none of them may be on an allowlist."""
+    lifts: bool = False
+    """It ends what was said of the target before."""
 
     def told(self, value: str) -> str:
         """The sentence."""
@@ -111,6 +118,8 @@ class _Partition:
         self.budgets, self.corroboration = budgets, corroboration
         self.entries: dict[Key, _Entry] = {}
         self.early: dict[Key, tuple[int, str]] = {}
+        self.for_ever: set[Key] = set()
+        """What is in force without an end."""
         self.early_minute = -1
 
     def forget(self, now: int, memory_s: int, most: int) -> None:
@@ -200,12 +209,17 @@ class Policy:
         issued_at = crossing.tick + 1 + (0 if early else self._lateness_s)
         if not early:
             state.budgets.expire(issued_at)
+        if crossing.lifts:
+            state.for_ever.discard(crossing.key)
+            return "lifted", self._lifted(crossing, value, issued_at)
         if self._is_allowed(crossing, value):
             return "allowlisted", None
         rule = crossing.rule
-        if not early:
+        if not early and not rule.alone:
             state.corroboration.hear(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
-        together = state.corroboration.together(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
+        together = Together((), rule.confidence)
+        if not rule.alone:
+            together = state.corroboration.together(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
         entry = state.entries.get(crossing.key)
         cell = crossing.tick // self._config.renew_s
         level, outcome = self._level(entry, crossing.tick, cell)
@@ -216,15 +230,26 @@ class Policy:
             return "merged", None
         identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, CONFIG_VERSION)
         counted = action != "notify" and not rule.dry_run
+        stands = rule.for_ever and crossing.key in state.for_ever
         minute = (crossing.tick + 1 + self._lateness_s) // 60
         held = (
             counted  # renewed or made stronger, it is in the budgets already
+            and not stands
             and crossing.key not in state.budgets
             and state.budgets.is_exceeded(crossing.whom, crossing.active_keys, minute, early=early)
         )
         end = max(crossing.tick + 1, issued_at)
         if early:
             expires_at = end + max(30, 3 * self._lateness_s)
+        elif rule.for_ever:
+            # It would fill the budgets for ever, so that it counts in the minute in which it is new.
+            expires_at = FOR_EVER
+            if stands:
+                outcome = "renewed"
+            elif counted and not held:
+                state.for_ever.add(crossing.key)
+                state.budgets.issued += 1
+            self.held += held
         else:
             ttl_s = rule.ttl_s or min(
                 self._config.ttl_s * self._config.escalation_factor ** min(level, 64), self._config.ttl_s_max
@@ -240,6 +265,18 @@ class Policy:
         elif action == "notify":
             outcome = "notified"
         return outcome, self._mitigation(crossing, value, stage, identifier, action, held, issued_at, expires_at, together)
+
+    def _lifted(self, crossing: Crossing, value: str, issued_at: int) -> Mitigation:
+        """The record that ends one without an end. It lives for as long as the topic can have kept that one."""
+        name, version = crossing.rule.detector.name, crossing.rule.detector.version
+        cell = crossing.tick // self._config.renew_s
+        identifier = _identify(name, version, crossing.dimension, value, cell, CONFIG_VERSION)
+        expires_at = issued_at + self._config.ttl_s_max + DAY_S
+        together = Together((), crossing.rule.confidence)
+        made = self._mitigation(
+            crossing, value, "final", identifier, crossing.rule.action, False, issued_at, expires_at, together
+        )  # fmt: skip
+        return msgspec.structs.replace(made, state="lifted")
 
     def _level(self, entry: _Entry | None, tick: int, cell: int) -> tuple[int, str]:
         """How often the key has come back, and whether this mitigation is new or goes on."""
@@ -352,6 +389,7 @@ class Policy:
                 state.budgets.minute,
                 state.budgets.issued,
                 state.corroboration.save(),
+                [list(key) for key in sorted(state.for_ever)],
             ]
             for state in self._partitions
         ] + [self.held]
@@ -359,8 +397,9 @@ class Policy:
     def load(self, data: list[Any]) -> None:
         """Take over what `save` gave, from the same number of partitions."""
         *partitions, self.held = data
-        for state, (entries, minute, issued, heard) in zip(self._partitions, partitions, strict=True):
+        for state, (entries, minute, issued, heard, for_ever) in zip(self._partitions, partitions, strict=True):
             state.budgets.minute, state.budgets.issued = minute, issued
+            state.for_ever = {(dimension, a, b, detector) for dimension, a, b, detector in for_ever}
             state.corroboration.load(heard)
             for dimension, a, b, detector, cell, identifier, action, condition, level, expires_at, counted in entries:
                 key = (dimension, a, b, detector)

@@ -7,6 +7,7 @@ from collections import deque
 from detectors.kernels.windows import NEVER
 from engine.intake import ANY_OFFSET
 from engine.judge import Judge
+from engine.leaked import LeakedList
 from engine.outbox import Decisions, Outbox
 from engine.record import Record, begin_judge, encode_record, end_judge
 from engine.seeds import Seeds
@@ -24,9 +25,12 @@ class JudgePost:
         partition: which judge partition.
         sources: every source partition there is, so that none is overtaken before it has spoken.
         early: also decide inside the tick.
+        leaked: the keys that have been reported, which all judges of a process share.
     """
 
-    def __init__(self, config: Config, seeds: Seeds, partition: int, sources: list[str], *, early: bool) -> None:
+    def __init__(
+        self, config: Config, seeds: Seeds, partition: int, sources: list[str], *, early: bool, leaked: LeakedList | None = None
+    ) -> None:
         self.partition = partition
         self.position = 0
         """The next offset of the tallies."""
@@ -34,7 +38,7 @@ class JudgePost:
         self._partitions = config.engine.judge_partitions
         self._sources = sources
         self._outbox = Outbox()
-        self.judge = Judge(config, seeds, self._outbox.publish, early=early, owned=1)
+        self.judge = Judge(config, seeds, self._outbox.publish, early=early, partition=partition, leaked=leaked)
         self._needed: deque[tuple[int, int]] = deque()
         self._ends: dict[str, int] = {}
         self._open_sources()

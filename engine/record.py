@@ -65,6 +65,7 @@ def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, po
             "services": judge.services.save(),
             "distributed": judge.distributed.save(cells=False),
             "routes": judge.routes.save(),
+            "leaked": judge.leaked.save(),
             "truncated": judge.truncated,
             "long": save_long(judge),
             "rules": judge.plan.plain(),
@@ -98,6 +99,7 @@ def begin_judge(judge: Judge, record: Record) -> None:
     judge.services.load(state["services"])
     judge.distributed.load(state["distributed"])
     judge.routes.load(state["routes"])
+    judge.leaked.load(state["leaked"])
     judge.truncated = state["truncated"]
     judge.windows.scalars[0, list(_KEPT)] = state["scalars"]
     judge.begin_rebuild(record.closed)

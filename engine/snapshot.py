@@ -53,7 +53,7 @@ from schemas.tally import (
 )
 
 MAGIC = b"FLOODWALL-STATE\n"
-SCHEMA = 4
+SCHEMA = 5
 _ROWS: dict[str, tuple[type[Any], tuple[int, ...]]] = {
     "a": (np.uint64, ()), "b": (np.uint64, ()), "dimension": (np.uint8, ()), "tick": (np.int64, ()),
     "values": (np.int64, (VALUES,)), "name_length": (np.uint8, ()), "names": (np.uint8, (NAME_BYTES_MAX,)),
@@ -192,6 +192,7 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     judge.services.load(state["services"])
     judge.distributed.load(state["distributed"])
     judge.routes.load(state["routes"])
+    judge.leaked.load(state["leaked"])
     judge.truncated = state["truncated"]
     judge.rebuild(_tally(state["rows"], seeds, partitions), state["closed"])
     same_rules = state["rules"] == judge.plan.plain()

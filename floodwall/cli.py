@@ -12,6 +12,7 @@ from floodwall import (
     commands_config,
     commands_drill,
     commands_edge,
+    commands_intake,
     commands_mitigations,
     commands_produce,
     commands_run,
@@ -45,6 +46,7 @@ app.add_typer(commands_broker.app, name="broker")
 app.add_typer(commands_topics.app, name="topics")
 app.add_typer(commands_mitigations.app, name="mitigations")
 app.add_typer(commands_edge.app, name="edge")
+app.add_typer(commands_intake.app, name="intake")
 app.add_typer(commands_drill.app, name="drill")
 
 

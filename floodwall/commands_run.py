@@ -28,6 +28,10 @@ Findings = Annotated[Path | None, typer.Option("--findings", help="Write everyth
 StateFile = Annotated[
     Path | None, typer.Option("--state", help="Save the state here when interrupted, and go on from it next time.")
 ]
+Leaked = Annotated[
+    Path | None,
+    typer.Option("--leaked", help="Leaked keys that were reported, one JSON object per line, as on the topic leaked-keys."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge in a thread of its own.")]
 
@@ -51,6 +55,7 @@ def replay(
     ] = None,
     until: Annotated[str | None, typer.Option("--to", help="Only events before this time.")] = None,
     early: Annotated[bool, typer.Option("--early", help="Write early records too, as a live run does.")] = False,
+    leaked: Leaked = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
@@ -65,7 +70,7 @@ def replay(
     from replay.sink import Sink
 
     tell_of_compiling()
-    chosen = _config(config, profile, proxy_depth)
+    chosen = _config(config, profile, proxy_depth, leaked)
     clock = SystemClock()
     now_ms = clock.now_ms()
     between_ms = (
@@ -97,6 +102,7 @@ def watch(
     findings: Findings = None,
     state: StateFile = None,
     from_start: Annotated[bool, typer.Option("--from-start", help="Begin with what the file holds already.")] = False,
+    leaked: Leaked = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
@@ -111,7 +117,7 @@ def watch(
     from replay.follow import watch as run
 
     tell_of_compiling()
-    chosen = _config(config, profile, proxy_depth)
+    chosen = _config(config, profile, proxy_depth, leaked)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda came, _: stopping.append(came))
@@ -194,7 +200,7 @@ def demo(
     return run(seconds, seed, as_json)
 
 
-def _config(file: Path | None, profile: str | None, proxy_depth: int | None) -> Config:
+def _config(file: Path | None, profile: str | None, proxy_depth: int | None, leaked: Path | None = None) -> Config:
     """The file's settings under those of the command line."""
     import msgspec
 
@@ -205,4 +211,6 @@ def _config(file: Path | None, profile: str | None, proxy_depth: int | None) -> 
         document["profile"] = profile
     if proxy_depth is not None:
         document["input"]["proxy_depth"] = proxy_depth
+    if leaked is not None:
+        document["detectors"].setdefault("leaked", {})["reports"] = str(leaked)
     return parse_config(document, "options")

@@ -21,6 +21,7 @@ from schemas.acknowledgement import Acknowledgement
 from schemas.config import Config
 from schemas.errors import SourceError
 from schemas.events import KINDS
+from schemas.leaked import LeakLift, LeakReport
 from schemas.mitigation import Finding, Mitigation
 
 _GENERATED = "Written by `make schemas`; the text stands in"
@@ -95,7 +96,8 @@ def _structs_of(struct: type[Any]) -> list[type[Any]]:
 def documents() -> dict[str, str]:
     """Path below docs/ -> text of everything that is generated."""
     structs: dict[str, type[Any]] = {
-        "mitigation": Mitigation, "finding": Finding, "acknowledgement": Acknowledgement, **KINDS,
+        "mitigation": Mitigation, "finding": Finding, "acknowledgement": Acknowledgement,
+        "leak-report": LeakReport, "leak-lift": LeakLift, **KINDS,
     }  # fmt: skip
     found = {f"schemas/{name}.json": pretty(json_schema(struct)) for name, struct in structs.items()}
     found["schemas/config.json"] = pretty(config_schema())
@@ -155,7 +157,8 @@ the window, one sentence. All windowed detectors are judged in one pass over the
 `detectors/`, a section in the [configuration](configuration.md), defaults, and a recorded case in `tests/cases/`. What
 becomes of a finding: [policy](policy.md). [`surge`](surge.md) compares with what it has learned instead, minute by minute, and
 looks at each service as a whole and at busy routes (`engine/service.py`, `engine/busy.py`);
-[`signature` and `entropy`](distributed.md) compare whole events with those of the last minutes (`engine/distributed.py`).
+[`signature` and `entropy`](distributed.md) compare whole events with those of the last minutes (`engine/distributed.py`);
+[`leaked`](leaked-keys.md) asks a list of keys that others have reported (`engine/leaked.py`).
 
 **Evidence** is what may be held against a key: static assets, and requests that we ourselves denied (429, 503), weigh
 nothing. In profile `api` a successful authenticated request is evidence about its key and account and never about its

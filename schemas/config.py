@@ -30,6 +30,7 @@ MeasureName = Literal[
 ]  # fmt: skip
 ItemName = Literal["net", "country", "failed_route", "user_agent", "account"]
 
+GITHUB_KEYS = "https://api.github.com/meta/public_keys/secret_scanning"
 LIMIT_MAX = 2**53
 """Larger limits would not survive a JSON reader that uses doubles."""
 
@@ -189,6 +190,33 @@ class Kafka(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Health and metrics on 127.0.0.1; 0: any free port, which the worker's first log line names."""
 
 
+class Intake(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What others report to us (`floodwall intake`)."""
+
+    forms: Annotated[tuple[Literal["sha256", "sha256_prefixed", "keyed"], ...], msgspec.Meta(min_length=1, max_length=3)] = (
+        "sha256", "keyed",
+    )  # fmt: skip
+    """How fingerprints are made of leaked keys: as traffic names its keys. ``sha256``: LiteLLM's own hash; ``sha256_prefixed``:
+    the same after ``sha256:``; ``keyed``: ours, of keys that come in the clear (needs the workers' ``engine.seed``). A key is
+    published in each."""
+    public_keys: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] = GITHUB_KEYS
+    """The keys that GitHub signs with: a file, or an https address, with the document of GitHub's meta endpoint. Read again
+    when a post names one that is not known, and once a day."""
+    refresh_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 300
+    """They are read at most once in so long: GitHub answers an address 60 times an hour, and anybody can name a key."""
+    known_keys: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] | None = None
+    """A file of the keys that there are: the SHA-256 of each in hexadecimal, a line, and behind it the gateway's own id where
+    traffic names keys by that, which then is published too. With it GitHub is told which reports are of no key of ours."""
+    body_bytes_max: Annotated[int, msgspec.Meta(ge=1024, le=64 << 20)] = 4 << 20
+    """A longer post is refused."""
+    matches_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 20_000
+    """A post with more leaked keys is refused."""
+    posts_at_once: Annotated[int, msgspec.Meta(ge=1, le=64)] = 16
+    """More wait for nothing: they are told to come back (503). Each holds one body in memory."""
+    posts_per_minute_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 600
+    """More are told to come back (429)."""
+
+
 class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole configuration."""
 
@@ -201,6 +229,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     policy: Policy = Policy()
     engine: Engine = Engine()
     kafka: Kafka = Kafka()
+    intake: Intake = Intake()
     version: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Raised by the operator with each change; part of every id through the detector's section."""
 

@@ -53,8 +53,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     dry_run: bool
     outcome: str
-    """What the policy made of it: ``mitigated``, ``renewed``, ``notified``, ``merged``, ``allowlisted``, ``held`` or
-    ``dry_run``."""
+    """What the policy made of it: ``mitigated``, ``renewed``, ``notified``, ``merged``, ``allowlisted``, ``held``,
+    ``lifted`` or ``dry_run``."""
     evidence: Evidence
     config_version: int
 

@@ -17,6 +17,8 @@ FINDINGS = "findings"
 CONFIG = "config"
 CONFIG_STATUS = "config-status"
 FEEDBACK = "feedback"
+LEAKED_KEYS = "leaked-keys"
+"""Fingerprints of keys that somebody has found in the open, and never a key (`schemas.leaked`)."""
 ENFORCEMENT_ACKS = "enforcement-acks"
 DEAD_LETTERS = "dead-letters"
 
@@ -43,7 +45,7 @@ class Topic:
     settings: dict[str, str]
     """Kafka's own topic settings."""
     writers: tuple[str, ...]
-    """Principals by role: shippers, observer, judge, edge, operator, replay."""
+    """Principals by role: shippers, observer, judge, edge, operator, replay, intake."""
     readers: tuple[str, ...]
     raw: bool = False
     """Made by whoever ships into it as often as by us, with as many partitions as they like."""
@@ -89,6 +91,10 @@ def all_topics(
         Topic(FINDINGS, 1, "dimension:key", seven_days, ("judge",), ("operator",)),
         Topic(CONFIG, 1, "section", for_ever, ("operator",), ("observer", "judge", "edge", "replay")),
         Topic(CONFIG_STATUS, 1, "section", for_ever, ("observer", "judge"), ("operator",)),
+        Topic(
+            LEAKED_KEYS, 1, "fingerprint; operator:fingerprint", {"cleanup.policy": "compact"}, ("intake", "operator"),
+            ("judge", "operator"),
+        ),
         Topic(FEEDBACK, 1, "mitigation id", for_ever, ("operator",), ("judge",)),
         Topic(ENFORCEMENT_ACKS, 1, "edge id", seven_days, ("edge",), ("operator",)),
         Topic(DEAD_LETTERS, 1, "none", seven_days, ("observer",), ("operator",)),

@@ -27,6 +27,7 @@ from schemas.config import Config
 from schemas.errors import BrokerError, StateError
 from schemas.topics import STATE, tallies_topic
 from streams.failpoints import Failpoints
+from streams.leaked_topic import LeakedTopic
 from streams.leaving import leave
 from streams.logs import say
 from streams.metrics import Metrics
@@ -65,6 +66,7 @@ class Judges:
         self._state = config.kafka.topic_prefix + STATE
         self._seats: dict[TP, _Seat] = {}
         self._producer: AIOKafkaProducer | None = None
+        self._leaked = LeakedTopic(config, seeds, metrics)
         self._waiting_bytes = 0
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -77,6 +79,7 @@ class Judges:
         self._failpoints.passing("judge.taking_over")
         if self._producer is None:
             self._producer = await start_idempotent(self.config.kafka)
+        await self._leaked.read_to_end()
         sources = await asyncio.to_thread(self._list_sources)
         committed = await self.app.chunks.thread.fetch_committed(partitions)
         seats = {tp: self._sit_down(tp, sources) for tp in sorted(partitions)}
@@ -101,7 +104,7 @@ class Judges:
         return [f"{name}-{partition}" for name in self.config.kafka.topics for partition in range(topics[name])]
 
     def _sit_down(self, tp: TP, sources: list[str]) -> _Seat:
-        post = JudgePost(self.config, self._seeds, tp.partition, sources, early=True)
+        post = JudgePost(self.config, self._seeds, tp.partition, sources, early=True, leaked=self._leaked.list)
         return _Seat(post, self._clock.now_ms())
 
     async def _rebuild(self, reader: _Reader, seats: Mapping[TP, _Seat], committed: Mapping[TP, int]) -> None:
@@ -238,8 +241,8 @@ class Judges:
             say("position_not_committed", partition=tp.partition)  # a rebalance came first; nothing rests on it
 
     async def run(self) -> None:
-        """Nothing to do by the clock: judges read none."""
-        await asyncio.Event().wait()
+        """Nothing to do by the clock, judges read none: only what is followed beside the tallies."""
+        await self._leaked.run()
 
     # What health and metrics ask.
 
@@ -258,6 +261,7 @@ class Judges:
     async def close(self) -> None:
         """End what is under way."""
         self.revoke()
+        await self._leaked.stop()
         if self._producer is not None:
             await self._producer.stop()
 

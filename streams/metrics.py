@@ -49,6 +49,10 @@ class Metrics:
         self.records_written = Counter("floodwall_state_records", "Where a judge stands, written.", registry=self.registry)
         self.cold_starts = Counter("floodwall_cold_starts", "Judge partitions without a record.", registry=self.registry)
         self.closed_tick = Gauge("floodwall_closed_tick", "The last decided second.", ["partition"], registry=self.registry)
+        self.leaked_records = Counter(
+            "floodwall_leaked_records", "Of leaked keys, by what became of them.", ["outcome"], registry=self.registry
+        )
+        self.leaked_keys = Gauge("floodwall_leaked_keys", "Fingerprints on the list.", registry=self.registry)
         self._judged = Gauge("floodwall_judge", "What bounds left out.", ["partition", "what"], registry=self.registry)
 
     def follow(self, topic: str, before: Ledger, after: Ledger) -> None:
@@ -70,7 +74,7 @@ class Metrics:
         for what, value in (
             ("stragglers", judge.stragglers), ("aged_out", judge.aged_out), ("truncated", judge.truncated),
             ("held", judge.policy.held), ("left_behind", judge.intake.left_behind), ("gaps", judge.intake.gaps),
-            ("duplicates", judge.intake.duplicates),
+            ("duplicates", judge.intake.duplicates), ("leaked_left_out", judge.leaked.left_out),
         ):  # fmt: skip
             self._judged.labels(str(partition), what).set(value)
 

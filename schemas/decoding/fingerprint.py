@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import part
-from schemas.decoding.machine import byte_at
+from schemas.compiled import entry, part
+from schemas.decoding.machine import SLACK, byte_at
 
 FINGERPRINT_BYTES = 35
 """``fp:`` and 32 hexadecimal digits."""
@@ -80,3 +80,16 @@ def write_fingerprint_kernel(seed_0: Any, seed_1: Any, buffer: Any, start: Any, 
         for half in range(2):
             digit = (byte >> 4) if half == 0 else (byte & 15)
             buffer[out + 3 + 2 * index + half] = 48 + digit if digit < 10 else 87 + digit
+
+
+@entry
+def _fingerprint_kernel(seed_0: Any, seed_1: Any, buffer: Any, length: Any) -> None:
+    write_fingerprint_kernel(seed_0, seed_1, buffer, np.int64(0), length, length)
+
+
+def keyed_fingerprint(key_seed: tuple[int, int], key: bytes) -> str:
+    """What decoding makes of a key that comes in the clear (`engine.seeds.Seeds.key`)."""
+    buffer = np.zeros(len(key) + FINGERPRINT_BYTES + SLACK, np.uint8)
+    buffer[: len(key)] = np.frombuffer(key, np.uint8)
+    _fingerprint_kernel(U64(key_seed[0]), U64(key_seed[1]), buffer, np.int64(len(key)))
+    return buffer[len(key) : len(key) + FINGERPRINT_BYTES].tobytes().decode()
