@@ -65,7 +65,7 @@ class Judges:
         self.app: WorkerApp
         self._tallies = tallies_topic(config.engine.judge_partitions, config.kafka.topic_prefix)
         self._state, self._models = config.kafka.topic_prefix + STATE, config.kafka.topic_prefix + MODEL_STATE
-        self._feedback = FeedbackTopic(config)
+        self._feedback = FeedbackTopic(config, metrics)
         self._seats: dict[TP, _Seat] = {}
         self._producer: AIOKafkaProducer | None = None
         self._waiting_bytes = 0
@@ -80,7 +80,7 @@ class Judges:
         self._failpoints.passing("judge.taking_over")
         if self._producer is None:
             self._producer = await start_idempotent(self.config.kafka)
-        await self._feedback.open()  # before anything is judged: what it says of a second has to be known by then
+        await self._feedback.read_to_end()
         sources = await asyncio.to_thread(self._list_sources)
         committed = await self.app.chunks.thread.fetch_committed(partitions)
         seats = {tp: self._sit_down(tp, sources) for tp in sorted(partitions)}
@@ -297,11 +297,8 @@ class Judges:
         return True
 
     async def run(self) -> None:
-        """Follow what operators say. By the clock there is nothing to do: judges read none."""
-        try:
-            await self._feedback.follow()
-        except Exception as error:
-            leave(error, "following feedback")
+        """Nothing to do by the clock, judges read none: only what is followed beside the tallies."""
+        await self._feedback.run()
 
     # What health and metrics ask.
 
@@ -320,7 +317,7 @@ class Judges:
     async def close(self) -> None:
         """End what is under way."""
         self.revoke()
-        await self._feedback.close()
+        await self._feedback.stop()
         if self._producer is not None:
             await self._producer.stop()
 
