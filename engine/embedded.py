@@ -210,11 +210,12 @@ class Embedded:
             self._run(lambda: self._judge.receive(record))
 
     def feedback_counts(self) -> dict[str, int]:
-        """What became of the records: learned from, come late, still waiting for their second, and refused by reason."""
+        """What became of the records: taken, learned from, come late, still waiting for their second, and refused by reason."""
         self._drain()
         feedback = self._judge.feedback
         waiting = feedback.waiting(self._judge.closed)
-        return {"learned": feedback.learned, "late": feedback.late, "waiting": waiting, **self.admission.refused}
+        held = {"taken": self.admission.taken, "learned": feedback.learned, "late": feedback.late, "waiting": waiting}
+        return {**held, **self.admission.refused}
 
     def models(self) -> dict[str, dict[str, Any]]:
         """What the learned detectors know, by their names; see `engine.learned.Learned.save`."""

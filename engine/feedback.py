@@ -42,6 +42,8 @@ class Admission:
         self._said: OrderedDict[tuple[str, str, int], None] = OrderedDict()
         self.refused: Counter[str] = Counter()
         """By reason: ``malformed``, ``over_cap``, ``repeated``."""
+        self.taken = 0
+        """Records that count."""
 
     def read(self, data: bytes) -> Feedback | None:
         """The record, if it counts."""
@@ -61,6 +63,7 @@ class Admission:
             last = max(self._days)
             self._given = Counter({one: many for one, many in self._given.items() if one[1] > last - KEPT_DAYS})
             self._days = Counter({one: many for one, many in self._days.items() if one > last - KEPT_DAYS})
+        self.taken += 1
         self._said[_said(record)] = None
         if len(self._said) > SAID_MAX:
             self._said.popitem(last=False)
@@ -76,11 +79,13 @@ class Admission:
 
     def save(self) -> list[Any]:
         """Plain data for `load`."""
-        return [[[*key, many] for key, many in self._given.items()], list(self._days.items()), list(self._said)]
+        return [
+            self.taken, [[*key, many] for key, many in self._given.items()], list(self._days.items()), list(self._said),
+        ]  # fmt: skip
 
     def load(self, data: list[Any]) -> None:
         """Take over what `save` gave."""
-        given, days, said = data
+        self.taken, given, days, said = data
         self._given = Counter({(who, day): many for who, day, many in given})
         self._days = Counter(dict(days))
         self._said = OrderedDict(((finding, verdict, tick), None) for finding, verdict, tick in said)

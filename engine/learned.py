@@ -59,7 +59,7 @@ class LearnedDetector(Protocol):
         ...
 
     def reset(self) -> None:
-        """Forget what was learned. What was taken in of windows that are not over stays: how much that is depends on the cut."""
+        """Forget what was learned. What was taken in of windows that are not over stays: how much it is, the cut decides."""
         ...
 
 

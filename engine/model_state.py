@@ -148,3 +148,40 @@ def read_snapshot(data: bytes) -> dict[str, Any]:
     if not isinstance(body, bytes) or digest_of(body) != found.get("digest"):
         raise StateError("expected a snapshot with the model whose digest it names, got another")
     return {**found, "saved": unpack(body)}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlace:
+    """A learned detector of one judge partition, or of all of them in one process."""
+
+    model: str
+    partition: int | None
+    """None: all of them, in an embedded state."""
+    version: int | None
+    covered_tick: int | None
+    """The last second that it has learned from, as far as it was written down."""
+    bytes: int
+    cold: bool
+    """It does not know enough yet."""
+    refused: str
+    """Why an earlier snapshot could not be used, until it is warm again."""
+    about: dict[str, Any]
+    """What the detector says of itself."""
+    data: dict[str, Any] = field(repr=False)
+    """Everything it knows, as plain data and arrays."""
+
+
+def place_of(model: str, partition: int | None, saved: dict[str, Any], covered: int | None, size: int) -> ModelPlace:
+    """A saved model, as `engine.learned.Learned.save_one` has it.
+
+    Raises:
+        StateError: it has other parts.
+    """
+    try:
+        about = dict(saved["about"])
+        return ModelPlace(
+            model, partition, int(saved["version"]), covered, size, bool(about.get("cold")), str(saved["refused"]), about,
+            dict(saved["data"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(f"expected a saved model of {model}, got one with other parts ({error})") from None

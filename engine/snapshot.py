@@ -106,8 +106,8 @@ def refusing_misfits() -> Iterator[None]:
 def _encode_array(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return {"dtype": value.dtype.str, "shape": list(value.shape), "data": zlib.compress(value.tobytes(), 1)}
-    if isinstance(value, np.integer):
-        return int(value)
+    if isinstance(value, np.generic):
+        return value.item()
     raise TypeError(f"expected plain data or an array, got {type(value).__name__}")
 
 

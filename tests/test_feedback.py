@@ -141,7 +141,7 @@ def test_one_that_comes_after_its_second_holds_from_the_next_and_is_counted() ->
     feed(engine, "log", b"".join(traffic().lines()[25_000:]), base)
     engine.close("log")
     engine.finish()
-    assert engine.feedback_counts() == {"learned": 0, "late": 1, "waiting": 0}
+    assert engine.feedback_counts() == {"taken": 1, "learned": 0, "late": 1, "waiting": 0}
     (lift,) = [m for m in conclude(engine).mitigations if m.state == "lifted"]
     assert lift.tick > verdicts()[0].tick
 

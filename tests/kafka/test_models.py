@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from broker.connection import Connection
+from broker.models import read_models
 from engine import learned
 from engine.model_state import read_snapshot
 from engine.post import JudgePost
@@ -66,6 +68,7 @@ def test_a_judge_killed_while_it_learns_knows_what_it_would_have_known(
         deployment.wait_judged(last_tick(), 90)
         records = deployment.records()
         assert len(judges) == 3, deployment.logs()
+        places = read_models(deployment.config, Connection(deployment.config.kafka))
 
     found, lifts = set(), []
     messages = {(m.partition, m.offset): m.value for m in deployment.read(deployment.prefix + MODEL_STATE)}
@@ -84,3 +87,5 @@ def test_a_judge_killed_while_it_learns_knows_what_it_would_have_known(
         m.id for m in deployment.mitigations() if m.finding == verdicts()[0].finding
     }
     assert any(lifts)
+    assert [(place.model, place.partition) for place in places] == [("counter", number) for number in range(JUDGE_PARTITIONS)]
+    assert sum(place.about["services"] for place in places) == 1
