@@ -73,6 +73,8 @@ class JudgePlace:
     """Where it stands in each source partition: the next offset."""
     newest_ms: int | None
     """The slowest source partition's newest event time."""
+    models_refused: dict[str, str]
+    """Learned detectors that began anew because what they knew could not be used, and why, until they are warm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,8 @@ def _place(partition: int, message: Message, end: int) -> JudgePlace | None:
     try:
         record = unpack(message.value() or b"")
         position, closed, sources = record["position"], record["closed"], record["intake"]["sources"]
-    except (StateError, KeyError, TypeError):  # of another version, say: there is nothing to show
+        refused = {str(model): str(why) for model, why in record["models"]["refused"].items()}
+    except (StateError, AttributeError, KeyError, TypeError):  # of another version, say: there is nothing to show
         return None
     times = [newest for _, newest, is_open, *_ in sources.values() if is_open and newest > SILENT_MS]
     return JudgePlace(
@@ -170,6 +173,7 @@ def _place(partition: int, message: Message, end: int) -> JudgePlace | None:
         closed if closed > 0 else None,
         {name: source[0] for name, source in sorted(sources.items())},
         min(times, default=None),
+        refused,
     )
 
 
