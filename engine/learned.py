@@ -152,7 +152,7 @@ class Learned:
         return True
 
     def refuse(self, name: str, why: str) -> None:
-        """A saved model cannot be used: the detector begins anew, and says so. Of one that has taken half of it nothing stays."""
+        """A saved model cannot be used: the detector begins anew, and says so; of what it has taken nothing stays."""
         made = MAKERS[name](self._config, self._owned)
         assert made is not None
         self.detectors[name] = made
