@@ -190,17 +190,24 @@ def tail_messages(connection: Connection, partitions: list[Partition], count: in
     """
     firsts, ends = first_offsets(connection, partitions), end_offsets(connection, partitions)
     starts = {key: max(firsts[key], ends[key] - count - _LAST) for key in partitions if ends[key] > firsts[key]}
-    return {key: messages[-count:] for key, messages in _read(connection, starts, ends).items()}
+    return {key: messages[-count:] for key, messages in read_ranges(connection, starts, ends).items()}
 
 
 def message_at(connection: Connection, partition: Partition, offset: int) -> Message | None:
     """The first committed message from an offset on; None: there is none."""
     ends = end_offsets(connection, [partition])
-    messages = _read(connection, {partition: offset}, {partition: min(ends[partition], offset + _LAST)})[partition]
+    messages = read_ranges(connection, {partition: offset}, {partition: min(ends[partition], offset + _LAST)})[partition]
     return messages[0] if messages else None
 
 
-def _read(connection: Connection, starts: dict[Partition, int], ends: dict[Partition, int]) -> dict[Partition, list[Message]]:
+def read_ranges(
+    connection: Connection, starts: dict[Partition, int], ends: dict[Partition, int]
+) -> dict[Partition, list[Message]]:
+    """Every committed message of each partition from its start to before its end, read without a group.
+
+    Raises:
+        BrokerError: a topic may not be read.
+    """
     found: dict[Partition, list[Message]] = {key: [] for key in starts}
     wanted = {key for key in starts if starts[key] < ends[key]}
     if not wanted:
