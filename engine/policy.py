@@ -17,7 +17,9 @@ import msgspec
 from detectors.windowed import WindowRule
 from engine.budgets import Budgets, Key
 from engine.corroborate import Corroboration, Together, Whom
+from engine.feedback import FeedbackRecords
 from schemas.config import Config, parse_prefixes
+from schemas.feedback import Feedback
 from schemas.fields import Dimension
 from schemas.mitigation import Evidence, Finding, Mitigation, Stage, State, Target, Window
 from schemas.prefixes import Prefixes
@@ -31,7 +33,6 @@ _RANK = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3,
 _ADDRESSES = (Dimension.IP, Dimension.NET)
 _MEMORY_FACTOR = 4
 """A partition remembers the returns of so many times its share of ``active_max``."""
-
 
 
 def unsigned(words: tuple[int, int]) -> tuple[int, int]:
@@ -139,11 +140,14 @@ class Policy:
 
     Args:
         owned: of how many judge partitions; the budgets of each are the service's divided by ``engine.judge_partitions``.
+        feedback: what operators have said.
     """
 
     def __init__(
-        self, config: Config, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]], owned: int
-    ) -> None:
+        self, config: Config, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]], owned: int,
+        feedback: FeedbackRecords | None = None,
+    ) -> None:  # fmt: skip
+        self._feedback = feedback or FeedbackRecords(config.policy.feedback_allow_s)
         self._config = config.policy
         self._lateness_s = config.time.lateness_s
         self._fingerprint = fingerprint
@@ -151,9 +155,7 @@ class Policy:
         self._offsets_of: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
         partitions = config.engine.judge_partitions
         self._entries_max = 1024 + _MEMORY_FACTOR * -(-self._config.active_max // partitions)
-        self._partitions = [
-            _Partition(Budgets(self._config, partitions), Corroboration(self._config)) for _ in range(owned)
-        ]
+        self._partitions = [_Partition(Budgets(self._config, partitions), Corroboration(self._config)) for _ in range(owned)]
         core = list(parse_prefixes(self._config.allowlist_core, "policy.allowlist_core"))
         self._passing: list[tuple[int, Prefixes]] = []
         self._allowed_names: dict[tuple[str, str], int | None] = {}
@@ -178,11 +180,10 @@ class Policy:
         """The finding as published, and the mitigation that comes of it, if any."""
         rule, tick = crossing.rule, crossing.tick
         value = target_value(crossing.dimension, crossing.key_a, crossing.key_b, crossing.name)
-        outcome, mitigation = self._mitigate(crossing, value, stage)
+        identifier = finding_id(crossing, value)
+        outcome, mitigation = self._mitigate(crossing, value, identifier, stage)
         finding = Finding(
-            id=_identify(
-                "finding", rule.detector.name, crossing.dimension, value, rule.measure, rule.window_s, rule.limit, tick
-            ),
+            id=identifier,
             tick=tick,
             stage=stage,
             detector=rule.detector.name,
@@ -203,7 +204,9 @@ class Policy:
         )
         return finding, mitigation
 
-    def _mitigate(self, crossing: Crossing, value: str, stage: Stage) -> tuple[str, Mitigation | None]:
+    def _mitigate(
+        self, crossing: Crossing, value: str, finding: str, stage: Stage
+    ) -> tuple[str, Mitigation | None]:  # fmt: skip
         state = self._partitions[crossing.partition]
         early = stage == "early"
         issued_at = crossing.tick + 1 + (0 if early else self._lateness_s)
@@ -211,10 +214,12 @@ class Policy:
             state.budgets.expire(issued_at)
         if crossing.lifts:
             state.for_ever.discard(crossing.key)
-            return "lifted", self._lifted(crossing, value, issued_at)
+            return "lifted", self._given_back(crossing, value, finding, issued_at)
         if self._is_allowed(crossing, value):
             return "allowlisted", None
         rule = crossing.rule
+        if self._feedback.rejection(rule.detector.name, crossing.dimension.label, value, crossing.tick) is not None:
+            return "false_positive", None
         if not early and not rule.alone:
             state.corroboration.hear(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
         together = Together((), rule.confidence)
@@ -264,9 +269,44 @@ class Policy:
             outcome = "held"
         elif action == "notify":
             outcome = "notified"
-        return outcome, self._mitigation(crossing, value, stage, identifier, action, held, issued_at, expires_at, together)
+        mitigation = self._mitigation(
+            crossing, value, finding, stage, identifier, action, held, issued_at, expires_at, together
+        )  # fmt: skip
+        return outcome, mitigation
 
-    def _lifted(self, crossing: Crossing, value: str, issued_at: int) -> Mitigation:
+    def lift(self, record: Feedback, tick: int) -> list[Mitigation]:
+        """End what stands because of a decision that was wrong, from a second on; it is forgotten, and so is no return."""
+        try:
+            dimension = Dimension[record.target.type.upper()]
+        except KeyError:
+            return []
+        lifted = []
+        for state in self._partitions:
+            key = self._standing(state, record, dimension)
+            if key is None:
+                continue
+            entry = state.entries.pop(key)
+            state.budgets.release(key)
+            state.corroboration.forget(key[:3], record.detector)
+            if entry.expires_at > tick:
+                lifted.append(_lifted(record, entry, tick, drill=self._config.drill))
+        return lifted
+
+    @staticmethod
+    def _standing(state: _Partition, record: Feedback, dimension: Dimension) -> Key | None:
+        """The key of the entry that a record is about: its id follows from what the record says and from its cell."""
+        ids: dict[int, str] = {}
+        for key, entry in state.entries.items():
+            if key[0] != dimension or key[3] != record.detector:
+                continue
+            if entry.cell not in ids:
+                words = record.detector, record.detector_version, dimension, record.target.value, entry.cell, CONFIG_VERSION
+                ids[entry.cell] = _identify(*words)
+            if ids[entry.cell] == entry.id:
+                return key
+        return None
+
+    def _given_back(self, crossing: Crossing, value: str, finding: str, issued_at: int) -> Mitigation:
         """The record that ends one without an end. It lives for as long as the topic can have kept that one."""
         name, version = crossing.rule.detector.name, crossing.rule.detector.version
         cell = crossing.tick // self._config.renew_s
@@ -274,7 +314,7 @@ class Policy:
         expires_at = issued_at + self._config.ttl_s_max + DAY_S
         together = Together((), crossing.rule.confidence)
         made = self._mitigation(
-            crossing, value, "final", identifier, crossing.rule.action, False, issued_at, expires_at, together
+            crossing, value, finding, "final", identifier, crossing.rule.action, False, issued_at, expires_at, together
         )  # fmt: skip
         return msgspec.structs.replace(made, state="lifted")
 
@@ -351,8 +391,8 @@ class Policy:
         return Evidence(offsets=self._offsets_of[span], features=features)
 
     def _mitigation(
-        self, crossing: Crossing, value: str, stage: Stage, identifier: str, action: str, held: bool, issued_at: int,
-        expires_at: int, together: Together,
+        self, crossing: Crossing, value: str, finding: str, stage: Stage, identifier: str, action: str, held: bool,
+        issued_at: int, expires_at: int, together: Together,
     ) -> Mitigation:  # fmt: skip
         rule = crossing.rule
         return Mitigation(
@@ -376,6 +416,7 @@ class Policy:
             drill=self._config.drill,
             config_version=CONFIG_VERSION,
             evidence=self._evidence(crossing),
+            finding=finding,
         )
 
     def save(self) -> list[Any]:
@@ -406,6 +447,26 @@ class Policy:
                 state.entries[key] = _Entry(cell, identifier, action, condition, level, expires_at)
                 if counted:
                     state.budgets.restore(key, expires_at)
+
+
+def finding_id(crossing: Crossing, value: str) -> str:
+    """Of the finding that a crossing becomes; ``value`` is its target's."""
+    rule = crossing.rule
+    return _identify(
+        "finding", rule.detector.name, crossing.dimension, value, rule.measure, rule.window_s, rule.limit, crossing.tick
+    )
+
+
+def _lifted(record: Feedback, entry: _Entry, tick: int, *, drill: bool) -> Mitigation:
+    """It lives as long as what it lifts, so that no reader forgets it earlier."""
+    reason = f"lifted: a false positive, says {record.who}" + (f": {record.reason}" if record.reason else "")
+    return Mitigation(
+        id=entry.id, tick=tick, stage="final", state="lifted", action=entry.action, target=record.target,
+        detector=record.detector, detector_version=record.detector_version, reason=reason, severity=0, confidence=1.0,
+        window=Window(start=tick, end=tick + 1), observed=0, limit=0, issued_at=tick, expires_at=entry.expires_at,
+        drill=drill, config_version=CONFIG_VERSION, evidence=Evidence(features={"who": record.who, "feedback": record.id}),
+        finding=record.finding,
+    )  # fmt: skip
 
 
 def _window(crossing: Crossing) -> Window:

@@ -32,6 +32,10 @@ Leaked = Annotated[
     Path | None,
     typer.Option("--leaked", help="Leaked keys that were reported, one JSON object per line, as on the topic leaked-keys."),
 ]
+FeedbackFile = Annotated[
+    Path | None,
+    typer.Option("--feedback", help="Records of `floodwall feedback --to` or `--list`: each holds from the second it names."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge in a thread of its own.")]
 
@@ -56,6 +60,7 @@ def replay(
     until: Annotated[str | None, typer.Option("--to", help="Only events before this time.")] = None,
     early: Annotated[bool, typer.Option("--early", help="Write early records too, as a live run does.")] = False,
     leaked: Leaked = None,
+    feedback: FeedbackFile = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
@@ -81,7 +86,7 @@ def replay(
     with show.progress_of(sources) as advance:
         outcome = run(
             chosen, sources, sink, clock, between_ms=between_ms, state=state, early=early,
-            threads=threads, progress=advance,
+            threads=threads, progress=advance, feedback=feedback,
         )  # fmt: skip
     sink.close()
     show.print_outcome(outcome, sink, as_json=as_json)
@@ -103,6 +108,7 @@ def watch(
     state: StateFile = None,
     from_start: Annotated[bool, typer.Option("--from-start", help="Begin with what the file holds already.")] = False,
     leaked: Leaked = None,
+    feedback: FeedbackFile = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
@@ -123,7 +129,8 @@ def watch(
         signal.signal(number, lambda came, _: stopping.append(came))
     sink = show.LiveSink(out, findings, as_json=as_json)
     engine = run(
-        chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, stop=lambda: bool(stopping)
+        chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, stop=lambda: bool(stopping),
+        feedback=feedback,
     )  # fmt: skip
     sink.close()
     account = engine.account()

@@ -21,6 +21,7 @@ from schemas.acknowledgement import Acknowledgement
 from schemas.config import Config
 from schemas.errors import SourceError
 from schemas.events import KINDS
+from schemas.feedback import Feedback
 from schemas.leaked import LeakLift, LeakReport
 from schemas.mitigation import Finding, Mitigation
 
@@ -97,7 +98,7 @@ def documents() -> dict[str, str]:
     """Path below docs/ -> text of everything that is generated."""
     structs: dict[str, type[Any]] = {
         "mitigation": Mitigation, "finding": Finding, "acknowledgement": Acknowledgement,
-        "leak-report": LeakReport, "leak-lift": LeakLift, **KINDS,
+        "leak-report": LeakReport, "leak-lift": LeakLift, "feedback": Feedback, **KINDS,
     }  # fmt: skip
     found = {f"schemas/{name}.json": pretty(json_schema(struct)) for name, struct in structs.items()}
     found["schemas/config.json"] = pretty(config_schema())

@@ -19,6 +19,8 @@ CONFIG_STATUS = "config-status"
 FEEDBACK = "feedback"
 LEAKED_KEYS = "leaked-keys"
 """Fingerprints of keys that somebody has found in the open, and never a key (`schemas.leaked`)."""
+MODEL_STATE = "model-state"
+"""Snapshots of learned models, which the records in `STATE` name."""
 ENFORCEMENT_ACKS = "enforcement-acks"
 DEAD_LETTERS = "dead-letters"
 
@@ -95,7 +97,13 @@ def all_topics(
             LEAKED_KEYS, 1, "fingerprint; operator:fingerprint", {"cleanup.policy": "compact"}, ("intake", "operator"),
             ("judge", "operator"),
         ),
-        Topic(FEEDBACK, 1, "mitigation id", for_ever, ("operator",), ("judge",)),
+        Topic(FEEDBACK, 1, "mitigation id", for_ever, ("operator",), ("judge", "operator", "replay")),
+        Topic(
+            MODEL_STATE, judge_partitions, "model:partition:slot",
+            # Small segments, because the one that is being written is never compacted.
+            {"cleanup.policy": "compact", "max.message.bytes": str(16 << 20), "segment.bytes": str(64 << 20)},
+            ("judge",), ("judge", "operator"),
+        ),
         Topic(ENFORCEMENT_ACKS, 1, "edge id", seven_days, ("edge",), ("operator",)),
         Topic(DEAD_LETTERS, 1, "none", seven_days, ("observer",), ("operator",)),
     )  # fmt: skip

@@ -53,6 +53,15 @@ class Metrics:
             "floodwall_leaked_records", "Of leaked keys, by what became of them.", ["outcome"], registry=self.registry
         )
         self.leaked_keys = Gauge("floodwall_leaked_keys", "Fingerprints on the list.", registry=self.registry)
+        self.feedback = Counter(
+            "floodwall_feedback", "Records read, by what became of them.", ["outcome"], registry=self.registry
+        )
+        self._model = Gauge(
+            "floodwall_model_cold",
+            "1: a learned detector does not know enough yet.",
+            ["partition", "model"],
+            registry=self.registry,
+        )
         self._judged = Gauge("floodwall_judge", "What bounds left out.", ["partition", "what"], registry=self.registry)
 
     def follow(self, topic: str, before: Ledger, after: Ledger) -> None:
@@ -75,8 +84,11 @@ class Metrics:
             ("stragglers", judge.stragglers), ("aged_out", judge.aged_out), ("truncated", judge.truncated),
             ("held", judge.policy.held), ("left_behind", judge.intake.left_behind), ("gaps", judge.intake.gaps),
             ("duplicates", judge.intake.duplicates), ("leaked_left_out", judge.leaked.left_out),
+            ("feedback_late", judge.feedback.late), ("feedback_learned", judge.feedback.learned),
         ):  # fmt: skip
             self._judged.labels(str(partition), what).set(value)
+        for name, detector in judge.learned.detectors.items():
+            self._model.labels(str(partition), name).set(bool(detector.describe().get("cold")))
 
     def text(self) -> bytes:
         """The exposition format."""
