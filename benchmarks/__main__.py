@@ -36,6 +36,7 @@ MEMORY_MB_MAX, EVERY_MB_MAX = 512, 640
 """With ``rate`` alone, and with every detector: rows and keys hold more then, and long windows and samples come to it."""
 WARM_SHARE = 0.25
 """This much is fed before the measurement, so that windows are full and memory is touched."""
+ALONE, EVERY = "bytes to decisions, 1 thread", "the same with every detector, 1"
 COMBINED = re.compile(
     rb'(\S+) \S+ \S+ \[([^\]]+)\] "(\S+) (\S+) ([^"]+)" (\d{3}) (\S+) "([^"]*)" "([^"]*)"'
 )  # fmt: skip
@@ -99,8 +100,8 @@ def load_lines(lines: list[bytes]) -> float:
     return (time.perf_counter() - began) / len(lines)
 
 
-def measure(name: str, runs: int, *candidates: tuple[str, Callable[[], float]]) -> None:
-    """Candidates in turn, ``runs`` times; the first is what the others are compared with."""
+def measure(name: str, runs: int, *candidates: tuple[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Candidates in turn, ``runs`` times; the first is what the others are compared with. Returns their nanoseconds."""
     times: dict[str, list[float]] = {label: [] for label, _ in candidates}
     for _ in range(runs):
         for label, run in candidates:
@@ -112,6 +113,7 @@ def measure(name: str, runs: int, *candidates: tuple[str, Callable[[], float]]) 
         ratio = statistics.median(a / b for a, b in zip(first, values, strict=True))
         spread = (max(values) - min(values)) / statistics.median(values)
         print(f"  {label:34} {statistics.median(values):8.1f} ns per event   spread {spread:4.0%}   {ratio:5.2f} x")
+    return times
 
 
 def speed(runs: int, events: int) -> None:
@@ -132,14 +134,16 @@ def speed(runs: int, events: int) -> None:
             decide(everything, traffic, 1)
             lines = traffic.lines()[: min(events, 300_000)]
             size = len(traffic.data) / traffic.events
-            measure(
+            times = measure(
                 f"{kind}, {label}: n = {events:,} events of {size:.0f} bytes, {runs} runs",
                 runs,
                 (only[0], functools.partial(only[1], lines)),
-                ("bytes to decisions, 1 thread", functools.partial(decide, config, traffic, 1)),
+                (ALONE, functools.partial(decide, config, traffic, 1)),
                 ("bytes to decisions, 2 threads", functools.partial(decide, config, traffic, 2)),
-                ("the same with every detector, 1", functools.partial(decide, everything, traffic, 1)),
+                (EVERY, functools.partial(decide, everything, traffic, 1)),
             )
+            share = statistics.median(alone / every for alone, every in zip(times[ALONE], times[EVERY], strict=True))
+            print(f"  every detector has {share:.0%} of the speed of rate alone")
             with Steps() as steps:
                 decide(config, traffic, 1, steps)
                 counted = int(traffic.events * (1 - WARM_SHARE))
