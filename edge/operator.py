@@ -6,11 +6,13 @@ import hashlib
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from broker.cloud_events import event_headers
 from broker.connection import Connection
-from edge.reader import ALLOW, OPERATOR, Record
+from broker.signing import Signer
+from edge.reader import ALLOW, Record
 from edge.subject import parse_prefix
 from schemas.errors import UsageError
-from schemas.mitigation import Evidence, Mitigation, State, Target, Window, encode_line, topic_key
+from schemas.mitigation import OPERATOR, Evidence, Mitigation, State, Target, Window, topic_key
 
 ACTIONS = (ALLOW, "block")
 ADDRESS_LENGTHS = {"ip4": {32: "ip", 24: "net"}, "ip6": {128: "ip", 64: "ip", 48: "net"}}
@@ -83,7 +85,7 @@ def lift_record(
     )  # fmt: skip
 
 
-def publish(connection: Connection, topic: str, mitigation: Mitigation) -> None:
+def publish(connection: Connection, topic: str, mitigation: Mitigation, signer: Signer) -> None:
     """Write a record to the enforcement topic, and wait until the brokers have it.
 
     Raises:
@@ -98,8 +100,10 @@ def publish(connection: Connection, topic: str, mitigation: Mitigation) -> None:
 
     producer = Producer(connection.settings(acks="all", message_timeout_ms=int(SEND_S_MAX * 1000)))
     key = topic_key(mitigation.target, mitigation.detector)
+    headers: list[tuple[str, str | bytes | None]] = []
+    headers += event_headers("mitigation", mitigation.id, "floodwall/mitigations", mitigation.issued_at)
     try:
-        producer.produce(topic, encode_line(mitigation).rstrip(), key=key, on_delivery=delivered)
+        producer.produce(topic, signer.value(mitigation), key=key, headers=headers, on_delivery=delivered)
     except KafkaException as error:
         raise connection.explain(error, topic) from None
     producer.flush(SEND_S_MAX + 1)

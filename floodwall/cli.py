@@ -12,6 +12,7 @@ from floodwall import (
     commands_config,
     commands_drill,
     commands_edge,
+    commands_keys,
     commands_mitigations,
     commands_produce,
     commands_run,
@@ -46,6 +47,7 @@ app.add_typer(commands_topics.app, name="topics")
 app.add_typer(commands_mitigations.app, name="mitigations")
 app.add_typer(commands_edge.app, name="edge")
 app.add_typer(commands_drill.app, name="drill")
+app.add_typer(commands_keys.app, name="keys")
 
 
 YOUNG_OBJECTS_MAX = 50_000

@@ -18,6 +18,10 @@ app = typer.Typer(
 )
 
 
+HealthPort = Annotated[
+    int, typer.Option("--health-port", min=0, max=65535, help="Health and metrics on 127.0.0.1; 0: any free port.")
+]
+
 app.add_typer(commands_bouncer_api.app, name="bouncer-api")
 
 
@@ -43,6 +47,7 @@ def nft(
         int, typer.Option("--throttle-packets", min=1, max=1_000_000, help="Packets a second that a throttled target may send.")
     ] = 20,
     netns: Annotated[str | None, typer.Option("--netns", help="Work in this network namespace (ip netns).")] = None,
+    health_port: HealthPort = 0,
     edge_id: Annotated[str | None, typer.Option("--edge-id", help="In acknowledgements; none: the host's name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON, one object per line.")] = False,
 ) -> int:
@@ -53,10 +58,8 @@ def nft(
     from edge.enforce import Enforcer
     from edge.nft import NftTable, refuse_behind_proxy
     from edge.nft_rules import Throttle, element_of
-    from edge.reader import Reader
     from floodwall.edge_host import edge_host
     from schemas.config import load_config, parse_prefixes
-    from schemas.prefixes import Prefixes
 
     chosen = load_config(config)
     refuse_behind_proxy(chosen.input.proxy_depth, behind_proxy)
@@ -66,9 +69,10 @@ def nft(
     )
     standing = point.open()
     with edge_host(chosen, edge_id, as_json=as_json, acknowledges=not dry_run) as host:
+        reader = host.reader(point.supports, health_port, drills=drills)
         Enforcer(
-            host.name, host.topic, Reader(Prefixes(core), point.supports, drills=drills), point, host.acknowledger, host.clock,
-            host.tell, known=lambda subject, one: element_of(subject, one.action) in standing,
+            host.name, host.topic, reader, point, host.acknowledger, host.clock, host.tell,
+            known=lambda subject, one: element_of(subject, one.action) in standing,
         ).run(host.is_stopping)  # fmt: skip
     if flush_on_stop:
         point.remove()

@@ -17,7 +17,7 @@ EXIT_ENDED_EARLY = 5
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 DEBUG = "FLOODWALL_DEBUG"
-_KAFKA_PACKAGES = ("confluent_kafka", "aiokafka", "faust")
+_KAFKA_PACKAGES = ("confluent_kafka", "aiokafka", "faust", "cryptography")
 """An installation that only reads files does without them."""
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the system says when standard output takes no more. Every file of ours reports for itself."""

@@ -19,13 +19,14 @@ from faust.types import TP
 
 from broker.connection import Connection
 from broker.settings import aiokafka_settings
+from broker.signing import signer_of
 from engine.clock import Clock
 from engine.post import JudgePost
 from engine.record import Record, decode_record
 from engine.seeds import Seeds
 from schemas.config import Config
 from schemas.errors import BrokerError, StateError
-from schemas.topics import STATE, tallies_topic
+from schemas.topics import MITIGATIONS, STATE, tallies_topic
 from streams.failpoints import Failpoints
 from streams.leaving import leave
 from streams.logs import say
@@ -63,6 +64,7 @@ class Judges:
         self.app: WorkerApp
         self._tallies = tallies_topic(config.engine.judge_partitions, config.kafka.topic_prefix)
         self._state = config.kafka.topic_prefix + STATE
+        self._signer = signer_of(config, config.kafka.topic_prefix + MITIGATIONS, clock)
         self._seats: dict[TP, _Seat] = {}
         self._producer: AIOKafkaProducer | None = None
         self._waiting_bytes = 0
@@ -212,7 +214,7 @@ class Judges:
         await send_all(
             self._producer,
             [finding_message(self.config, finding, source) for finding in findings]
-            + [mitigation_message(self.config, mitigation, source) for mitigation in mitigations],
+            + [mitigation_message(self.config, self._signer, mitigation, source) for mitigation in mitigations],
         )
         for kind, decisions in (("mitigation", mitigations), ("finding", findings)):
             for decision in decisions:
