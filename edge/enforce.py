@@ -82,7 +82,8 @@ class Enforcer:
         name: of this edge, in its acknowledgements.
         acknowledger: None: acknowledge nothing.
         known: whether a standing was in force here before this process began; it is not acknowledged again.
-        later: what is done by now, of a point where being told is not yet being done; None: what it was told is done.
+        later: asked in every round of a point where being told is not yet being done: does what is due, and says what is
+            done by now; None: what a point was told is done.
     """
 
     def __init__(
@@ -163,11 +164,10 @@ class Enforcer:
 
     def _acknowledge(self, changes: Sequence[Change]) -> None:
         now_ms = self._clock.now_ms()
-        refusals = self._reader.refusals(now_ms)
+        done = [self._refused(refusal) for refusal in self._reader.refusals(now_ms)]
+        done += self._later() if self._later is not None else self._applied(changes)
         if self._acknowledger is None:
             return
-        done = [self._refused(refusal) for refusal in refusals]
-        done += self._later() if self._later is not None else self._applied(changes)
         self._acknowledger.send(
             [
                 Acknowledgement(
