@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Protocol
 
@@ -40,13 +40,17 @@ class Counts(Protocol):
 
 
 class EdgeMetrics(Collector):
-    """What a reader has counted, asked for whenever somebody asks for the metrics."""
+    """What a reader has counted, and what an edge has of its own (``more``): asked whenever somebody asks for the metrics."""
 
-    def __init__(self, reader: Reader, topic: Stales, acknowledger: Counts | None, clock: Clock) -> None:
+    def __init__(
+        self, reader: Reader, topic: Stales, acknowledger: Counts | None, clock: Clock,
+        more: Callable[[], Iterable[Metric]] = lambda: (),
+    ) -> None:  # fmt: skip
         self._reader = reader
         self._topic = topic
         self._acknowledger = acknowledger
         self._clock = clock
+        self._more = more
 
     def health(self) -> dict[str, object]:
         """``up`` once the topic has been read to its end, and since when nothing new is heard."""
@@ -77,6 +81,7 @@ class EdgeMetrics(Collector):
             yield CounterMetricFamily(
                 "floodwall_edge_acknowledgements_lost", "Not taken by the brokers.", value=self._acknowledger.lost
             )
+        yield from self._more()
 
 
 class HealthServer:

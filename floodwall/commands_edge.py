@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from floodwall import commands_bouncer_api, commands_nginx
+from floodwall import commands_bouncer_api, commands_nginx, commands_webhook
 from floodwall.guard import guarded
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ HealthPort = Annotated[
 
 app.add_typer(commands_bouncer_api.app, name="bouncer-api")
 app.command("nginx")(commands_nginx.nginx)
+app.command("webhook")(commands_webhook.webhook)
 
 
 @app.callback()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from prometheus_client import Metric
 
 from broker.connection import Connection
 from broker.signing import Verifier, verifier_of
@@ -37,14 +39,16 @@ class EdgeHost:
     signals: list[int] = field(default_factory=list)
     health: HealthServer | None = None
 
-    def reader(self, supports: Supports, health_port: int, *, drills: bool) -> Reader:
+    def reader(
+        self, supports: Supports, health_port: int, *, drills: bool, more: Callable[[], Iterable[Metric]] = lambda: ()
+    ) -> Reader:
         """A reader of the topic that believes whom the configuration trusts; from now on its health and metrics are answered.
 
         Raises:
             EdgeError: the port is taken.
         """
         reader = Reader(self.core, supports, drills=drills, verifier=self.verifier)
-        self.health = HealthServer(health_port, EdgeMetrics(reader, self.topic, self.acknowledger, self.clock))
+        self.health = HealthServer(health_port, EdgeMetrics(reader, self.topic, self.acknowledger, self.clock, more))
         self.tell("listening", {"health": f"http://127.0.0.1:{self.health.port}/health"})
         return reader
 
