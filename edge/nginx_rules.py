@@ -49,13 +49,16 @@ class NginxSettings:
     zone_megabytes: int = 10
     has_challenge: bool = False
     """There is a location ``@floodwall_challenge``."""
+    core: tuple[str, ...] = ()
+    """Prefixes that pass whatever is said about them: the allowlist core."""
     passed: str = ""
     """The variable that is not empty for whoever has passed the challenge."""
 
 
 def settings_of(
-    matches: Iterable[str], requests_per_second: int, burst_requests: int, *, has_challenge: bool, passed: str | None = None
-) -> NginxSettings:
+    matches: Iterable[str], requests_per_second: int, burst_requests: int, *, has_challenge: bool, passed: str | None = None,
+    core: Iterable[str] = (),
+) -> NginxSettings:  # fmt: skip
     """Settings from words ``kind=$variable``; ``ip`` is the client's address, ``passed`` a variable.
 
     Raises:
@@ -74,7 +77,7 @@ def settings_of(
         raise UsageError(f"expected a $variable that says who has passed the challenge, got {passed[:80]!r}")
     return NginxSettings(
         address, texts, requests_per_second=requests_per_second, burst_requests=burst_requests, has_challenge=has_challenge,
-        passed=passed or "",
+        passed=passed or "", core=tuple(sorted({*core})),
     )  # fmt: skip
 
 
@@ -93,6 +96,7 @@ def http_text(settings: NginxSettings, standing: Mapping[Subject, Standing]) -> 
     actions = ACTIONS if settings.has_challenge else ACTIONS[:-1]
     lines = ["# Written by `floodwall edge nginx`, and written anew whenever something changes. Include it in http { }.",
              "# An entry: when it ends (Unix seconds), the action, the mitigation's id, what it is throttled by."]  # fmt: skip
+    lines += _map(f"geo {settings.address} $floodwall_core", [f"    {prefix} core;" for prefix in settings.core])
     names = [f"address_{action}" for action in actions] + list(settings.texts)
     entries = _entries(standing)
     for action in actions:
@@ -106,8 +110,9 @@ def http_text(settings: NginxSettings, standing: Mapping[Subject, Standing]) -> 
         lines += _map(f'map "$msec;$floodwall_{name}" $floodwall_{name}_now', [pattern])
     all_now = "|".join(f"$floodwall_{name}_now" for name in names)
     lines += _map(
-        f'map "{all_now}" $floodwall_now',
-        [rf'    "~(?:^|\|)(?<floodwall_{action}>{action};[^|]*)" $floodwall_{action};' for action in actions],
+        f'map "$floodwall_core|{all_now}" $floodwall_now',
+        ['    "~^core" "";']
+        + [rf'    "~(?:^|\|)(?<floodwall_{action}>{action};[^|]*)" $floodwall_{action};' for action in actions],
     )
     for name, pattern in (
         ("action", "^(?<floodwall_the_action>[a-z]+);"),

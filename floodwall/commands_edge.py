@@ -48,6 +48,9 @@ def nft(
     throttle_packets: Annotated[
         int, typer.Option("--throttle-packets", min=1, max=1_000_000, help="Packets a second that a throttled target may send.")
     ] = 20,
+    service: Annotated[
+        str | None, typer.Option("--service", help="The only service behind this host: its signatures that name a network.")
+    ] = None,
     netns: Annotated[str | None, typer.Option("--netns", help="Work in this network namespace (ip netns).")] = None,
     health_port: HealthPort = 0,
     edge_id: Annotated[str | None, typer.Option("--edge-id", help="In acknowledgements; none: the host's name.")] = None,
@@ -67,11 +70,16 @@ def nft(
     refuse_behind_proxy(chosen.input.proxy_depth, behind_proxy)
     core = parse_prefixes(chosen.policy.allowlist_core, "policy.allowlist_core")
     point = NftTable(
-        table, core, Throttle(throttle_packets, 2 * throttle_packets), netns=netns, show=_print_batch if dry_run else None
+        table,
+        core,
+        Throttle(throttle_packets, 2 * throttle_packets),
+        service=service,
+        netns=netns,
+        show=_print_batch if dry_run else None,
     )
     standing = point.open()
     with edge_host(chosen, edge_id, as_json=as_json, acknowledges=not dry_run) as host:
-        reader = host.reader(point.supports, health_port, drills=drills)
+        reader = host.reader(point.supports, health_port, drills=drills, more=point.metrics)
         Enforcer(
             host.name, host.topic, reader, point, host.acknowledger, host.clock, host.tell,
             known=lambda subject, one: element_of(subject, one.action) in standing,

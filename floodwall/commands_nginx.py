@@ -63,12 +63,13 @@ def nginx(
     from engine.clock import SystemClock
     from floodwall.edge_host import edge_host
     from floodwall.notices import teller
-    from schemas.config import load_config
+    from schemas.config import load_config, parse_prefixes
 
     chosen = load_config(config)
     refuse_behind_proxy(chosen.input.proxy_depth, behind_proxy, "nginx")
+    core = map(str, parse_prefixes(chosen.policy.allowlist_core, "policy.allowlist_core"))
     settings = settings_of(
-        match or (), throttle_requests, 2 * throttle_requests, has_challenge=challenge, passed=challenge_passed
+        match or (), throttle_requests, 2 * throttle_requests, has_challenge=challenge, passed=challenge_passed, core=core
     )
     point = NginxFiles(
         folder.absolute(), settings, Nginx(tuple(shlex.split(program))), reload_seconds, SystemClock(),

@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from broker.connection import Connection
 from broker.signing import Verifier, verifier_of
 from edge.acknowledge import Acknowledger
-from edge.metrics import EdgeMetrics, HealthServer
+from edge.metrics import HEALTH_HOST, EdgeMetrics, HealthServer
 from edge.reader import Reader, Supports
 from edge.topic import EnforcementTopic
 from engine.clock import SystemClock
@@ -42,14 +42,21 @@ class EdgeHost:
     def reader(
         self, supports: Supports, health_port: int, *, drills: bool, more: Callable[[], Iterable[Metric]] = lambda: ()
     ) -> Reader:
-        """A reader of the topic that believes whom the configuration trusts; from now on its health and metrics are answered.
+        """A reader of the topic that believes whom the configuration trusts; from now on its health and metrics are answered,
+        and ``ready`` says where.
 
         Raises:
             EdgeError: the port is taken.
         """
         reader = Reader(self.core, supports, drills=drills, verifier=self.verifier)
-        self.health = HealthServer(health_port, EdgeMetrics(reader, self.topic, self.acknowledger, self.clock, more))
-        self.tell("listening", {"health": f"http://127.0.0.1:{self.health.port}/health"})
+        self.health = health = HealthServer(health_port, EdgeMetrics(reader, self.topic, self.acknowledger, self.clock, more))
+        tell = self.tell
+
+        def telling(event: str, fields: dict[str, object]) -> None:
+            where: dict[str, object] = {"health": f"http://{HEALTH_HOST}:{health.port}/health"} if event == "ready" else {}
+            tell(event, fields | where)
+
+        self.tell = telling
         return reader
 
     def is_stopping(self) -> bool:

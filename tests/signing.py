@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from broker.signing import Signer, Verifier, load_private_key, make_key, public_text, save_private_key
+from engine.clock import Clock
 from schemas.config import Signing, TrustedKey
 from schemas.mitigation import Mitigation, topic_key
 from tests.edge_parts import HandClock
@@ -16,14 +17,14 @@ TOPIC = "mitigations"
 class Keyholder:
     """Somebody who signs, at 1000 s after the beginning of time."""
 
-    def __init__(self, name: str, folder: Path, topic: str = TOPIC, clock: HandClock | None = None) -> None:
+    def __init__(self, name: str, folder: Path, topic: str = TOPIC, clock: Clock | None = None) -> None:
         self.file = folder / f"{name}.pem"
         pem, self.public = make_key(lambda count: name.encode().ljust(count, b"."))
         if not self.file.exists():
             save_private_key(self.file, pem)
-        self.clock = clock or HandClock()
+        self.clock = clock if isinstance(clock, HandClock) else HandClock()
         self.private = load_private_key(self.file)
-        self.signer = Signer(topic, self.private, self.clock)
+        self.signer = Signer(topic, self.private, clock or self.clock)
         assert public_text(self.private) == self.public
 
     def says(self, mitigation: Mitigation) -> tuple[bytes, bytes]:

@@ -33,6 +33,7 @@ SETTINGS = settings_of(
     2,
     has_challenge=True,
     passed="$cookie_passed",
+    core=("192.0.2.0/24", "fc00::/7"),
 )
 needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="expected nginx on the path, found none")
 
@@ -204,7 +205,14 @@ def test_an_operators_allow_holds_inside_a_blocked_network_and_against_an_agent(
     )  # fmt: skip
     site.wait_for("403")
     assert site.ask("203.0.113.8") == site.ask("203.0.113.8", agent="bad") == "served"
-    assert site.ask("192.0.2.1", agent="bad") == "403"
+    assert site.ask("192.0.3.1", agent="bad") == "403"
+
+
+@needs_nginx
+def test_the_allowlist_core_passes_whatever_its_agent(site: Site) -> None:
+    site.hear(said("bad", kind="user_agent"), said("192.0.2.0/24"))
+    site.wait_for("403", agent="bad")
+    assert site.ask("192.0.2.1", agent="bad") == site.ask("fc00::1", agent="bad") == "served"
 
 
 @needs_nginx
