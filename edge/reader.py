@@ -334,19 +334,20 @@ class Reader:
     def _is_older(self, record: Record, old: Record) -> bool:
         """Whether it comes after what it comes before; counts which of two reasons that has.
 
-        A judge that crashed says again what it has said, signed anew. What was signed no later than what we have was kept by
-        somebody and written again, or the brokers' client wrote it twice.
+        A judge that crashed says again what it has said, signed anew: by another machine's clock perhaps earlier. Anything else
+        that was signed before what we have was kept by somebody and written again.
         """
         is_older = record.order < old.order
         if self._verifier is None:
             self.counts["older"] += is_older
             return is_older
-        if is_older and record.sequence > old.sequence:
-            self.counts["older"] += 1
-        elif is_older or (record.order == old.order and record.sequence < old.sequence):
-            self._distrust(record, "replayed")
-        else:
+        if record.order > old.order or (record.order == old.order and record.sequence >= old.sequence):
             return False
+        repeated = msgspec.structs.replace(record, key_id=old.key_id, sequence=old.sequence) == old
+        if repeated or record.sequence > old.sequence:
+            self.counts["older"] += 1
+        else:
+            self._distrust(record, "replayed")
         return True
 
     def _distrust(self, record: Record, reason: Distrust) -> None:

@@ -194,6 +194,15 @@ def test_a_judge_that_repeats_itself_after_a_crash_is_no_replay(judge: Keyholder
     assert counted(reader) == {"taken": 4, "older": 1}
 
 
+def test_a_judge_that_takes_over_may_have_a_clock_that_is_behind(judge: Keyholder) -> None:
+    reader = reader_that(trusting(judge.trusted()))
+    final = record(stage="final")
+    reader.take(*judge.says(final))
+    other = Signer(TOPIC, judge.private, HandClock(judge.clock.ms - 5000))
+    reader.take(on_topic(final)[0], other.value(final))
+    assert counted(reader) == {"taken": 2, "older": 1}
+
+
 def test_compaction_cannot_be_used_to_bring_a_lifted_record_back(judge: Keyholder) -> None:
     """All that a new edge finds is the old block, written again: the brokers' time gives it away."""
     key, value = judge.says(record(action="block", expires_at=5000))
