@@ -13,12 +13,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from edge.nginx_signatures import Signature, escaped, nets_of, pattern_of, signature_of, subject_text
 from edge.reader import ALLOW, STRENGTH, Standing
 from edge.subject import Subject, prefix_subject
 from schemas.errors import UsageError
 
 TEXT_KINDS = ("user_agent", "api_key", "account", "fingerprint", "country", "asn")
 """Other targets, each compared with a variable of nginx that somebody names."""
+SIGNATURE = "signature"
 TEXTS_MAX = 1000
 """Entries of each such kind. nginx tries one after the other, case by case, about 0.1 µs each: its hashes would ignore case."""
 TEXT_BYTES_MAX = 95
@@ -49,6 +51,10 @@ class NginxSettings:
     zone_megabytes: int = 10
     has_challenge: bool = False
     """There is a location ``@floodwall_challenge``."""
+    own_service: str = "default"
+    """What events without a host are counted for."""
+    only_service: str | None = None
+    """The only service behind this nginx; None: the host of a request tells."""
     core: tuple[str, ...] = ()
     """Prefixes that pass whatever is said about them: the allowlist core."""
     passed: str = ""
@@ -57,7 +63,7 @@ class NginxSettings:
 
 def settings_of(
     matches: Iterable[str], requests_per_second: int, burst_requests: int, *, has_challenge: bool, passed: str | None = None,
-    core: Iterable[str] = (),
+    core: Iterable[str] = (), own_service: str = "default", only_service: str | None = None,
 ) -> NginxSettings:  # fmt: skip
     """Settings from words ``kind=$variable``; ``ip`` is the client's address, ``passed`` a variable.
 
@@ -77,7 +83,7 @@ def settings_of(
         raise UsageError(f"expected a $variable that says who has passed the challenge, got {passed[:80]!r}")
     return NginxSettings(
         address, texts, requests_per_second=requests_per_second, burst_requests=burst_requests, has_challenge=has_challenge,
-        passed=passed or "", core=tuple(sorted({*core})),
+        passed=passed or "", core=tuple(sorted({*core})), own_service=own_service, only_service=only_service,
     )  # fmt: skip
 
 
@@ -87,6 +93,8 @@ def supports(settings: NginxSettings, subject: Subject, action: str) -> bool:
         return False
     if subject.kind in ("ip4", "ip6"):
         return True
+    if subject.kind == SIGNATURE:
+        return _signature(settings, subject) is not None
     named = len(subject.value.encode("utf-8", "backslashreplace")) <= TEXT_BYTES_MAX
     return subject.kind in settings.texts and named and _TEXT.fullmatch(subject.value) is not None
 
@@ -97,16 +105,22 @@ def http_text(settings: NginxSettings, standing: Mapping[Subject, Standing]) -> 
     lines = ["# Written by `floodwall edge nginx`, and written anew whenever something changes. Include it in http { }.",
              "# An entry: when it ends (Unix seconds), the action, the mitigation's id, what it is throttled by."]  # fmt: skip
     lines += _map(f"geo {settings.address} $floodwall_core", [f"    {prefix} core;" for prefix in settings.core])
-    names = [f"address_{action}" for action in actions] + list(settings.texts)
-    entries = _entries(standing)
+    names = [f"address_{action}" for action in actions] + [*settings.texts, SIGNATURE]
+    signatures = {
+        subject: found for subject in standing if subject.kind == SIGNATURE and (found := _signature(settings, subject))
+    }
+    entries = _entries(standing, {subject: pattern_of(one, settings.only_service) for subject, one in signatures.items()})
+    for name, prefixes in zip(("wide", "narrow"), nets_of(signatures.values()), strict=True):
+        lines += _map(f"geo {settings.address} $floodwall_net_{name}", prefixes)
     for action in actions:
         # A table for each action: of one table nginx takes the narrowest prefix, and a wider one may say more.
         lines += _map(f"geo {settings.address} $floodwall_address_{action}", entries[f"address_{action}"])
     for kind, variable in settings.texts.items():
         lines += _map(f'map "{variable}" $floodwall_{kind}', entries[kind])
+    lines += _map(f'map "{subject_text(settings.texts)}" $floodwall_{SIGNATURE}', entries[SIGNATURE])
     for name in names:
-        found = f"fw_{name}"  # PCRE takes at most 32 characters
-        pattern = rf'    "~^(\d*)(?:{_LATER})\d*;(?<{found}>.*)$" ${found};'
+        capture = f"fw_{name}"  # PCRE takes at most 32 characters
+        pattern = rf'    "~^(\d*)(?:{_LATER})\d*;(?<{capture}>.*)$" ${capture};'
         lines += _map(f'map "$msec;$floodwall_{name}" $floodwall_{name}_now', [pattern])
     all_now = "|".join(f"$floodwall_{name}_now" for name in names)
     lines += _map(
@@ -164,8 +178,12 @@ def _map(head: str, entries: list[str]) -> list[str]:
     return [head + " {", '    default "";', *entries, "}"]
 
 
-def _entries(standing: Mapping[Subject, Standing]) -> defaultdict[str, list[str]]:
-    """The lines of each table, always in one order."""
+def _signature(settings: NginxSettings, subject: Subject) -> Signature | None:
+    return signature_of(subject, settings.texts, settings.own_service, settings.only_service)
+
+
+def _entries(standing: Mapping[Subject, Standing], patterns: Mapping[Subject, str]) -> defaultdict[str, list[str]]:
+    """The lines of each table, always in one order; ``patterns`` of signatures."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     lengths = {kind: sorted({one.length for one in standing if one.kind == kind}) for kind in _BITS}
     for subject, one in sorted(standing.items(), key=lambda pair: (pair[0].kind, pair[0].low, pair[0].length, pair[0].value)):
@@ -173,8 +191,8 @@ def _entries(standing: Mapping[Subject, Standing]) -> defaultdict[str, list[str]
             longest = _longest(subject, one, standing, lengths[subject.kind])
             found[f"address_{one.action}"].append(f'    {subject.text} "{_entry(*longest)}";')
         else:
-            pattern = "".join(c if c.isascii() and c.isalnum() else f"\\x{ord(c):02x}" for c in subject.value)
-            found[subject.kind].append(f'    "~^{pattern}$" "{_entry(subject, one)}";')
+            pattern = patterns.get(subject) or f"^{escaped(subject.value)}$"
+            found[subject.kind].append(f'    "~{pattern}" "{_entry(subject, one)}";')
     return found
 
 

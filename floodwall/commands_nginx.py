@@ -25,6 +25,9 @@ def nginx(
         list[str] | None,
         typer.Option("--match", help="KIND=$variable: where nginx has the client's ip, api_key, account, country, …"),
     ] = None,
+    service: Annotated[
+        str | None, typer.Option("--service", help="The only service behind this nginx; none: the host of a request tells.")
+    ] = None,
     throttle_requests: Annotated[
         int,
         typer.Option("--throttle-requests", min=1, max=1_000_000, help="What a throttled target may make in a second."),
@@ -69,8 +72,9 @@ def nginx(
     refuse_behind_proxy(chosen.input.proxy_depth, behind_proxy, "nginx")
     core = map(str, parse_prefixes(chosen.policy.allowlist_core, "policy.allowlist_core"))
     settings = settings_of(
-        match or (), throttle_requests, 2 * throttle_requests, has_challenge=challenge, passed=challenge_passed, core=core
-    )
+        match or (), throttle_requests, 2 * throttle_requests, has_challenge=challenge, passed=challenge_passed, core=core,
+        own_service=chosen.input.service, only_service=service,
+    )  # fmt: skip
     point = NginxFiles(
         folder.absolute(), settings, Nginx(tuple(shlex.split(program))), reload_seconds, SystemClock(),
         teller("edge", as_json=as_json), show=_print_file if dry_run else None,

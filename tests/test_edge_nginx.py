@@ -12,23 +12,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
 import pytest
 
 from edge.nginx import RETRY_S, Nginx, NginxFiles
-from edge.nginx_rules import TEXTS_MAX, NginxSettings, http_text, server_text, settings_of
+from edge.nginx_rules import TEXTS_MAX, NginxSettings, http_text, server_text, settings_of, supports
+from edge.nginx_signatures import pattern_of, signature_of
 from edge.reader import OPERATOR, Reader
+from edge.subject import Subject, parse_subject
 from engine.clock import SystemClock
 from floodwall.commands_nginx import DEFAULT_FOLDER
 from schemas.errors import EdgeError, UsageError
-from schemas.mitigation import Mitigation
+from schemas.mitigation import Mitigation, Target
 from schemas.prefixes import Prefixes
 from tests.edge_parts import HandClock
 from tests.mitigations import on_topic, record
 
 PATIENCE_S = 15.0
-HEADERS = {"ip": "X-Test-Address", "api_key": "X-Key-Id", "account": "X-Account", "cookie": "Cookie"}
+HEADERS = {"ip": "X-Test-Address", "api_key": "X-Key-Id", "account": "X-Account", "cookie": "Cookie", "host": "Host"}
 SETTINGS = settings_of(
-    [f"{kind}=$http_{name.lower().replace('-', '_')}" for kind, name in HEADERS.items() if kind != "cookie"],
+    [f"{kind}=$http_{name.lower().replace('-', '_')}" for kind, name in HEADERS.items() if kind not in ("cookie", "host")],
     1,
     2,
     has_challenge=True,
@@ -108,12 +111,14 @@ class Site:
         self.point.change(self.reader.changes(now_ms()), now_ms())
         return sorted((done.record.id, done.outcome) for done in self.point.work())
 
-    def ask(self, address: str = "203.0.113.7", agent: str = "test", source: str = "127.0.0.1", **more: str) -> str:
+    def ask(
+        self, address: str = "203.0.113.7", agent: str = "test", source: str = "127.0.0.1", path: str = "/", **more: str
+    ) -> str:
         """The body of an answer, or its status."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5, source_address=(source, 0))
         headers = {"User-Agent": agent, HEADERS["ip"]: address} | {HEADERS[kind]: value for kind, value in more.items()}
         try:
-            connection.request("GET", "/", headers=headers)
+            connection.request("GET", path, headers=headers)
             response = connection.getresponse()
             body = response.read().decode()
             return body if response.status in (200, 401) else str(response.status)
@@ -206,6 +211,56 @@ def test_an_operators_allow_holds_inside_a_blocked_network_and_against_an_agent(
     site.wait_for("403")
     assert site.ask("203.0.113.8") == site.ask("203.0.113.8", agent="bad") == "served"
     assert site.ask("192.0.3.1", agent="bad") == "403"
+
+
+def conjunction(**attributes: str) -> str:
+    return orjson.dumps({"service": "127.0.0.1", **attributes}, option=orjson.OPT_SORT_KEYS).decode()
+
+
+@needs_nginx
+def test_a_signature_is_all_of_its_attributes_together(site: Site) -> None:
+    bot = conjunction(user_agent="bot/1 (x)", net="203.0.0.0/16", route="GET /v1/users/{id}/keys")
+    six = conjunction(user_agent="six", net="2001:db8:1::/48")
+    site.hear(said(bot, kind="signature", id="a", action="challenge"), said(six, kind="signature", id="b"))
+    assert site.reader.refusals(now_ms()) == []
+    site.wait_for("prove it: a", agent="bot/1 (x)", path="/v1/users/12345/keys")
+    for path in ("/v1/users/deadbeef-1/keys?page=2", "/v1/users/" + "x" * 23 + "1/keys"):
+        assert site.ask(agent="bot/1 (x)", path=path) == "prove it: a"
+    for path in ("/v1/users/me/keys", "/v1/users/12345/keys/", "/v1/users/12345/", "/v1/users/1/2/keys", "/"):
+        assert site.ask(agent="bot/1 (x)", path=path) == "served"
+    assert site.ask(agent="bot/1", path="/v1/users/1/keys") == "served"
+    assert site.ask("203.1.0.1", agent="bot/1 (x)", path="/v1/users/1/keys") == "served"
+    assert site.ask("2001:db8:1:7::1", agent="six") == "403"
+    assert site.ask("2001:db8:2::1", agent="six") == site.ask("203.0.113.7", agent="six") == "served"
+
+
+@needs_nginx
+def test_a_signature_of_another_host_is_another(site: Site) -> None:
+    site.hear(said(orjson.dumps({"service": "api.example", "user_agent": "bot"}).decode(), kind="signature"))
+    site.wait_for("403", agent="bot", host="API.example:8080")
+    assert site.ask(agent="bot", host="www.example") == site.ask(agent="bot") == "served"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        conjunction(), conjunction(email_domain="mail.example"), conjunction(fingerprint="t13d"), conjunction(route="GET x"),
+        conjunction(route="GET /" + "x" * 160), conjunction(user_agent="a\\xff"), conjunction(user_agent="a\nb"),
+        conjunction(net="203.0.113.0/25"), conjunction(net="x"), '{"service":"default","user_agent":"bot"}', "{}", "nonsense",
+    ],
+)  # fmt: skip
+def test_a_signature_that_nginx_cannot_express_is_unsupported(value: str) -> None:
+    assert not supports(SETTINGS, parse_subject(Target(type="signature", value=value)), "throttle")
+
+
+def test_of_the_only_service_the_host_is_not_compared() -> None:
+    only = settings_of((), 1, 2, has_challenge=False, only_service="default")
+    bot = Subject("signature", '{"service":"default","user_agent":"bot"}')
+    assert supports(only, bot, "block")
+    assert not supports(only, Subject("signature", '{"service":"other","user_agent":"bot"}'), "block")
+    found = signature_of(bot, (), "default", "default")
+    assert found is not None
+    assert pattern_of(found, "default").startswith(r"^[^\n]*\n[^\n]*\nbot\n")
 
 
 @needs_nginx
