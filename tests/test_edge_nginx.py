@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import shutil
 import socket
 import subprocess
@@ -14,10 +15,12 @@ from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.nginx import RETRY_S, Nginx, NginxFiles
 from edge.nginx_rules import TEXTS_MAX, NginxSettings, http_text, server_text, settings_of, supports
-from edge.nginx_signatures import pattern_of, signature_of
+from edge.nginx_signatures import Signature, pattern_of, signature_of
 from edge.reader import OPERATOR, Reader
 from edge.subject import Subject, parse_subject
 from engine.clock import SystemClock
@@ -27,6 +30,7 @@ from schemas.mitigation import Mitigation, Target
 from schemas.prefixes import Prefixes
 from tests.edge_parts import HandClock
 from tests.mitigations import on_topic, record
+from tests.oracles.grouping import path_of, route_of
 
 PATIENCE_S = 15.0
 HEADERS = {"ip": "X-Test-Address", "api_key": "X-Key-Id", "account": "X-Account", "cookie": "Cookie", "host": "Host"}
@@ -232,6 +236,28 @@ def test_a_signature_is_all_of_its_attributes_together(site: Site) -> None:
     assert site.ask("203.1.0.1", agent="bot/1 (x)", path="/v1/users/1/keys") == "served"
     assert site.ask("2001:db8:1:7::1", agent="six") == "403"
     assert site.ask("2001:db8:2::1", agent="six") == site.ask("203.0.113.7", agent="six") == "served"
+
+
+SEGMENTS = st.one_of(
+    st.text("0123456789abcdefABCDEF-", max_size=10),
+    st.text("01xyz-._~%", max_size=30),
+    st.sampled_from(["{id}", "me", "", "v1"]),
+)
+PATHS = st.builds(
+    lambda parts, query: "/" + "/".join(parts) + query, st.lists(SEGMENTS, max_size=4), st.sampled_from(["", "?a=1/2", "#x"])
+)
+
+
+@given(PATHS, PATHS)
+def test_a_route_is_matched_by_the_paths_that_are_folded_into_it(named: str, asked: str) -> None:
+    route = route_of("GET", named)
+    found = Signature(service="x", route=route)
+    lines = "\n".join(["x", f"GET {asked}", "", "", "", "", ""])
+    matched = re.search(pattern_of(found, "x"), lines) is not None
+    if "{id}" not in path_of(asked):  # a client that writes {id} itself is no id
+        assert matched == (route_of("GET", asked) == route)
+    else:
+        assert not matched or route_of("GET", asked) == route
 
 
 @needs_nginx
