@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from broker.connection import Connection
@@ -23,6 +25,8 @@ class Acknowledger:
         self._tell = tell
         self.sent = 0
         self.lost = 0
+        self.outcomes: Counter[str] = Counter()
+        """What was said, whether or not it arrived."""
         self._producer = Producer(
             connection.settings(
                 linger_ms=20, message_timeout_ms=DELIVERY_MS_MAX, queue_buffering_max_messages=QUEUE_MAX, acks="all"
@@ -32,6 +36,7 @@ class Acknowledger:
     def send(self, acknowledgements: list[Acknowledgement]) -> None:
         """Queue them, and hear what became of earlier ones."""
         for one in acknowledgements:
+            self.outcomes[one.outcome] += 1
             try:
                 self._producer.produce(
                     self._topic, encode_acknowledgement(one), key=self._edge.encode(), on_delivery=self._delivered

@@ -13,7 +13,8 @@ from edge.bouncer_metrics import FeedMetrics
 from edge.bouncer_server import BouncerServer, Tls
 from edge.enforce import Acknowledges, Done, Enforcer
 from edge.feed import Feed
-from edge.reader import Reader
+from edge.metrics import EdgeMetrics
+from edge.reader import Reader, Verifies
 from edge.sightings import Sightings, Topic, WatchedTopic
 from edge.subject import Subject
 from edge.topic import Tell
@@ -37,6 +38,7 @@ class BouncerEdge:
         core: the allowlist core.
         keys_file: who may ask.
         drills: serve drills too.
+        verifier: whose records are believed; None: everybody's.
 
     Raises:
         ConfigError: the file of keys cannot be read.
@@ -44,13 +46,13 @@ class BouncerEdge:
 
     def __init__(
         self, name: str, topic: StalingTopic, core: Prefixes, keys_file: Path, acknowledger: Acknowledges | None, clock: Clock,
-        tell: Tell, *, drills: bool = False, limits: Limits = LIMITS,
+        tell: Tell, *, drills: bool = False, limits: Limits = LIMITS, verifier: Verifies | None = None,
     ) -> None:  # fmt: skip
         self._clock, self._tell, self._limits, self._topic = clock, tell, limits, topic
         self.metrics = FeedMetrics()
         self.keyring, sightings = Keyring(keys_file, tell), Sightings()
         self.feed = Feed(self.keyring, sightings, self._resting)
-        self._reader = Reader(core, self.feed.supports, drills=drills)
+        self._reader = Reader(core, self.feed.supports, drills=drills, verifier=verifier)
         self.api = BouncerApi(self.feed, self.keyring, self.metrics, clock, limits, lambda: topic.stale_since_ms, tell)
         self.enforcer = Enforcer(
             name,
@@ -63,6 +65,7 @@ class BouncerEdge:
             later=self._done,
         )
         self.metrics.watch(self.feed.sizes, self._stale_s)
+        self.metrics.registry.register(EdgeMetrics(self._reader, topic, None, clock))
 
     def run(
         self, listen: tuple[str, int] | socket.socket, health_port: int, stop: Callable[[], bool], *, tls: Tls | None = None

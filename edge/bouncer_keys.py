@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Annotated
 
 import msgspec
 
+from edge.files import put_whole
 from schemas.errors import ConfigError, UsageError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -120,14 +120,8 @@ def save_keys(path: Path, keys: Iterable[BouncerKey]) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    beside = path.with_name(path.name + ".new")
     try:
-        beside.unlink(missing_ok=True)
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(_File(_SCHEMA, tuple(keys))), indent=1) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        put_whole(path, msgspec.json.format(msgspec.json.encode(_File(_SCHEMA, tuple(keys))), indent=1) + b"\n", 0o600)
     except OSError as error:
         raise ConfigError(f"expected to write keys to {path}, got: {error.strerror}") from None
 

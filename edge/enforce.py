@@ -16,10 +16,18 @@ WAIT_S = 0.1
 """How long the loop waits for a record; a ban that ends is noticed this late at most (the kernel's own timer is on time)."""
 CHECK_S = 10
 """How often the enforcement point is looked at, in case somebody else has emptied it."""
+_NOT_TAKEN = ("malformed", "refused")
+"""Beginnings of the reader's counts that are told of while they grow."""
 _WHY = {
     "unsupported": "this edge cannot do that to such a target, and does nothing harsher",
     "allowlisted": "the target touches the allowlist core of this edge",
     "full": "this edge holds as many keys as it may",
+    "expired": "it had ended before it came",
+    "unsigned": "it has no signature, and this edge wants one",
+    "unknown_key": "it was signed with a key that this edge does not trust",
+    "forged": "its signature is not of these bytes on this topic",
+    "out_of_scope": "its key may not sign for this detector",
+    "replayed": "it was signed before what this edge has, or long before the brokers took it in",
 }
 
 
@@ -74,7 +82,8 @@ class Enforcer:
         name: of this edge, in its acknowledgements.
         acknowledger: None: acknowledge nothing.
         known: whether a standing was in force here before this process began; it is not acknowledged again.
-        later: what is done by now, of a point where being told is not yet being done; None: what it was told is done.
+        later: asked in every round of a point where being told is not yet being done: does what is due, and says what is
+            done by now; None: what a point was told is done.
     """
 
     def __init__(
@@ -100,7 +109,7 @@ class Enforcer:
         self._later = later
         self._is_filled = False
         self._checked_at_ms = 0
-        self._malformed_told = 0
+        self._told: dict[str, int] = dict.fromkeys(_NOT_TAKEN, 0)
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Follow the topic until told to stop.
@@ -146,19 +155,19 @@ class Enforcer:
         if not self._point.is_intact():
             self._tell("table_restored", {"why": "somebody else has removed it"})
             self._point.replace(self._reader.table, self._clock.now_ms())
-        malformed = sum(count for reason, count in self._reader.counts.items() if reason.startswith("malformed_"))
-        if malformed > self._malformed_told:
-            self._malformed_told = malformed
-            self._tell("records_malformed", dict(self._reader.counts))
+        for kind in _NOT_TAKEN:
+            count = sum(count for reason, count in self._reader.counts.items() if reason.startswith(f"{kind}_"))
+            if count > self._told[kind]:
+                self._told[kind] = count
+                self._tell(f"records_{kind}", dict(self._reader.counts))
         self._checked_at_ms = self._clock.now_ms()
 
     def _acknowledge(self, changes: Sequence[Change]) -> None:
         now_ms = self._clock.now_ms()
-        refusals = self._reader.refusals(now_ms)
+        done = [self._refused(refusal) for refusal in self._reader.refusals(now_ms)]
+        done += self._later() if self._later is not None else self._applied(changes)
         if self._acknowledger is None:
             return
-        done = [self._refused(refusal) for refusal in refusals]
-        done += self._later() if self._later is not None else self._applied(changes)
         self._acknowledger.send(
             [
                 Acknowledgement(

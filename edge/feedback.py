@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from broker.connection import Connection
 from broker.search import read_values
+from broker.signing import verifier_of
 from edge.operator import operator_record
 from edge.reader import ALLOW, OPERATOR, Record
 from edge.snapshot import read_topic
@@ -58,7 +59,8 @@ def bridge_of(
         subject = parse_subject(record.target)
     except ValueError:
         return None
-    reader = read_topic(connection, config.kafka.topic_prefix + MITIGATIONS, core, clock, lambda one, value: None)
+    topic = config.kafka.topic_prefix + MITIGATIONS
+    reader = read_topic(connection, topic, core, clock, lambda one, value: None, verifier_of(config, topic))
     standing: list[Record] = reader.standing(subject, clock.now_ms())
     detectors = {one.detector for one in standing}
     if OPERATOR in detectors or record.detector not in detectors:

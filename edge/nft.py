@@ -6,11 +6,13 @@ not put there is replaced as a whole at start, in one transaction, so that there
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import orjson
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from edge import nft_rules
 from edge.nft_rules import Element, Throttle
@@ -26,15 +28,15 @@ _HOW = {
 }
 
 
-def refuse_behind_proxy(proxy_depth: int, told: bool) -> None:
-    """Behind a proxy a packet filter sees only the proxy's address: blocking would shut out everybody.
+def refuse_behind_proxy(proxy_depth: int, told: bool, what: str = "nftables") -> None:
+    """Behind a proxy one sees only the proxy's address: blocking would shut out everybody.
 
     Raises:
         EdgeError: the configuration names proxies, and nobody said that this host sees the clients.
     """
     if proxy_depth > 0 and not told:
         raise EdgeError(
-            f"expected a host that clients connect to, got input.proxy_depth = {proxy_depth}: behind a proxy or CDN nftables"
+            f"expected a host that clients connect to, got input.proxy_depth = {proxy_depth}: behind a proxy or CDN {what}"
             " sees only its addresses; run this edge on the outermost proxy itself and say --behind-proxy there"
         )
 
@@ -46,6 +48,7 @@ class NftTable:
         table: its name, in the family ``inet``.
         core: the allowlist core; accepted before any other rule.
         throttle: what throttled sources may still send.
+        service: the only one behind this table; None: many.
         netns: the name of a network namespace (``ip netns``) to work in; None: where this process is.
         show: a dry run: give it every batch instead of running nft.
     """
@@ -56,16 +59,29 @@ class NftTable:
         core: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network],
         throttle: Throttle,
         *,
+        service: str | None = None,
         netns: str | None = None,
         show: Callable[[str], None] | None = None,
     ) -> None:
         self._table = nft_rules.check_table_name(table)
-        self._structure = nft_rules.table_text(table, core, throttle)
+        self._structure = nft_rules.table_text(table, core, throttle, signatures=service is not None)
         self._command: tuple[str, ...] = ("nft",) if netns is None else ("ip", "netns", "exec", netns, "nft")
         self._netns = netns
+        self._service = service
         self._show = show
 
-    supports = staticmethod(nft_rules.supports)
+    def supports(self, subject: Subject, action: str) -> bool:
+        """Whether it can do this to such a subject."""
+        return nft_rules.supports(subject, action, self._service)
+
+    def metrics(self) -> Iterator[Metric]:
+        """For a registry."""
+        found = CounterMetricFamily("floodwall_nft_dropped_packets", "Since the table was put in place.", labels=["action"])
+        if self._show is None:
+            with contextlib.suppress(EdgeError):  # it is looked after elsewhere
+                for counter, packets in self.dropped().items():
+                    found.add_metric([counter], packets)
+        yield found
 
     def open(self) -> set[Element]:
         """Check that nft is there, may be used, knows our rules, and that the table is ours or none; what it holds.

@@ -12,14 +12,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from edge.reader import ALLOW, Change, Standing
-from edge.subject import Subject
+from edge.subject import Subject, parse_prefix
 from schemas.errors import UsageError
 
 ACTIONS = (ALLOW, "block", "throttle")
 """In the order of their rules in the chain."""
 LENGTHS = {"ip4": (32, 24), "ip6": (128, 64, 48)}
 """Prefix lengths that have a set. Detectors act on IPv4 /32 and /24, IPv6 /64 and /48; operators also on one IPv6 address."""
+SIGNATURE_LENGTHS = {"ip4": (24, 16), "ip6": (48, 32)}
+"""Prefix lengths that a signature names. They have sets of their own: the same prefix may be mitigated for itself."""
 SET_SIZE_MAX = 1_100_000
 """Elements of each set: more than the reader holds keys, so that a full set is never met."""
 TIMEOUT_MS_MAX = 8 * 86_400_000
@@ -32,6 +36,12 @@ _VERDICT = {ALLOW: "accept", "block": "counter name blocked drop", "throttle": "
 
 _SETS = {
     (action, kind, length): f"{action}_{kind}_{length}" for action in ACTIONS for kind in LENGTHS for length in LENGTHS[kind]
+}
+_SIGNATURE_SETS = {
+    (action, kind, length): f"{action}_signature_{kind}_{length}"
+    for action in ACTIONS
+    for kind in SIGNATURE_LENGTHS
+    for length in SIGNATURE_LENGTHS[kind]
 }
 Element = tuple[str, str]
 """(set, address)"""
@@ -56,21 +66,57 @@ def check_table_name(name: str) -> str:
     return name
 
 
-def supports(subject: Subject, action: str) -> bool:
-    """Whether this edge can do an action to a subject."""
-    return action in ACTIONS and subject.length in LENGTHS.get(subject.kind, ())
+class _Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One that a packet filter can express: a network, on a service. Any other attribute is one that no packet shows."""
+
+    net: str
+    service: str
+
+
+def supports(subject: Subject, action: str, service: str | None = None) -> bool:
+    """Whether this edge can do an action to a subject.
+
+    Args:
+        service: the only one that this host serves. Then a signature of it that names a network and nothing else is that
+            network; without it others would pay too.
+    """
+    if action not in ACTIONS:
+        return False
+    if subject.kind == "signature":
+        found = _signature(subject)
+        return found is not None and service is not None and found[1] == service
+    return subject.length in LENGTHS.get(subject.kind, ())
 
 
 def element_of(subject: Subject, action: str) -> Element:
-    """Where in the table a subject stands for an action."""
+    """Where in the table a subject that is supported stands for an action."""
+    if subject.kind == "signature":
+        found = _signature(subject)
+        assert found is not None
+        return _SIGNATURE_SETS[action, found[0].kind, found[0].length], found[0].value
     return _SETS[action, subject.kind, subject.length], subject.value
 
 
-def table_text(table: str, core: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network], throttle: Throttle) -> str:
+def _signature(subject: Subject) -> tuple[Subject, str] | None:
+    """The network and the service of a signature; None: it names more or less."""
+    try:
+        found = msgspec.json.decode(subject.value, type=_Signature)
+        prefix = parse_prefix(found.net)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return (prefix, found.service) if prefix.length in SIGNATURE_LENGTHS[prefix.kind] else None
+
+
+def table_text(
+    table: str, core: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network], throttle: Throttle, *, signatures: bool = False
+) -> str:
     """The table without mitigations: sets, counters and the one chain.
 
     The chain sees packets as they come in, before connections are tracked, whether they are for this host or for one
     behind it. Accepting there ends only this chain: other rules of the host still see the packet.
+
+    Args:
+        signatures: with sets for signatures.
     """
     networks = list(core)
     lines = [f"table inet {table} {{", "counter blocked { }", "counter throttled { }"]
@@ -81,7 +127,8 @@ def table_text(table: str, core: Iterable[ipaddress.IPv4Network | ipaddress.IPv6
         lines.append(f"set core_{kind} {{ type {_TYPE[kind]}; flags interval; auto-merge;{elements} }}")
         rules.append(f"{_FAMILY[kind]} saddr @core_{kind} accept")
     limit = f" limit rate over {throttle.packets_per_second}/second burst {throttle.burst_packets} packets;"
-    for (action, kind, length), name in _SETS.items():
+    sets = [*_SETS.items(), *(_SIGNATURE_SETS.items() if signatures else ())]
+    for (action, kind, length), name in sorted(sets, key=lambda one: ACTIONS.index(one[0][0])):
         statement = limit if action == "throttle" else ""
         lines.append(f"set {name} {{ type {_TYPE[kind]}; size {SET_SIZE_MAX}; flags timeout;{statement} }}")
         rules.append(f"{_FAMILY[kind]} saddr{_mask(kind, length)} @{name} {_VERDICT[action]}")

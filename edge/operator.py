@@ -6,11 +6,13 @@ import hashlib
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from broker.cloud_events import Headers, event_headers
 from broker.connection import Connection
-from edge.reader import ALLOW, OPERATOR, Record
+from broker.signing import Signer
+from edge.reader import ALLOW, Record
 from edge.subject import parse_prefix
 from schemas.errors import UsageError
-from schemas.mitigation import Evidence, Mitigation, State, Target, Window, encode_line, topic_key
+from schemas.mitigation import OPERATOR, Evidence, Mitigation, State, Target, Window, topic_key
 
 ACTIONS = (ALLOW, "block")
 ADDRESS_LENGTHS = {"ip4": {32: "ip", 24: "net"}, "ip6": {128: "ip", 64: "ip", 48: "net"}}
@@ -83,17 +85,18 @@ def lift_record(
     )  # fmt: skip
 
 
-def publish(connection: Connection, topic: str, mitigation: Mitigation) -> None:
+def publish(connection: Connection, topic: str, mitigation: Mitigation, signer: Signer) -> None:
     """Write a record to the enforcement topic, and wait until the brokers have it.
 
     Raises:
         BrokerError: they do not take it.
     """
     key = topic_key(mitigation.target, mitigation.detector)
-    publish_value(connection, topic, key, encode_line(mitigation).rstrip())
+    headers = event_headers("mitigation", mitigation.id, "floodwall/mitigations", mitigation.issued_at)
+    publish_value(connection, topic, key, signer.value(mitigation), headers)
 
 
-def publish_value(connection: Connection, topic: str, key: bytes, value: bytes) -> None:
+def publish_value(connection: Connection, topic: str, key: bytes, value: bytes, headers: Headers = ()) -> None:
     """Write one message, and wait until the brokers have it.
 
     Raises:
@@ -108,7 +111,7 @@ def publish_value(connection: Connection, topic: str, key: bytes, value: bytes) 
 
     producer = Producer(connection.settings(acks="all", message_timeout_ms=int(SEND_S_MAX * 1000)))
     try:
-        producer.produce(topic, value, key=key, on_delivery=delivered)
+        producer.produce(topic, value, key=key, headers=[*headers], on_delivery=delivered)
     except KafkaException as error:
         raise connection.explain(error, topic) from None
     producer.flush(SEND_S_MAX + 1)

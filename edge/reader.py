@@ -11,6 +11,8 @@ The rules, and why:
 * A target that touches the allowlist core is never acted on, whoever says so.
 * A later record of a key replaces an earlier one whatever it says, a dry run too: compaction leaves only the later one,
   and a reader that starts then must come to the same table.
+* Where keys are trusted, a record that none of them has signed for this topic, or that somebody kept and wrote again, changes
+  nothing; it is counted and refused, with the reason.
 * A record that cannot be read is counted and skipped: whoever broke one record must not stop the others.
 """
 
@@ -20,16 +22,14 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
 from edge.subject import Subject, parse_subject
-from schemas.mitigation import Mitigation, Stage, State, Target, topic_key
+from schemas.mitigation import OPERATOR, Distrust, Mitigation, Stage, State, Target, topic_key
 from schemas.prefixes import Prefixes
 
-OPERATOR = "operator"
-"""The detector of an operator's records."""
 ALLOW = "allow"
 STRENGTH = {
     "notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5, ALLOW: 6,
@@ -70,6 +70,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     expires_at: int
     dry_run: bool = False
     drill: bool = False
+    key_id: Name = ""
+    sequence: int = 0
 
     @property
     def order(self) -> tuple[int, int]:
@@ -96,11 +98,14 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     after: Standing | None
 
 
+RefusalReason = Literal["unsupported", "allowlisted", "full", "expired"] | Distrust
+
+
 class Refusal(msgspec.Struct, frozen=True, gc=False):
     """A record that should be enforced and is not."""
 
     record: Record
-    reason: Literal["unsupported", "allowlisted", "full"]
+    reason: RefusalReason
 
 
 class _Kept(msgspec.Struct, frozen=True, gc=False):
@@ -116,6 +121,14 @@ class _Kept(msgspec.Struct, frozen=True, gc=False):
 Supports = Callable[[Subject, str], bool]
 
 
+class Verifies(Protocol):
+    """Says who is believed: `broker.signing.Verifier`, which those who read no topic need not have installed."""
+
+    def distrust(self, value: bytes, record: Record, taken_in_at_ms: int | None) -> Distrust | None:
+        """Why a record is not believed; None: it is."""
+        ...
+
+
 class Reader:
     """Takes records in, keeps the latest of each key, and says what changes for an enforcement point.
 
@@ -124,11 +137,16 @@ class Reader:
         supports: whether the enforcement point can do an action to a subject.
         drills: also enforce drills; for rehearsals on a firewall of their own.
         keys_max: keys of detectors held at once; more are refused until some expire.
+        verifier: says who is believed; None: everybody who can write to the topic.
     """
 
-    def __init__(self, core: Prefixes, supports: Supports, *, drills: bool = False, keys_max: int = KEYS_MAX) -> None:
+    def __init__(
+        self, core: Prefixes, supports: Supports, *, drills: bool = False, keys_max: int = KEYS_MAX,
+        verifier: Verifies | None = None,
+    ) -> None:  # fmt: skip
         self._core = core
         self._supports = supports
+        self._verifier = verifier
         self._drills = drills
         # Both by whether they are an operator's.
         self._keys_max = {False: keys_max, True: OPERATOR_KEYS_MAX}
@@ -142,8 +160,11 @@ class Reader:
         self._due_entries = 0
         self._refusals: deque[Refusal] = deque(maxlen=REFUSALS_MAX)
         self._ends: dict[int, int] | None = None
+        self._now_ms = 0
+        """As of the last `changes`."""
         self.counts: Counter[str] = Counter()
-        """``taken``, ``older``, and by reason what was not taken: ``malformed_…``, ``allowlisted``, ``full``."""
+        """``taken``, ``older``, and by reason what was not taken or is not enforced: ``malformed_…``,
+        ``refused_…`` (its signature), ``allowlisted``, ``full``, ``unsupported``, ``expired`` (before it came)."""
 
     @property
     def ready(self) -> bool:
@@ -174,8 +195,12 @@ class Reader:
         if self._ends and position >= self._ends.get(partition, position + 1):
             del self._ends[partition]
 
-    def take(self, key: bytes | None, value: bytes | None) -> Record | None:
-        """Take in one record as it lies on the topic; None: it is malformed, and counted by reason."""
+    def take(self, key: bytes | None, value: bytes | None, taken_in_at_ms: int | None = None) -> Record | None:
+        """Take in one record as it lies on the topic; None: it is malformed or not believed, and counted by reason.
+
+        Args:
+            taken_in_at_ms: when the brokers took it in, by their own clock; None: they do not say.
+        """
         if value is None:
             return self._malformed("no_value")
         if len(value) > RECORD_BYTES_MAX:
@@ -188,6 +213,11 @@ class Reader:
             return self._malformed("no_json")
         if key != topic_key(record.target, record.detector):
             return self._malformed("wrong_key")
+        if self._verifier is not None:
+            distrust = self._verifier.distrust(value, record, taken_in_at_ms)
+            if distrust is not None:
+                self._distrust(record, distrust)
+                return None
         return self.take_record(record)
 
     def take_mitigation(self, mitigation: Mitigation) -> Record | None:
@@ -216,8 +246,7 @@ class Reader:
                 return record
             self._keys[by_operator] += 1
         else:
-            if record.order < old.record.order:
-                self.counts["older"] += 1
+            if self._is_older(record, old.record):
                 return record
             remember_until = max(remember_until, old.remember_until)
         if of_subject is None:
@@ -228,12 +257,15 @@ class Reader:
         self._remind(record.expires_at, subject)
         if not can:
             self._refuse(record, old.record if old is not None else None, "unsupported")
+        elif self.ready and record.expires_at * 1000 <= self._now_ms:
+            self._refuse(record, None, "expired")
         return record
 
     def changes(self, now_ms: int) -> list[Change]:
         """What has to change at the enforcement point to be right at ``now_ms``; nothing before the reader is ready."""
         if not self.ready:
             return []
+        self._now_ms = now_ms
         self._forget_expired(now_ms)
         found = []
         for subject in self._dirty:
@@ -252,8 +284,8 @@ class Reader:
         return found
 
     def refusals(self, now_ms: int) -> list[Refusal]:
-        """What was refused since the last call and would still be in force."""
-        found = [refusal for refusal in self._refusals if refusal.record.expires_at * 1000 > now_ms]
+        """What was refused since the last call and would still be in force, or had ended before it came."""
+        found = [one for one in self._refusals if one.record.expires_at * 1000 > now_ms or one.reason == "expired"]
         self._refusals.clear()
         return found
 
@@ -299,10 +331,38 @@ class Reader:
             return False
         return record.action in STRENGTH and self._supports(subject, record.action)
 
-    def _refuse(self, record: Record, old: Record | None, reason: Literal["unsupported", "allowlisted", "full"]) -> None:
+    def _is_older(self, record: Record, old: Record) -> bool:
+        """Whether it comes after what it comes before; counts which of two reasons that has.
+
+        A judge that crashed says again what it has said, signed anew: by another machine's clock perhaps earlier. Anything else
+        that was signed before what we have was kept by somebody and written again.
+        """
+        is_older = record.order < old.order
+        if self._verifier is None:
+            self.counts["older"] += is_older
+            return is_older
+        if record.order > old.order or (record.order == old.order and record.sequence >= old.sequence):
+            return False
+        repeated = msgspec.structs.replace(record, key_id=old.key_id, sequence=old.sequence) == old
+        if repeated or record.sequence > old.sequence:
+            self.counts["older"] += 1
+        else:
+            self._distrust(record, "replayed")
+        return True
+
+    def _distrust(self, record: Record, reason: Distrust) -> None:
+        """Count it, and have it acknowledged if it asks for anything."""
+        self.counts[f"refused_{reason}"] += 1
+        if self._is_meant(record):
+            self._wait_to_tell(record, reason)
+
+    def _refuse(self, record: Record, old: Record | None, reason: RefusalReason) -> None:
         if not self._is_meant(record) or (old is not None and (old.id, old.action) == (record.id, record.action)):
             return
         self.counts[reason] += 1
+        self._wait_to_tell(record, reason)
+
+    def _wait_to_tell(self, record: Record, reason: RefusalReason) -> None:
         self.counts["refusals_dropped"] += len(self._refusals) == REFUSALS_MAX
         self._refusals.append(Refusal(record, reason))
 

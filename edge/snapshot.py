@@ -7,6 +7,7 @@ from collections.abc import Callable
 import orjson
 
 from broker.connection import Connection
+from broker.signing import Verifier
 from edge.reader import Reader, Record
 from edge.topic import EnforcementTopic, Tell
 from engine.clock import Clock
@@ -19,14 +20,15 @@ WAIT_S = 0.2
 
 
 def read_topic(
-    connection: Connection, topic: str, core: Prefixes, clock: Clock, taken: Callable[[Record | None, bytes | None], None]
-) -> Reader:
+    connection: Connection, topic: str, core: Prefixes, clock: Clock, taken: Callable[[Record | None, bytes | None], None],
+    verifier: Verifier | None = None,
+) -> Reader:  # fmt: skip
     """A reader that supports every action and has read the topic to its end; ``taken`` is called for each record.
 
     Raises:
         BrokerError: the topic cannot be read, or not within a minute.
     """
-    reader = Reader(core, lambda subject, action: True)
+    reader = Reader(core, lambda subject, action: True, verifier=verifier)
     source = EnforcementTopic(connection, topic, clock, lambda event, fields: None)
     try:
         source.open(reader)
@@ -43,7 +45,7 @@ def read_topic(
 
 def follow_topic(
     connection: Connection, topic: str, core: Prefixes, clock: Clock, heard: Callable[[Record, bytes], None],
-    stop: Callable[[], bool], tell: Tell, *, from_start: bool,
+    stop: Callable[[], bool], tell: Tell, *, from_start: bool, verifier: Verifier | None = None,
 ) -> None:  # fmt: skip
     """Call ``heard`` for each record that comes from now on, or from the topic's beginning on, until told to stop.
 
@@ -52,7 +54,7 @@ def follow_topic(
     Raises:
         BrokerError: the topic cannot be read at the start, or may not be read any longer.
     """
-    reader = Reader(core, lambda subject, action: True)
+    reader = Reader(core, lambda subject, action: True, verifier=verifier)
     source = EnforcementTopic(connection, topic, clock, tell)
 
     def taken(record: Record | None, value: bytes | None) -> None:
@@ -68,7 +70,9 @@ def follow_topic(
         source.close()
 
 
-def records_of(connection: Connection, topic: str, core: Prefixes, clock: Clock, identifier: str) -> list[dict[str, object]]:
+def records_of(
+    connection: Connection, topic: str, core: Prefixes, clock: Clock, identifier: str, verifier: Verifier | None = None
+) -> list[dict[str, object]]:
     """Every record that the topic still has of one mitigation, whole, the oldest first.
 
     Raises:
@@ -80,5 +84,5 @@ def records_of(connection: Connection, topic: str, core: Prefixes, clock: Clock,
         if record is not None and value is not None and record.id == identifier:
             found.append(orjson.loads(value))
 
-    read_topic(connection, topic, core, clock, taken)
+    read_topic(connection, topic, core, clock, taken, verifier)
     return found

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from broker.connection import Connection
 from edge.reader import Reader, Record
@@ -106,7 +114,7 @@ class EnforcementTopic:
             error = message.error()
             if error is None:
                 value = message.value()
-                record = reader.take(message.key(), value)
+                record = reader.take(message.key(), value, _taken_in_at_ms(message))
                 count += 1
                 if taken is not None:
                     taken(record, value)
@@ -182,6 +190,12 @@ class EnforcementTopic:
             self.stale_since_ms = self._asked_at_ms
             why = {"why": str(error)[:300], "then": "what is in force stays, and ends on time"}
             self._tell("topic_stale", {"topic": self._topic, "since_ms": self.stale_since_ms, **why})
+
+
+def _taken_in_at_ms(message: Message) -> int | None:
+    """When the brokers took it in; None: the topic has the time that whoever wrote it chose."""
+    kind, at_ms = message.timestamp()
+    return int(at_ms) if kind == TIMESTAMP_LOG_APPEND_TIME else None
 
 
 def _is_passing(error: KafkaException) -> bool:

@@ -14,6 +14,7 @@ from floodwall import (
     commands_edge,
     commands_feedback,
     commands_intake,
+    commands_keys,
     commands_mitigations,
     commands_models,
     commands_produce,
@@ -52,6 +53,7 @@ app.add_typer(commands_models.app, name="models")
 app.add_typer(commands_edge.app, name="edge")
 app.add_typer(commands_intake.app, name="intake")
 app.add_typer(commands_drill.app, name="drill")
+app.add_typer(commands_keys.app, name="keys")
 
 
 YOUNG_OBJECTS_MAX = 50_000

@@ -65,16 +65,17 @@ def _serve(
     from edge.bouncer import BouncerEdge
     from edge.bouncer_server import parse_listen, refuse_plaintext, tls_of
     from floodwall.edge_host import edge_host
-    from schemas.config import load_config, parse_prefixes
-    from schemas.prefixes import Prefixes
+    from schemas.config import load_config
 
     chosen = load_config(config)
-    core = Prefixes(parse_prefixes(chosen.policy.allowlist_core, "policy.allowlist_core"))
     where, tls = parse_listen(listen), tls_of(*files)
     refuse_plaintext(where[0], tls, plaintext)
     with edge_host(chosen, edge_id, as_json=as_json) as host:
         assert host.acknowledger is not None
-        edge = BouncerEdge(host.name, host.topic, core, keys_file, host.acknowledger, host.clock, host.tell, drills=drills)
+        edge = BouncerEdge(
+            host.name, host.topic, host.core, keys_file, host.acknowledger, host.clock, host.tell, drills=drills,
+            verifier=host.verifier,
+        )  # fmt: skip
         edge.run(where, health_port, host.is_stopping, tls=tls)
     host.tell("stopped", {"bouncers": "keep what they have until it ends"})
     return host.exit_code

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from floodwall import commands_bouncer_api
+from floodwall import commands_bouncer_api, commands_nginx, commands_webhook
 from floodwall.guard import guarded
 
 app = typer.Typer(
@@ -18,7 +18,13 @@ app = typer.Typer(
 )
 
 
+HealthPort = Annotated[
+    int, typer.Option("--health-port", min=0, max=65535, help="Health and metrics on 127.0.0.1; 0: any free port.")
+]
+
 app.add_typer(commands_bouncer_api.app, name="bouncer-api")
+app.command("nginx")(commands_nginx.nginx)
+app.command("webhook")(commands_webhook.webhook)
 
 
 @app.callback()
@@ -42,7 +48,11 @@ def nft(
     throttle_packets: Annotated[
         int, typer.Option("--throttle-packets", min=1, max=1_000_000, help="Packets a second that a throttled target may send.")
     ] = 20,
+    service: Annotated[
+        str | None, typer.Option("--service", help="The only service behind this host: its signatures that name a network.")
+    ] = None,
     netns: Annotated[str | None, typer.Option("--netns", help="Work in this network namespace (ip netns).")] = None,
+    health_port: HealthPort = 0,
     edge_id: Annotated[str | None, typer.Option("--edge-id", help="In acknowledgements; none: the host's name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON, one object per line.")] = False,
 ) -> int:
@@ -53,22 +63,26 @@ def nft(
     from edge.enforce import Enforcer
     from edge.nft import NftTable, refuse_behind_proxy
     from edge.nft_rules import Throttle, element_of
-    from edge.reader import Reader
     from floodwall.edge_host import edge_host
     from schemas.config import load_config, parse_prefixes
-    from schemas.prefixes import Prefixes
 
     chosen = load_config(config)
     refuse_behind_proxy(chosen.input.proxy_depth, behind_proxy)
     core = parse_prefixes(chosen.policy.allowlist_core, "policy.allowlist_core")
     point = NftTable(
-        table, core, Throttle(throttle_packets, 2 * throttle_packets), netns=netns, show=_print_batch if dry_run else None
+        table,
+        core,
+        Throttle(throttle_packets, 2 * throttle_packets),
+        service=service,
+        netns=netns,
+        show=_print_batch if dry_run else None,
     )
     standing = point.open()
     with edge_host(chosen, edge_id, as_json=as_json, acknowledges=not dry_run) as host:
+        reader = host.reader(point.supports, health_port, drills=drills, more=point.metrics)
         Enforcer(
-            host.name, host.topic, Reader(Prefixes(core), point.supports, drills=drills), point, host.acknowledger, host.clock,
-            host.tell, known=lambda subject, one: element_of(subject, one.action) in standing,
+            host.name, host.topic, reader, point, host.acknowledger, host.clock, host.tell,
+            known=lambda subject, one: element_of(subject, one.action) in standing,
         ).run(host.is_stopping)  # fmt: skip
     if flush_on_stop:
         point.remove()

@@ -96,6 +96,7 @@ def give(config: Config, record: Feedback, to: Path | None, *, as_json: bool) ->
         append_record(to, record)
     else:
         from broker.connection import Connection
+        from broker.signing import signer_of
         from edge.feedback import bridge_of, given_on_topic
         from edge.operator import publish, publish_value
         from engine.clock import SystemClock
@@ -108,9 +109,10 @@ def give(config: Config, record: Feedback, to: Path | None, *, as_json: bool) ->
         publish_value(connection, prefix + FEEDBACK, record.id.encode(), encode_feedback(record))
         if record.verdict == "false_positive":
             core = Prefixes(parse_prefixes(config.policy.allowlist_core, "policy.allowlist_core"))
-            bridge = bridge_of(config, connection, core, SystemClock(), record)
+            clock, topic = SystemClock(), prefix + MITIGATIONS
+            bridge = bridge_of(config, connection, core, clock, record)
             if bridge is not None:
-                publish(connection, prefix + MITIGATIONS, bridge)
+                publish(connection, topic, bridge, signer_of(config, topic, clock))
     _print(config, record, bridge, as_json=as_json)
 
 

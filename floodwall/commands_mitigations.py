@@ -12,6 +12,7 @@ from floodwall.guard import EXIT_INTERRUPTED, guarded
 
 if TYPE_CHECKING:
     from broker.connection import Connection
+    from broker.signing import Verifier
     from edge.reader import Record, Standing
     from schemas.config import Config
     from schemas.mitigation import Mitigation
@@ -42,16 +43,17 @@ def list_(config: ConfigFile = None, as_json: Json = False) -> int:
     from edge.snapshot import read_topic
     from engine.clock import SystemClock
 
-    _, connection, topic, core = _open(config)
-    reader = read_topic(connection, topic, core, SystemClock(), lambda record, value: None)
+    _, connection, topic, core, verifier = _open(config)
+    reader = read_topic(connection, topic, core, SystemClock(), lambda record, value: None, verifier)
     standing = sorted(reader.table.values(), key=lambda one: (one.expires_at_ms, one.record.target.value))
     if as_json:
         _print_json([_plain(one) for one in standing])
     else:
         _print_standing(standing)
-    malformed = sum(count for reason, count in reader.counts.items() if reason.startswith("malformed_"))
-    if malformed:
-        print(f"floodwall: {malformed} records could not be read and were skipped", file=sys.stderr)
+    for beginning, what in (("malformed_", "could not be read"), ("refused_", "are signed by nobody whom we trust")):
+        count = sum(count for reason, count in reader.counts.items() if reason.startswith(beginning))
+        if count:
+            print(f"floodwall: {count} records {what} and were skipped", file=sys.stderr)
     return 0
 
 
@@ -72,7 +74,7 @@ def follow(
     from engine.clock import SystemClock
     from floodwall.notices import teller
 
-    _, connection, topic, core = _open(config)
+    _, connection, topic, core, verifier = _open(config)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda came, _: stopping.append(came))
@@ -85,7 +87,9 @@ def follow(
             print(_line(record), flush=True)
 
     tell = teller("mitigations", as_json=False)
-    follow_topic(connection, topic, core, SystemClock(), heard, lambda: bool(stopping), tell, from_start=from_start)
+    follow_topic(
+        connection, topic, core, SystemClock(), heard, lambda: bool(stopping), tell, from_start=from_start, verifier=verifier
+    )
     return EXIT_INTERRUPTED if signal.SIGINT in stopping else 0
 
 
@@ -100,8 +104,8 @@ def show(identifier: Annotated[str, typer.Argument(metavar="ID")], config: Confi
     from engine.clock import SystemClock
     from floodwall.tables import printable
 
-    _, connection, topic, core = _open(config)
-    found = records_of(connection, topic, core, SystemClock(), identifier)
+    _, connection, topic, core, verifier = _open(config)
+    found = records_of(connection, topic, core, SystemClock(), identifier, verifier)
     if not found:
         print(f"floodwall: expected a mitigation {printable(identifier[:64])} on {topic}, found none", file=sys.stderr)
         return EXIT_NOT_FOUND
@@ -125,15 +129,18 @@ def add(
 
     Example:  floodwall mitigations add 203.0.113.7 --owner ana --reason "scraper, ticket 4711" --ttl 1800
     """
+    from broker.signing import signer_of
     from edge.operator import operator_record, publish, target_of
     from engine.clock import SystemClock
 
-    chosen, connection, topic, _ = _open(config)
+    chosen, connection, topic, _, _ = _open(config)
+    clock = SystemClock()
+    signer = signer_of(chosen, topic, clock)
     record = operator_record(
-        target_of(target, kind), action, now=SystemClock().now_ms() // 1000, ttl_s=ttl, ttl_s_max=chosen.policy.ttl_s_max,
+        target_of(target, kind), action, now=clock.now_ms() // 1000, ttl_s=ttl, ttl_s_max=chosen.policy.ttl_s_max,
         owner=owner, reason=reason,
     )  # fmt: skip
-    publish(connection, topic, record)
+    publish(connection, topic, record, signer)
     _print_written(record, as_json)
     return 0
 
@@ -155,14 +162,16 @@ def lift(
 
     Example:  floodwall mitigations lift 203.0.113.7 --owner ana --reason "a customer's office" --ttl 3600
     """
+    from broker.signing import signer_of
     from edge.operator import lift_record, publish, target_of
     from edge.snapshot import read_topic
     from edge.subject import parse_subject
     from engine.clock import SystemClock
 
-    chosen, connection, topic, core = _open(config)
+    chosen, connection, topic, core, verifier = _open(config)
     clock, whom = SystemClock(), target_of(target, kind)
-    reader = read_topic(connection, topic, core, clock, lambda record, value: None)
+    signer = signer_of(chosen, topic, clock)
+    reader = read_topic(connection, topic, core, clock, lambda record, value: None, verifier)
     standing = reader.standing(parse_subject(whom), clock.now_ms())
     if not standing:
         print(f"floodwall: expected a mitigation in force on {whom.value}, found none", file=sys.stderr)
@@ -170,7 +179,7 @@ def lift(
     record = lift_record(
         whom, standing, now=clock.now_ms() // 1000, ttl_s=ttl, ttl_s_max=chosen.policy.ttl_s_max, owner=owner, reason=reason
     )
-    publish(connection, topic, record)
+    publish(connection, topic, record, signer)
     _lift_leaked(chosen, connection, standing, owner, reason, clock.now_ms() // 1000)
     _print_written(record, as_json)
     others = [one for one in standing if one.detector != record.detector]
@@ -195,15 +204,17 @@ def _lift_leaked(config: Config, connection: Connection, standing: list[Record],
         topic.close()
 
 
-def _open(file: Path | None) -> tuple[Config, Connection, str, Prefixes]:
+def _open(file: Path | None) -> tuple[Config, Connection, str, Prefixes, Verifier | None]:
     from broker.connection import Connection
+    from broker.signing import verifier_of
     from schemas.config import load_config, parse_prefixes
     from schemas.prefixes import Prefixes
     from schemas.topics import MITIGATIONS
 
     config = load_config(file)
     core = Prefixes(parse_prefixes(config.policy.allowlist_core, "policy.allowlist_core"))
-    return config, Connection(config.kafka), config.kafka.topic_prefix + MITIGATIONS, core
+    topic = config.kafka.topic_prefix + MITIGATIONS
+    return config, Connection(config.kafka), topic, core, verifier_of(config, topic)
 
 
 def _plain(standing: Standing) -> dict[str, object]:

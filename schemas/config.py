@@ -221,6 +221,27 @@ class Intake(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """More are told to come back (429)."""
 
 
+class TrustedKey(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A public key that edges believe."""
+
+    key: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9+/]{43}=$")]
+    """As ``floodwall keys make`` prints it."""
+    owner: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    """Whose it is, for people."""
+    speaks_for: Literal["detectors", "operators", "both"] = "detectors"
+    """Whose records it may sign. An operator's record wins over every detector's, so judges need not be able to write one."""
+
+
+class Signing(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who signs mitigations, and whose signatures edges believe. Without it nothing is signed and everything believed."""
+
+    private_key_file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """PEM file of the key that judges, and operators' commands, sign with; only its owner may be able to read it."""
+    public_keys: Annotated[tuple[TrustedKey, ...], msgspec.Meta(max_length=64)] = ()
+    """If there are any, edges refuse every record that none of these has signed. A key is exchanged by overlap: give edges
+    the new one beside the old, then let judges sign with it, and remove the old one when its last mitigation has ended."""
+
+
 class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole configuration."""
 
@@ -234,6 +255,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: Engine = Engine()
     kafka: Kafka = Kafka()
     intake: Intake = Intake()
+    signing: Signing = Signing()
     version: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Raised by the operator with each change; part of every id through the detector's section."""
 

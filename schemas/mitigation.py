@@ -8,7 +8,11 @@ import msgspec
 
 Stage = Literal["early", "final"]
 State = Literal["active", "held", "lifted", "expired"]
+Distrust = Literal["unsigned", "unknown_key", "forged", "out_of_scope", "replayed"]
+"""Why an edge that trusts certain keys does not believe a record."""
 MITIGATION_SCHEMA = 1
+OPERATOR = "operator"
+"""The detector of an operator's records."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,8 +90,11 @@ class Mitigation(msgspec.Struct, frozen=True, kw_only=True):
     finding: str = ""
     """The id of the finding that it was made of."""
     key_id: str = ""
+    """Whose signature it has: the first 16 hexadecimal digits of the SHA-256 of the public key; empty: none."""
     sequence: int = 0
+    """Unix microseconds when it was signed; rises with every record of a signer."""
     signature: str = ""
+    """Ed25519 in base64, over the topic's name and the record's bytes up to here. It stays the last field."""
 
 
 _encoder = msgspec.json.Encoder()

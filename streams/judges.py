@@ -18,13 +18,14 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 from faust.types import TP
 
 from broker.connection import Connection
+from broker.signing import signer_of
 from engine.clock import Clock
 from engine.post import JudgePost
 from engine.record import Record, decode_record
 from engine.seeds import Seeds
 from schemas.config import Config
 from schemas.errors import BrokerError, StateError
-from schemas.topics import MODEL_STATE, STATE, tallies_topic
+from schemas.topics import MITIGATIONS, MODEL_STATE, STATE, tallies_topic
 from streams.failpoints import Failpoints
 from streams.feedback import FeedbackTopic
 from streams.leaked_topic import LeakedTopic
@@ -67,6 +68,7 @@ class Judges:
         self._tallies = tallies_topic(config.engine.judge_partitions, config.kafka.topic_prefix)
         self._state, self._models = config.kafka.topic_prefix + STATE, config.kafka.topic_prefix + MODEL_STATE
         self._feedback = FeedbackTopic(config, metrics)
+        self._signer = signer_of(config, config.kafka.topic_prefix + MITIGATIONS, clock)
         self._seats: dict[TP, _Seat] = {}
         self._producer: AIOKafkaProducer | None = None
         self._leaked = LeakedTopic(config, seeds, metrics)
@@ -255,7 +257,7 @@ class Judges:
         await send_all(
             self._producer,
             [finding_message(self.config, finding, source) for finding in findings]
-            + [mitigation_message(self.config, mitigation, source) for mitigation in mitigations],
+            + [mitigation_message(self.config, self._signer, mitigation, source) for mitigation in mitigations],
         )
         for kind, decisions in (("mitigation", mitigations), ("finding", findings)):
             for decision in decisions:

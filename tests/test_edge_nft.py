@@ -137,6 +137,42 @@ def test_a_throttled_address_sends_no_more_than_its_packets(pair: Pair) -> None:
     assert table.dropped() == {"blocked": 0, "throttled": 200 - passed}
 
 
+def test_a_signature_that_names_a_network_of_the_only_service_is_that_network(pair: Pair) -> None:
+    table = NftTable("floodwall", CORE, Throttle(5, 10), service="api.example", netns=pair.server)
+    table.replace({}, now_ms())
+    reader = ready_reader(supports=table.supports)
+    wide = '{"net":"203.0.0.0/16","service":"api.example"}'
+    core = '{"net":"192.0.2.0/24","service":"api.example"}'
+    apply(table, reader, said(wide, kind="signature", action="throttle"), said(core, kind="signature", action="throttle"))
+    assert table.elements() == {("throttle_signature_ip4_16", "203.0.0.0"), ("throttle_signature_ip4_24", "192.0.2.0")}
+    assert 10 <= pair.datagrams_through("203.0.113.7", 100) <= 15
+    assert pair.datagrams_through("198.51.100.77", 100) == pair.datagrams_through("192.0.2.1", 100) == 100
+    assert {sample.labels["action"] for metric in table.metrics() for sample in metric.samples} == {"blocked", "throttled"}
+    apply(table, reader, said(wide, kind="signature", action="throttle", state="lifted"))
+    assert pair.datagrams_through("203.0.113.7", 100) == 100
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"net":"203.0.113.0/24","service":"www.example"}', '{"net":"203.0.113.0/24"}', '{"service":"api.example"}',
+        '{"net":"203.0.113.0/24","service":"api.example","user_agent":"x"}', '{"net":"203.0.0.0/8","service":"api.example"}',
+        '{"net":"nonsense","service":"api.example"}', "nonsense",
+    ],
+)  # fmt: skip
+def test_a_signature_with_what_no_packet_shows_is_unsupported(value: str) -> None:
+    table = NftTable("floodwall", CORE, Throttle(), service="api.example")
+    reader = ready_reader(supports=table.supports)
+    reader.take(*on_topic(said(value, kind="signature", action="throttle")))
+    assert [refusal.reason for refusal in reader.refusals(now_ms())] == ["unsupported"]
+    fine = said('{"net":"203.0.113.0/24","service":"api.example"}', kind="signature", action="throttle")
+    reader.take(*on_topic(fine))
+    nowhere = ready_reader(supports=supports)
+    nowhere.take(*on_topic(fine))
+    assert [refusal.reason for refusal in reader.refusals(now_ms())] == []
+    assert [refusal.reason for refusal in nowhere.refusals(now_ms())] == ["unsupported"]
+
+
 def test_a_weaker_record_takes_over_when_the_stronger_one_ends(pair: Pair, table: NftTable) -> None:
     reader = nft_reader()
     apply(table, reader, said("203.0.113.7", seconds=100), said("203.0.113.7", action="throttle", detector="b", seconds=200))

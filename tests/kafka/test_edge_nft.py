@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
+from broker.signing import DELAY_MS_MAX
 from edge.enforce import Enforcer
 from edge.nft import NftTable
 from edge.nft_rules import Throttle
 from edge.reader import Reader
 from engine.clock import SystemClock
-from schemas.config import DEFAULT_ALLOWLIST_CORE
+from schemas.config import DEFAULT_ALLOWLIST_CORE, TrustedKey
+from tests.edge_parts import HandClock
 from tests.kafka.edges import FLOODWALL, Deployment, deploy, floodwall, running, said, wait_until
 from tests.mitigations import CORE as CORE_PREFIXES
+from tests.mitigations import on_topic
 from tests.namespaces import Pair, pair_of_namespaces
+from tests.signing import Keyholder
 
 ALLOWLISTED = "192.0.2.1"
 ADDRESSES = ("203.0.113.7", "203.0.113.8", ALLOWLISTED, "2001:db8:1:2::7", "2001:db8:1:3::7")
@@ -112,6 +118,66 @@ def test_after_kill_9_and_a_restart_the_kernels_table_is_the_topics(deployment: 
         assert edge.table.elements() == expected | {("throttle_ip4_32", "203.0.113.8")}
         found = deployment.acknowledgements(103)
     assert sorted((one.id, one.outcome) for one in found[101:]) == [("y", "applied"), ("z", "unsupported")]
+
+
+def test_nobody_but_who_is_trusted_moves_the_kernel_also_after_kill_9(
+    deployment: Deployment, pair: Pair, edge: Edge, tmp_path: Path
+) -> None:
+    judge, ana, stranger = (Keyholder(name, tmp_path, deployment.topic, SystemClock()) for name in ("judge", "ana", "eve"))
+    trust_in(deployment, judge.trusted("detectors"), ana.trusted("operators"), signs_with=ana.file)
+    blocked = judge.says(said("203.0.113.7", id="a"))
+    cut = judge.says(said("203.0.113.8", id="cut"))
+    flipped = cut[1].replace(b"301 requests", b"201 requests")
+    assert sum(bin(one ^ other).count("1") for one, other in zip(flipped, cut[1], strict=True)) == 1
+    elsewhere = Keyholder("judge", tmp_path, "mitigations", SystemClock())
+    held = Keyholder("judge", tmp_path, deployment.topic, HandClock(SystemClock().now_ms() - DELAY_MS_MAX - 60_000))
+    refused = [
+        on_topic(said("203.0.113.8", id="unsigned")), stranger.says(said("203.0.113.8", id="stranger")), (cut[0], flipped),
+        elsewhere.says(said("203.0.113.8", id="elsewhere")), held.says(said("203.0.113.8", id="held")),
+        judge.says(said("203.0.113.7", id="no", action="allow", detector="operator")), ana.says(said("203.0.113.8", id="ana")),
+        (blocked[0].replace(b":rate", b":operator"), blocked[1]),
+    ]  # fmt: skip
+    with edge.running() as process:
+        deployment.say_raw(blocked, *refused, judge.says(said("2001:db8:1:2::/64", id="b")))
+        wait_until(lambda: len(edge.table.elements()) == 2, "the table")
+        deployment.say_raw(judge.says(said("203.0.113.8", id="late", seconds=-5)))
+        reasons = {one.id: one.why for one in deployment.acknowledgements(10)}
+        assert {one for one in reasons if reasons[one]} == {
+            "unsigned",
+            "stranger",
+            "cut",
+            "elsewhere",
+            "held",
+            "no",
+            "ana",
+            "late",
+        }
+        metrics = urlopen(health_of(edge) + "metrics").read().decode()
+        for reason, count in (("unsigned", 1), ("unknown_key", 1), ("forged", 2), ("out_of_scope", 2), ("replayed", 1)):
+            assert f'floodwall_edge_records_total{{outcome="refused_{reason}"}} {count}.0' in metrics
+        assert 'floodwall_edge_records_total{outcome="expired"} 1.0' in metrics
+        stop(process, signal.SIGKILL)
+    words = ("--owner", "ana", "--reason", "a customer", "--config", str(deployment.file))
+    done = floodwall("mitigations", "lift", "203.0.113.7", *words)
+    assert done.returncode == 0, done.stderr
+    assert "signed by nobody" in floodwall("mitigations", "list", "--config", str(deployment.file)).stderr
+    deployment.say_raw(blocked, on_topic(said("203.0.113.9")))
+    with edge.running():
+        assert edge.table.elements() == {("allow_ip4_32", "203.0.113.7"), ("block_ip6_64", "2001:db8:1:2::")}
+        assert pair.is_served("203.0.113.7")
+
+
+def trust_in(deployment: Deployment, *keys: TrustedKey, signs_with: Path) -> None:
+    lines = ["[signing]", f'private_key_file = "{signs_with}"']
+    for key in keys:
+        lines += ["[[signing.public_keys]]", f'key = "{key.key}"', f'owner = "{key.owner}"', f'speaks_for = "{key.speaks_for}"']
+    deployment.file.write_text(deployment.file.read_text() + "\n".join(lines) + "\n")
+
+
+def health_of(edge: Edge) -> str:
+    found = re.search(r"health=(http://[0-9.:]+/)health", edge.words())
+    assert found is not None
+    return found[1]
 
 
 @pytest.mark.slow

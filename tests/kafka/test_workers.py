@@ -12,14 +12,18 @@ import numpy.typing as npt
 import pytest
 
 from drills.traffic import Traffic, combined_lines
+from edge.reader import Reader
 from engine.seeds import make_seeds
 from engine.shipping import receive_tally
 from engine.source_post import Bench, Messages, SourcePost
 from schemas.fields import MEASURES
 from schemas.mitigation import Mitigation
 from schemas.tally import C_DIMENSION, C_KEY_A, C_KEY_B, C_MEASURES, C_TICK, Tally
+from schemas.topics import MITIGATIONS
 from tests.engines import Decided, decide
 from tests.kafka.deployment import JUDGE_PARTITIONS, Deployment, deploy
+from tests.mitigations import CORE, everything
+from tests.signing import Keyholder, trusting
 
 EVENTS = 30_000
 
@@ -132,7 +136,9 @@ def test_poison_is_dead_lettered_with_its_place_and_stalls_nothing(
 
 
 def test_a_killed_observer_and_a_killed_judge_change_nothing(broker: str, tmp_path: Path, unique: Callable[[str], str]) -> None:
-    with deploy(broker, tmp_path, unique("killed")[-40:], 4, time={"lateness_s": 10, "ahead_s": 2}) as deployment:
+    signing = {"private_key_file": str(Keyholder("judge", tmp_path).file)}
+    timing = {"lateness_s": 10, "ahead_s": 2}
+    with deploy(broker, tmp_path, unique("killed")[-40:], 4, time=timing, signing=signing) as deployment:
         observers = [deployment.start("observe") for _ in range(2)]
         judges = [deployment.start("judge") for _ in range(2)]
         deployment.wait_joined()
@@ -151,3 +157,16 @@ def test_a_killed_observer_and_a_killed_judge_change_nothing(broker: str, tmp_pa
         deployment.wait_judged(last_tick(), 90)
         check_same(deployment, reference(deployment))
         assert any("rebuilt" in path.read_text() for path in tmp_path.glob("judge-*.log"))
+        check_signed(deployment, Keyholder("judge", tmp_path))
+
+
+def check_signed(deployment: Deployment, judge: Keyholder) -> None:
+    """An edge that trusts the judges' key takes everything: who repeats what a dead one has said is no replay."""
+    topic = deployment.prefix + MITIGATIONS
+    reader = Reader(CORE, everything, verifier=trusting(judge.trusted("detectors"), topic=topic))
+    messages = deployment.read(topic)
+    for message in messages:
+        assert reader.take(message.key, message.value, message.timestamp_ms) is not None
+    assert reader.counts["taken"] == len(messages) > 0
+    assert [name for name in reader.counts if name.startswith(("refused", "malformed"))] == []
+    assert all({"ce_id", "ce_type", "ce_time"} <= message.headers.keys() for message in messages)
