@@ -8,14 +8,14 @@ from broker.connection import Connection
 from broker.search import read_values
 from broker.signing import verifier_of
 from edge.operator import operator_record
-from edge.reader import ALLOW, OPERATOR, Record
+from edge.reader import ALLOW, Record
 from edge.snapshot import read_topic
 from edge.subject import parse_subject
 from edge.verdict import decision_in
 from engine.clock import Clock
 from schemas.config import Config
 from schemas.feedback import Feedback
-from schemas.mitigation import Mitigation
+from schemas.mitigation import OPERATOR, Mitigation
 from schemas.prefixes import Prefixes
 from schemas.topics import FEEDBACK, FINDINGS, MITIGATIONS
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import orjson
 
-from edge.reader import OPERATOR
 from engine.feedback import Admission
 from schemas.config import Config
 from schemas.errors import SourceError, UsageError
 from schemas.feedback import FEEDBACK_BYTES_MAX, SETTLE_S, Feedback, Verdict, encode_feedback
-from schemas.mitigation import Target
+from schemas.mitigation import OPERATOR, Target
 
 
 def decision_in(lines: Iterable[bytes], identifier: str) -> dict[str, object] | None:
