@@ -7,8 +7,12 @@ from pathlib import Path
 
 import orjson
 import pytest
+from confluent_kafka import Producer
 
 from engine.clock import SystemClock
+from schemas.acknowledgement import Acknowledgement, encode_acknowledgement
+from schemas.mitigation import Evidence, Window
+from schemas.topics import ENFORCEMENT_ACKS, FINDINGS
 from tests.kafka.edges import FLOODWALL, Deployment, deploy, floodwall, running, said, wait_until
 
 WHO = ("--owner", "ana", "--reason", "a customer's office")
@@ -108,3 +112,41 @@ def test_what_an_operator_gets_wrong_is_one_line(
     done = floodwall("mitigations", *words, "--config", str(deployment.file))
     assert (done.returncode, len(done.stderr.splitlines())) == (code, 1)
     assert expected in done.stderr
+
+
+def test_explain_reads_topics_by_the_offsets_of_the_evidence(deployment: Deployment) -> None:
+    now = SystemClock().now_ms() // 1000
+    raw, prefix = deployment.config.kafka.topics[0], deployment.config.kafka.topic_prefix
+    events = [
+        orjson.dumps(
+            {"time": now - 30 + at // 10, "client_ip": "203.0.113.7", "path": "/v1/login?token=hunter2", "status": 401}
+        )
+        for at in range(200)
+    ]
+    producer = Producer(deployment.connection().settings(acks="all"))
+    for event in events:
+        producer.produce(raw, event, partition=0)
+    assert producer.flush(20) == 0
+    window, evidence = Window(start=now - 20, end=now - 10), Evidence(offsets={f"{raw}-0": (100, 200)})
+    told = said("203.0.113.7", id="a", action="throttle", tick=now - 11, window=window, evidence=evidence, issued_at=now)
+    deployment.say(told, said("203.0.113.7", id="b", detector="other"))
+    acknowledgement = Acknowledgement(
+        edge="web-1", id="a", target=told.target, action="throttle", outcome="applied", applied_at_ms=1000 * now
+    )
+    finding = {"target": {"type": "ip", "value": "203.0.113.7"}, "unknown": "skipped"}
+    producer.produce(prefix + ENFORCEMENT_ACKS, encode_acknowledgement(acknowledgement), key=b"web-1")
+    producer.produce(prefix + FINDINGS, orjson.dumps(finding), key=b"ip:203.0.113.7")
+    assert producer.flush(20) == 0
+    done = floodwall("explain", "a", "--config", str(deployment.file), "--json")
+    assert done.returncode == 0, done.stderr
+    found = orjson.loads(done.stdout)
+    assert (found["status"], found["traffic"]["events"], found["edges"][0]["seconds"]) == ("in_force", 100, 11.0)
+    assert sum(count or 0 for count in found["traffic"]["per_second"]) == 200
+    assert (found["now_action"], found["now_by"]) == ("block", "other")
+    assert f"{raw} @" not in done.stdout
+    assert "hunter2" not in done.stdout
+    assert found["traffic"]["samples"][0]["offset"] == 100
+    shown = floodwall("explain", "a", "--config", str(deployment.file))
+    assert "IN FORCE: throttle" in shown.stdout
+    assert "done by edge web-1, 11 s after" in shown.stdout
+    assert floodwall("explain", "c", "--config", str(deployment.file)).returncode == 3
