@@ -217,11 +217,9 @@ class Policy:
         identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, CONFIG_VERSION)
         counted = action != "notify" and not rule.dry_run
         minute = (crossing.tick + 1 + self._lateness_s) // 60
-        held = (
-            counted  # renewed or made stronger, it is in the budgets already
-            and crossing.key not in state.budgets
-            and state.budgets.is_exceeded(crossing.whom, crossing.active_keys, minute, early=early)
-        )
+        held = ""  # renewed or made stronger, it is in the budgets already
+        if counted and crossing.key not in state.budgets:
+            held = state.budgets.exceeded(crossing.whom, crossing.active_keys, minute, early=early)
         end = max(crossing.tick + 1, issued_at)
         if early:
             expires_at = end + max(30, 3 * self._lateness_s)
@@ -232,7 +230,7 @@ class Policy:
             expires_at = end + ttl_s
             remembered = _Entry(cell, identifier, action, "held" if held else "active", level, expires_at)
             self._remember(state, crossing.key, remembered, issued_at, spent=counted and not held)
-            self.held += held
+            self.held += held != ""
         if rule.dry_run:
             outcome = "dry_run"
         elif held:
@@ -301,7 +299,7 @@ class Policy:
             state.budgets.release(key)
         state.forget(now, self._config.escalation_memory_s, self._entries_max)
 
-    def _evidence(self, crossing: Crossing) -> Evidence:
+    def _evidence(self, crossing: Crossing, held: str = "") -> Evidence:
         window = _window(crossing)
         span = (window.start, window.end)
         if span not in self._offsets_of:
@@ -311,10 +309,12 @@ class Policy:
         features.update(crossing.rule.evidence)
         if crossing.aged_out:
             features["aged_out"] = True
+        if held:
+            features["held"] = held
         return Evidence(offsets=self._offsets_of[span], features=features)
 
     def _mitigation(
-        self, crossing: Crossing, value: str, stage: Stage, identifier: str, action: str, held: bool, issued_at: int,
+        self, crossing: Crossing, value: str, stage: Stage, identifier: str, action: str, held: str, issued_at: int,
         expires_at: int, together: Together,
     ) -> Mitigation:  # fmt: skip
         rule = crossing.rule
@@ -338,7 +338,7 @@ class Policy:
             dry_run=rule.dry_run,
             drill=self._config.drill,
             config_version=CONFIG_VERSION,
-            evidence=self._evidence(crossing),
+            evidence=self._evidence(crossing, held),
         )
 
     def save(self) -> list[Any]:

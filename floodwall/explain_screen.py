@@ -192,10 +192,13 @@ def _now(told: Explanation) -> str:
 
 def _enforced(told: Explanation) -> list[str]:
     found = []
+    if told.detect_s is not None:
+        sure = f", and for sure after {length(told.decide_s)}" if told.decide_s is not None else ""
+        found.append(f"found {length(told.detect_s)} after the second in which the limit was crossed{sure}")
     for one in told.edges:
         why = f": {one.why}" if one.why else ""
         if one.outcome == "applied":
-            found.append(f"done by edge {one.edge}, {length(one.seconds)} after the second in which the limit was crossed")
+            found.append(f"done by edge {one.edge}, {length(one.seconds)} after it was found")
         else:
             found.append(f"NOT done by edge {one.edge} ({one.outcome}){why}")
     return found

@@ -49,16 +49,20 @@ def explain_topics(config: Config, identifier: str, logs: list[str], now: int, s
         BrokerError: Kafka cannot be reached, or a topic may not be read. SourceError: no mitigation has the id.
     """
     from broker.connection import Connection
-    from replay.reread_kafka import read_topic_from
+    from broker.reading import read_topic_from
 
     connection, prefix = Connection(config.kafka), config.kafka.topic_prefix
     connection.check()
+
+    published: dict[str, list[int | None]] = {}
 
     def read(topic: str, kind: type[Whole], needle: str, from_ms: int | None) -> Iterator[Whole]:
         inside = _needle(needle)
         for message in read_topic_from(connection, prefix + topic, from_ms):
             value = message.value() or b""
             if inside in value and (one := _decoded(value, kind)) is not None:
+                if isinstance(one, Mitigation):
+                    _note(published, one, message.timestamp()[1])
                 yield one
 
     target = _target_of(read(MITIGATIONS, Mitigation, identifier, None), identifier, prefix + MITIGATIONS)
@@ -80,6 +84,7 @@ def explain_topics(config: Config, identifier: str, logs: list[str], now: int, s
                 records.feedback.append(verdict)
     except BrokerError as error:  # whoever may read the enforcement topic only is told what there is
         missing.append(str(error))
+    records.published = {name: (first, final) for name, (first, final) in published.items() if first is not None}
     told = _explained(config, identifier, records, now, standing, live=True, logs=logs)
     if told.traffic is not None:
         told.traffic.missing += missing
@@ -134,6 +139,13 @@ def _topics_of(config: Config, own: Mitigation, names: list[str]) -> tuple[list[
         return kafka_ranges(Connection(config.kafka), {name: own.evidence.offsets[name] for name in names}, from_ms)
     except BrokerError as error:  # the rest can be told without the traffic
         return [], [str(error)]
+
+
+def _note(published: dict[str, list[int | None]], one: Mitigation, at_ms: int) -> None:
+    """When the first and the final record of a mitigation came."""
+    times = published.setdefault(one.id, [at_ms, None])
+    if one.stage == "final" and times[1] is None:
+        times[1] = at_ms
 
 
 def _target_of(found: Iterator[Mitigation], identifier: str, where: str) -> Target:

@@ -48,6 +48,8 @@ class Records(msgspec.Struct, kw_only=True):
     findings: list[Finding] = []
     acknowledgements: list[Acknowledgement] = []
     feedback: list[Verdict] = []
+    published: dict[str, tuple[int, int | None]] = {}
+    """By id, in milliseconds: when the first and the final record came to the topic."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -75,7 +77,7 @@ class AtEdge(msgspec.Struct, frozen=True):
     action: str
     at_ms: int
     seconds: float
-    """From the decision's publication (by the second of its event time) to the firewall."""
+    """From the first record on the topic to the firewall; where that is not known, from the second of the crossing."""
     why: str
 
 
@@ -108,6 +110,10 @@ class Explanation(msgspec.Struct, kw_only=True):
     steps: list[Step]
     """What renewed, escalated or lifted it, the oldest first."""
     others: list[Voice]
+    detect_s: float | None
+    """From the second in which the limit was crossed to the first record on the topic …"""
+    decide_s: float | None
+    """… and to the final one; None: not known."""
     edges: list[AtEdge]
     model: dict[str, Any]
     """What a model or a comparison contributed."""
@@ -138,6 +144,8 @@ def tell(records: Records, identifier: str, standing: Mitigation | None, now: in
         until = min(until, latest.issued_at)
     ids = {one.id for one in episode}
     verdicts = [one for one in records.feedback if one.id in ids]
+    first_ms, final_ms = records.published.get(identifier, (None, None))
+    crossed = min(one.tick for one in episode if one.id == identifier)
     told = Explanation(
         id=identifier, target=own.target, detector=own.detector, action=own.action,
         status=_status(own, latest, standing, until, now), what=own.reason, observed=own.observed, limit=own.limit,
@@ -147,7 +155,8 @@ def tell(records: Records, identifier: str, standing: Mitigation | None, now: in
         now_action="" if standing is None else standing.action, now_by="" if standing is None else standing.detector,
         now_until=0 if standing is None else standing.expires_at,
         steps=_steps(episode, records, verdicts, own), others=_others(records.findings, own),
-        edges=_edges(records, ids, episode),
+        detect_s=None if first_ms is None else max(0.0, first_ms / 1000 - crossed),
+        decide_s=None if final_ms is None else max(0.0, final_ms / 1000 - crossed), edges=_edges(records, ids, episode),
         model=_model(own),
         caveats=_caveats(own), next=[], window_start=own.window.start, window_end=own.window.end, evidence=own.evidence.offsets,
     )  # fmt: skip
@@ -256,7 +265,8 @@ def _others(findings: list[Finding], own: Mitigation) -> list[Voice]:
 
 def _edges(records: Records, ids: set[str], episode: list[Mitigation]) -> list[AtEdge]:
     """The first word of each edge about each outcome."""
-    began = {one.id: one.tick for one in reversed(episode)}
+    began = {one.id: float(one.tick) for one in reversed(episode)}
+    began |= {name: first / 1000 for name, (first, _) in records.published.items()}
     found: dict[tuple[str, str], AtEdge] = {}
     for one in sorted(records.acknowledgements, key=lambda one: one.applied_at_ms):
         if one.id in ids:

@@ -233,7 +233,7 @@ def test_what_renewed_escalated_and_lifted_it_is_told_in_order() -> None:
     ]  # fmt: skip
     assert (told.now_action, told.now_by) == ("allow", "operator")
     text = "\n".join(screen(told, 100))
-    assert "done by edge web-1, 0.7 s after" in text
+    assert "done by edge web-1, 0.7 s after it was found" in text
     assert "in force on it: allow, by an operator" in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_explain_reads_topics_by_the_offsets_of_the_evidence(deployment: Deploym
     done = floodwall("explain", "a", "--config", str(deployment.file), "--json")
     assert done.returncode == 0, done.stderr
     found = orjson.loads(done.stdout)
-    assert (found["status"], found["traffic"]["events"], found["edges"][0]["seconds"]) == ("in_force", 100, 11.0)
+    assert (found["status"], found["traffic"]["events"], found["edges"][0]["edge"]) == ("in_force", 100, "web-1")
     assert sum(count or 0 for count in found["traffic"]["per_second"]) == 200
     assert (found["now_action"], found["now_by"]) == ("block", "other")
     assert f"{raw} @" not in done.stdout
@@ -148,5 +149,43 @@ def test_explain_reads_topics_by_the_offsets_of_the_evidence(deployment: Deploym
     assert found["traffic"]["samples"][0]["offset"] == 100
     shown = floodwall("explain", "a", "--config", str(deployment.file))
     assert "IN FORCE: throttle" in shown.stdout
-    assert "done by edge web-1, 11 s after" in shown.stdout
+    assert "done by edge web-1, 0 s after it was found" in shown.stdout
+    assert found["detect_s"] >= 11
     assert floodwall("explain", "c", "--config", str(deployment.file)).returncode == 3
+
+
+def test_what_is_held_and_which_edges_answer_is_told(
+    deployment: Deployment, mitigations: Callable[..., str], tmp_path: Path
+) -> None:
+    now = SystemClock().now_ms() // 1000
+    held = Evidence(features={"held": "share_max"})
+    done = said("203.0.113.1", id="a", tick=now, action="block")
+    deployment.say(done, said("203.0.113.2", id="b", state="held", evidence=held), said("203.0.113.3", id="c", dry_run=True))
+    answer = Acknowledgement(
+        edge="web-1", id="a", target=done.target, action="block", outcome="applied", applied_at_ms=SystemClock().now_ms()
+    )
+    producer = Producer(deployment.connection().settings(acks="all"))
+    producer.produce(deployment.config.kafka.topic_prefix + ENFORCEMENT_ACKS, encode_acknowledgement(answer), key=b"web-1")
+    assert producer.flush(20) == 0
+    listed = orjson.loads(mitigations("list", "--json"))
+    assert [(one["id"], list(one["applied_s"])) for one in listed] == [("a", ["web-1"])]
+    assert [(one["id"], one["why"]) for one in orjson.loads(mitigations("list", "--held", "--json"))] == [("b", "share_max")]
+    assert "policy.share_max" in mitigations("list", "--held")
+    shown = floodwall("status", "--config", str(deployment.file)).stdout
+    assert "In force: 1 block. Reported only: 1 (dry run), 0 (drills)." in shown
+    assert "Held back: 1 by policy.share_max." in shown
+    assert "to enforce: first record, edge web-1" in shown
+    found = orjson.loads(floodwall("status", "--json", "--config", str(deployment.file)).stdout)["mitigations"]
+    assert found["edges"][0]["outcomes"] == {"applied": 1}
+    output = tmp_path / "served"
+    with running((*FLOODWALL, "status", "--serve", "0", "--config", str(deployment.file)), output):
+        wait_until(lambda: "listening metrics=" in output.read_text(), "the address of the metrics")
+        url = output.read_text().split("metrics=")[1].split()[0]
+        wait_until(lambda: 'floodwall_held{budget="share_max"} 1.0' in fetched(url), "what is held")
+        deployment.say(said("203.0.113.9", id="d", tick=SystemClock().now_ms() // 1000))
+        wait_until(lambda: "floodwall_time_to_detect_seconds_count 1.0" in fetched(url), "a time")
+
+
+def fetched(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return bytes(answer.read()).decode()
