@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec  # the package itself does not export it to type checkers
 
 from broker.connection import Connection
@@ -15,6 +16,9 @@ from schemas.errors import BrokerError
 ANSWER_S_MAX = 20.0
 Partition = tuple[str, int]
 """Topic and number."""
+LEADER_S_MAX = 10.0
+RETRY_S = 0.2
+_NO_LEADER = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 Answer = TypeVar("Answer")
 _SPEC: Any = OffsetSpec  # its methods carry no types
 
@@ -51,8 +55,36 @@ def _offsets(connection: Connection, partitions: list[Partition], spec: Any) -> 
     if not partitions:
         return {}
     request = {TopicPartition(topic, number): spec for topic, number in partitions}
+    until_s = time.monotonic() + LEADER_S_MAX
+    while True:
+        try:
+            return _offsets_now(connection, request)
+        except _NoLeader as error:
+            if time.monotonic() >= until_s:
+                raise error.explained from None
+            connection.admin().poll(RETRY_S)
+
+
+class _NoLeader(Exception):
+    """A topic that has just been made has none for a moment, and one whose broker went away for a while."""
+
+    def __init__(self, explained: BrokerError) -> None:
+        super().__init__()
+        self.explained = explained
+
+
+def _offsets_now(connection: Connection, request: dict[TopicPartition, Any]) -> dict[Partition, int]:
     answers = connection.admin().list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED)
-    return {(key.topic, key.partition): int(wait_for(connection, key.topic, future).offset) for key, future in answers.items()}
+    found = {}
+    for key, future in answers.items():
+        try:
+            found[key.topic, key.partition] = int(future.result(timeout=ANSWER_S_MAX).offset)
+        except KafkaException as error:
+            explained = connection.explain(error, key.topic)
+            raise _NoLeader(explained) if error.args[0].code() in _NO_LEADER else explained from None
+        except TimeoutError:
+            raise BrokerError(f"expected an answer about {key.topic} within {ANSWER_S_MAX:.0f} s, got none") from None
+    return found
 
 
 def wait_for(connection: Connection, subject: str, future: Future[Any]) -> Any:

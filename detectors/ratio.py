@@ -25,7 +25,18 @@ from typing import Annotated
 
 import msgspec
 
-from detectors.windowed import NOUNS, Detector, DetectorSection, Profile, RuleSection, WindowRule, judged, seconds_of, whom_of
+from detectors.windowed import (
+    NOUNS,
+    Detector,
+    DetectorSection,
+    Profile,
+    RuleSection,
+    WindowRule,
+    amount,
+    judged,
+    seconds_of,
+    whom_of,
+)
 from schemas.config import Count, DimensionName, MeasureName, measure_of
 from schemas.fields import Measure
 
@@ -114,10 +125,10 @@ def _rules(section: Ratio, profile: Profile) -> list[WindowRule]:
 def _describe(rule: WindowRule, target: str, observed: int) -> str:
     assert isinstance(rule.value, Measure)
     assert rule.of is not None
-    share = f"{rule.share:.0%}" if rule.share <= 1 else f"{rule.share:,g} times"
+    share = f"{rule.share:.0%} of its" if rule.share <= 1 else f"{amount(rule, rule.share)} for each of its"
     return (
-        f"{observed:,} {NOUNS[rule.value]} in {seconds_of(rule)} {whom_of(rule, target)}, at least {share} of its "
-        f"{NOUNS[rule.of]}, where {rule.told_limit:,} are allowed"
+        f"{amount(rule, observed)} {NOUNS[rule.value]} in {seconds_of(rule)} {whom_of(rule, target)}, at least {share} "
+        f"{NOUNS[rule.of]}, where {amount(rule, rule.told_limit)} are allowed"
     )
 
 

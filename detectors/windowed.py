@@ -367,7 +367,7 @@ NOUNS = {
     Measure.SERVER_ERRORS: "server errors", Measure.OWN_DENIALS: "requests that we denied",
     Measure.CANCELLED: "cancelled requests", Measure.DURATION_MS: "milliseconds of work", Measure.BYTES: "bytes",
     Measure.TOKENS_IN: "input tokens", Measure.TOKENS_OUT: "output tokens",
-    Measure.MAX_TOKENS: "tokens asked for", Measure.COST_MICRO: "millionths of cost",
+    Measure.MAX_TOKENS: "tokens asked for", Measure.COST_MICRO: "of cost",
     Measure.REGISTRATIONS: "registrations", Measure.BUSY_MS: "milliseconds of occupied slots",
     Measure.LISTED: "requests of listed agents", Measure.WASTED_TOKENS: "input tokens of cancelled requests",
 }  # fmt: skip
@@ -387,9 +387,17 @@ def whom_of(rule: WindowRule, target: str) -> str:
     return f"{'on' if dimension in (Dimension.ROUTE, Dimension.SERVICE) else 'from'} {whom}"
 
 
+def amount(rule: WindowRule, number: float) -> str:
+    """A number of what a rule sums, as people say it: cost in whole units, and not in millionths."""
+    if rule.value is Measure.COST_MICRO:
+        return f"{number / 1_000_000:,.2f}"
+    return f"{number:,g}" if number % 1 else f"{int(number):,}"
+
+
 def describe_sum(rule: WindowRule, target: str, observed: int) -> str:
     """A crossing of a plain limit as a sentence."""
     assert isinstance(rule.value, Measure)
     return (
-        f"{observed:,} {NOUNS[rule.value]} in {seconds_of(rule)} {whom_of(rule, target)}, where {rule.told_limit:,} are allowed"
+        f"{amount(rule, observed)} {NOUNS[rule.value]} in {seconds_of(rule)} {whom_of(rule, target)}, where "
+        f"{amount(rule, rule.told_limit)} are allowed"
     )

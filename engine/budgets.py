@@ -41,8 +41,8 @@ class Budgets:
             if self._ends.get(key, now + 1) <= now:
                 self.release(key)
 
-    def is_exceeded(self, whom: Whom, active_keys: int, minute: int, *, early: bool) -> bool:
-        """Whether one more mitigation of this target, in this minute of the clock of events, is too much.
+    def exceeded(self, whom: Whom, active_keys: int, minute: int, *, early: bool) -> str:
+        """The budget for which one more mitigation of this target, in this minute of event time, is too much; empty: none.
 
         Args:
             active_keys: how many there are of its dimension now.
@@ -50,11 +50,13 @@ class Budgets:
         """
         if minute != self.minute and not early:
             self.minute, self.issued = minute, 0
-        if len(self._ends) >= self._active_max or (minute == self.minute and self.issued >= self._per_minute_max):
-            return True
+        if len(self._ends) >= self._active_max:
+            return "active_max"
+        if minute == self.minute and self.issued >= self._per_minute_max:
+            return "new_per_minute_max"
         if whom in self._detectors or active_keys < self._share_from_keys:
-            return False
-        return self._targets[whom[0]] + 1 > self._share_max * active_keys
+            return ""
+        return "share_max" if self._targets[whom[0]] + 1 > self._share_max * active_keys else ""
 
     def spend(self, key: Key, expires_at: int) -> None:
         """A mitigation is in force until then; again, if it was."""

@@ -237,12 +237,9 @@ class Policy:
         counted = action != "notify" and not rule.dry_run
         stands = rule.for_ever and crossing.key in state.for_ever
         minute = (crossing.tick + 1 + self._lateness_s) // 60
-        held = (
-            counted  # renewed or made stronger, it is in the budgets already
-            and not stands
-            and crossing.key not in state.budgets
-            and state.budgets.is_exceeded(crossing.whom, crossing.active_keys, minute, early=early)
-        )
+        held = ""  # renewed or made stronger, it is in the budgets already
+        if counted and not stands and crossing.key not in state.budgets:
+            held = state.budgets.exceeded(crossing.whom, crossing.active_keys, minute, early=early)
         end = max(crossing.tick + 1, issued_at)
         if early:
             expires_at = end + max(30, 3 * self._lateness_s)
@@ -254,7 +251,7 @@ class Policy:
             elif counted and not held:
                 state.for_ever.add(crossing.key)
                 state.budgets.issued += 1
-            self.held += held
+            self.held += held != ""
         else:
             ttl_s = rule.ttl_s or min(
                 self._config.ttl_s * self._config.escalation_factor ** min(level, 64), self._config.ttl_s_max
@@ -262,7 +259,7 @@ class Policy:
             expires_at = end + ttl_s
             remembered = _Entry(cell, identifier, action, "held" if held else "active", level, expires_at)
             self._remember(state, crossing.key, remembered, issued_at, spent=counted and not held)
-            self.held += held
+            self.held += held != ""
         if rule.dry_run:
             outcome = "dry_run"
         elif held:
@@ -314,7 +311,7 @@ class Policy:
         expires_at = issued_at + self._config.ttl_s_max + DAY_S
         together = Together((), crossing.rule.confidence)
         made = self._mitigation(
-            crossing, value, finding, "final", identifier, crossing.rule.action, False, issued_at, expires_at, together
+            crossing, value, finding, "final", identifier, crossing.rule.action, "", issued_at, expires_at, together
         )  # fmt: skip
         return msgspec.structs.replace(made, state="lifted")
 
@@ -378,7 +375,7 @@ class Policy:
             state.budgets.release(key)
         state.forget(now, self._config.escalation_memory_s, self._entries_max)
 
-    def _evidence(self, crossing: Crossing) -> Evidence:
+    def _evidence(self, crossing: Crossing, held: str = "") -> Evidence:
         window = _window(crossing)
         span = (window.start, window.end)
         if span not in self._offsets_of:
@@ -388,10 +385,12 @@ class Policy:
         features.update(crossing.rule.evidence)
         if crossing.aged_out:
             features["aged_out"] = True
+        if held:
+            features["held"] = held
         return Evidence(offsets=self._offsets_of[span], features=features)
 
     def _mitigation(
-        self, crossing: Crossing, value: str, finding: str, stage: Stage, identifier: str, action: str, held: bool,
+        self, crossing: Crossing, value: str, finding: str, stage: Stage, identifier: str, action: str, held: str,
         issued_at: int, expires_at: int, together: Together,
     ) -> Mitigation:  # fmt: skip
         rule = crossing.rule
@@ -415,7 +414,7 @@ class Policy:
             dry_run=rule.dry_run,
             drill=self._config.drill,
             config_version=CONFIG_VERSION,
-            evidence=self._evidence(crossing),
+            evidence=self._evidence(crossing, held),
             finding=finding,
         )
 

@@ -12,6 +12,7 @@ from floodwall import (
     commands_config,
     commands_drill,
     commands_edge,
+    commands_explain,
     commands_feedback,
     commands_intake,
     commands_keys,
@@ -42,6 +43,7 @@ app.command("replay")(commands_run.replay)
 app.command("watch")(commands_run.watch)
 app.command("doctor")(commands_run.doctor)
 app.command("produce")(commands_produce.produce)
+app.command("explain")(commands_explain.explain)
 app.command("status")(commands_status.status)
 app.command("worker")(commands_worker.worker)
 app.command("feedback")(commands_feedback.feedback)

@@ -13,6 +13,7 @@ from floodwall.guard import EXIT_INTERRUPTED, guarded
 if TYPE_CHECKING:
     from broker.connection import Connection
     from broker.signing import Verifier
+    from edge.overview import Overview, Summary
     from edge.reader import Record, Standing
     from schemas.config import Config
     from schemas.mitigation import Mitigation
@@ -35,26 +36,72 @@ EXIT_NOT_FOUND = 1
 
 @app.command("list")
 @guarded
-def list_(config: ConfigFile = None, as_json: Json = False) -> int:
-    """Print what is in force now: per target the strongest mitigation that has not expired.
+def list_(
+    config: ConfigFile = None,
+    held: Annotated[bool, typer.Option("--held", help="What a budget holds back instead, and which.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Print what is in force now: per target the strongest mitigation that has not expired, and which edges have applied it.
 
     Example:  floodwall mitigations list --config kafka.toml
     """
-    from edge.snapshot import read_topic
+    from edge.overview import read_overview
     from engine.clock import SystemClock
+    from schemas.topics import ENFORCEMENT_ACKS
 
-    _, connection, topic, core, verifier = _open(config)
-    reader = read_topic(connection, topic, core, SystemClock(), lambda record, value: None, verifier)
-    standing = sorted(reader.table.values(), key=lambda one: (one.expires_at_ms, one.record.target.value))
-    if as_json:
-        _print_json([_plain(one) for one in standing])
+    chosen, connection, topic, core, verifier = _open(config)
+    clock = SystemClock()
+    overview = read_overview(connection, topic, chosen.kafka.topic_prefix + ENFORCEMENT_ACKS, core, clock, verifier)
+    summary = overview.summary(clock.now_ms())
+    standing = sorted(overview.reader.table.values(), key=lambda one: (one.expires_at_ms, one.record.target.value))
+    applied = {one.record.id: _applied(overview, one.record.id) for one in standing}
+    if held:
+        _print_held(summary, as_json)
+    elif as_json:
+        _print_json([{**_plain(one), "applied_s": applied[one.record.id]} for one in standing])
     else:
-        _print_standing(standing)
+        _print_standing(standing, applied)
     for beginning, what in (("malformed_", "could not be read"), ("refused_", "are signed by nobody whom we trust")):
-        count = sum(count for reason, count in reader.counts.items() if reason.startswith(beginning))
+        count = sum(count for reason, count in overview.reader.counts.items() if reason.startswith(beginning))
         if count:
             print(f"floodwall: {count} records {what} and were skipped", file=sys.stderr)
     return 0
+
+
+def _applied(overview: Overview, identifier: str) -> dict[str, float]:
+    """Edge -> seconds from the first record to it, of mitigations of the last hour."""
+    times = overview.timings.known.get(identifier)
+    if times is None:
+        return {}
+    return {edge: seconds for edge in times.answers if (seconds := times.enforce_s(edge)) is not None}
+
+
+def _print_held(summary: Summary, as_json: bool) -> None:
+    from floodwall.show import moment
+    from floodwall.tables import print_table
+
+    if as_json:
+        import msgspec
+
+        _print_json(msgspec.to_builtins(summary.held_shown))
+    elif not summary.held_shown:
+        print("Nothing is held back.")
+    else:
+        rows = [
+            (
+                f"{one.type} {one.value}",
+                one.action,
+                one.detector,
+                f"policy.{one.why}" if one.why else "",
+                moment(one.until),
+                one.id,
+            )
+            for one in summary.held_shown
+        ]
+        print_table(("who", "action", "by", "held by", "until (UTC)", "id"), rows)
+        print(
+            "To stop one all the same: floodwall mitigations add TARGET --action block; to find out more: floodwall explain ID"
+        )
 
 
 @app.command("follow")
@@ -70,6 +117,7 @@ def follow(
     """
     import signal
 
+    from edge.overview import why_held
     from edge.snapshot import follow_topic
     from engine.clock import SystemClock
     from floodwall.notices import teller
@@ -84,7 +132,7 @@ def follow(
             sys.stdout.buffer.write(value + b"\n")
             sys.stdout.buffer.flush()
         else:
-            print(_line(record), flush=True)
+            print(_line(record, why_held(value) if record.state == "held" else ""), flush=True)
 
     tell = teller("mitigations", as_json=False)
     follow_topic(
@@ -226,7 +274,7 @@ def _plain(standing: Standing) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _print_standing(standing: list[Standing]) -> None:
+def _print_standing(standing: list[Standing], applied: dict[str, dict[str, float]]) -> None:
     from floodwall.show import moment
     from floodwall.tables import print_table
 
@@ -236,18 +284,20 @@ def _print_standing(standing: list[Standing]) -> None:
     rows = [
         (
             f"{one.record.target.type} {one.record.target.value}", one.action, one.record.detector, one.record.reason,
-            moment(one.record.tick), moment(one.record.expires_at), one.record.id,
+            moment(one.record.tick), moment(one.record.expires_at),
+            ", ".join(f"{edge} ({seconds:.1f} s)" for edge, seconds in applied[one.record.id].items()), one.record.id,
         )
         for one in standing
     ]  # fmt: skip
-    print_table(("who", "action", "by", "why", "since (UTC)", "until (UTC)", "id"), rows)
+    print_table(("who", "action", "by", "why", "since (UTC)", "until (UTC)", "applied by", "id"), rows)
 
 
-def _line(record: Record) -> str:
+def _line(record: Record, held_by: str) -> str:
     from floodwall.show import moment
     from floodwall.tables import printable
 
-    marks: list[str] = [record.stage, record.state] if record.state != "active" else [record.stage]
+    state = f"held by policy.{held_by}" if held_by else record.state
+    marks: list[str] = [record.stage, state] if record.state != "active" else [record.stage]
     marks += [name for name, is_so in (("dry run", record.dry_run), ("drill", record.drill)) if is_so]
     words = f"{record.action} ({', '.join(marks)})  {record.target.type} {record.target.value}"
     return f"{moment(record.tick)}  {printable(words)}  until {moment(record.expires_at)}  {printable(record.reason)}"

@@ -75,7 +75,7 @@ def replay(
     from replay.sink import Sink
 
     tell_of_compiling()
-    chosen = _config(config, profile, proxy_depth, leaked)
+    chosen = chosen_config(config, profile, proxy_depth, leaked)
     clock = SystemClock()
     now_ms = clock.now_ms()
     between_ms = (
@@ -123,7 +123,7 @@ def watch(
     from replay.follow import watch as run
 
     tell_of_compiling()
-    chosen = _config(config, profile, proxy_depth, leaked)
+    chosen = chosen_config(config, profile, proxy_depth, leaked)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda came, _: stopping.append(came))
@@ -161,7 +161,7 @@ def doctor(
     from replay.sources import KAFKA_SCHEME, expand
 
     tell_of_compiling()
-    chosen, clock = _config(config, profile, proxy_depth), SystemClock()
+    chosen, clock = chosen_config(config, profile, proxy_depth), SystemClock()
     diagnoses = [
         examine(chosen, name, clock, sample=sample)
         for name in expand([name for name in sources if not name.startswith(KAFKA_SCHEME)])
@@ -207,7 +207,7 @@ def demo(
     return run(seconds, seed, as_json)
 
 
-def _config(file: Path | None, profile: str | None, proxy_depth: int | None, leaked: Path | None = None) -> Config:
+def chosen_config(file: Path | None, profile: str | None, proxy_depth: int | None, leaked: Path | None = None) -> Config:
     """The file's settings under those of the command line."""
     import msgspec
 

@@ -35,6 +35,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     offsets: dict[str, tuple[int, int]] = {}
     """Per source partition the whole segments ``[from, to)`` that the window touches; a superset, filter by time."""
     samples: tuple[str, ...] = ()
+    """Kept free of lines of traffic, which hold what must not travel: ``floodwall explain`` fetches them by the offsets, from
+    where whoever asks may read them. An edge may be told single addresses of an IPv6 prefix here."""
     features: dict[str, int | float | str | bool] = {}
 
 

@@ -212,6 +212,7 @@ def test_more_than_may_be_active_at_once_is_held_and_room_comes_back_when_some_e
     policy = policy_of(active_max=3)
     assert attack_from(policy, 5) == ["active"] * 3 + ["held"] * 2
     assert policy.held == 2
+    assert mitigated(policy, crossing(NOW, v4("198.51.100.77"))).evidence.features["held"] == "active_max"
     later = mitigated(policy, crossing(NOW + 1000, v4("198.51.100.1")))
     assert later.state == "active"
 

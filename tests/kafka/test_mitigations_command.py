@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pytest
+from confluent_kafka import Producer
 
 from engine.clock import SystemClock
+from schemas.acknowledgement import Acknowledgement, encode_acknowledgement
+from schemas.mitigation import Evidence, Window
+from schemas.topics import ENFORCEMENT_ACKS, FINDINGS
 from tests.kafka.edges import FLOODWALL, Deployment, deploy, floodwall, running, said, wait_until
 
 WHO = ("--owner", "ana", "--reason", "a customer's office")
@@ -108,3 +113,79 @@ def test_what_an_operator_gets_wrong_is_one_line(
     done = floodwall("mitigations", *words, "--config", str(deployment.file))
     assert (done.returncode, len(done.stderr.splitlines())) == (code, 1)
     assert expected in done.stderr
+
+
+def test_explain_reads_topics_by_the_offsets_of_the_evidence(deployment: Deployment) -> None:
+    now = SystemClock().now_ms() // 1000
+    raw, prefix = deployment.config.kafka.topics[0], deployment.config.kafka.topic_prefix
+    events = [
+        orjson.dumps(
+            {"time": now - 30 + at // 10, "client_ip": "203.0.113.7", "path": "/v1/login?token=hunter2", "status": 401}
+        )
+        for at in range(200)
+    ]
+    producer = Producer(deployment.connection().settings(acks="all"))
+    for event in events:
+        producer.produce(raw, event, partition=0)
+    assert producer.flush(20) == 0
+    window, evidence = Window(start=now - 20, end=now - 10), Evidence(offsets={f"{raw}-0": (100, 200)})
+    told = said("203.0.113.7", id="a", action="throttle", tick=now - 11, window=window, evidence=evidence, issued_at=now)
+    deployment.say(told, said("203.0.113.7", id="b", detector="other"))
+    acknowledgement = Acknowledgement(
+        edge="web-1", id="a", target=told.target, action="throttle", outcome="applied", applied_at_ms=1000 * now
+    )
+    finding = {"target": {"type": "ip", "value": "203.0.113.7"}, "unknown": "skipped"}
+    producer.produce(prefix + ENFORCEMENT_ACKS, encode_acknowledgement(acknowledgement), key=b"web-1")
+    producer.produce(prefix + FINDINGS, orjson.dumps(finding), key=b"ip:203.0.113.7")
+    assert producer.flush(20) == 0
+    done = floodwall("explain", "a", "--config", str(deployment.file), "--json")
+    assert done.returncode == 0, done.stderr
+    found = orjson.loads(done.stdout)
+    assert (found["status"], found["traffic"]["events"], found["edges"][0]["edge"]) == ("in_force", 100, "web-1")
+    assert sum(count or 0 for count in found["traffic"]["per_second"]) == 200
+    assert (found["now_action"], found["now_by"]) == ("block", "other")
+    assert f"{raw} @" not in done.stdout
+    assert "hunter2" not in done.stdout
+    assert found["traffic"]["samples"][0]["offset"] == 100
+    shown = floodwall("explain", "a", "--config", str(deployment.file))
+    assert "IN FORCE: throttle" in shown.stdout
+    assert "done by edge web-1, 0 s after it was found" in shown.stdout
+    assert found["detect_s"] >= 11
+    assert floodwall("explain", "c", "--config", str(deployment.file)).returncode == 3
+
+
+def test_what_is_held_and_which_edges_answer_is_told(
+    deployment: Deployment, mitigations: Callable[..., str], tmp_path: Path
+) -> None:
+    now = SystemClock().now_ms() // 1000
+    held = Evidence(features={"held": "share_max"})
+    done = said("203.0.113.1", id="a", tick=now, action="block")
+    deployment.say(done, said("203.0.113.2", id="b", state="held", evidence=held), said("203.0.113.3", id="c", dry_run=True))
+    answer = Acknowledgement(
+        edge="web-1", id="a", target=done.target, action="block", outcome="applied", applied_at_ms=SystemClock().now_ms()
+    )
+    producer = Producer(deployment.connection().settings(acks="all"))
+    producer.produce(deployment.config.kafka.topic_prefix + ENFORCEMENT_ACKS, encode_acknowledgement(answer), key=b"web-1")
+    assert producer.flush(20) == 0
+    listed = orjson.loads(mitigations("list", "--json"))
+    assert [(one["id"], list(one["applied_s"])) for one in listed] == [("a", ["web-1"])]
+    assert [(one["id"], one["why"]) for one in orjson.loads(mitigations("list", "--held", "--json"))] == [("b", "share_max")]
+    assert "policy.share_max" in mitigations("list", "--held")
+    shown = floodwall("status", "--config", str(deployment.file)).stdout
+    assert "In force: 1 block. Reported only: 1 (dry run), 0 (drills)." in shown
+    assert "Held back: 1 by policy.share_max." in shown
+    assert "to enforce: first record, edge web-1" in shown
+    found = orjson.loads(floodwall("status", "--json", "--config", str(deployment.file)).stdout)["mitigations"]
+    assert found["edges"][0]["outcomes"] == {"applied": 1}
+    output = tmp_path / "served"
+    with running((*FLOODWALL, "status", "--serve", "0", "--config", str(deployment.file)), output):
+        wait_until(lambda: "listening metrics=" in output.read_text(), "the address of the metrics")
+        url = output.read_text().split("metrics=")[1].split()[0]
+        wait_until(lambda: 'floodwall_held{budget="share_max"} 1.0' in fetched(url), "what is held")
+        deployment.say(said("203.0.113.9", id="d", tick=SystemClock().now_ms() // 1000))
+        wait_until(lambda: "floodwall_time_to_detect_seconds_count 1.0" in fetched(url), "a time")
+
+
+def fetched(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return bytes(answer.read()).decode()

@@ -166,7 +166,7 @@ def test_the_command_line_prints_tables_or_json(broker: str, deployed: Config, t
     shown = subprocess.run([*FLOODWALL, "status", *words], capture_output=True, check=True, text=True)
     assert "No judge has written down where it stands." in shown.stdout
     said = msgspec.json.decode(subprocess.run([*FLOODWALL, "status", "--json", *words], capture_output=True, check=True).stdout)
-    assert {"brokers", "topics", "groups", "judges"} == set(said)
+    assert {"brokers", "topics", "groups", "judges", "mitigations"} == set(said)
     url = f"kafka://{broker}/{kafka.topics[0]}"
     doctor = subprocess.run([*FLOODWALL, "doctor", url, *words], capture_output=True, check=True, text=True)
     assert "fine: own topics" in doctor.stdout
