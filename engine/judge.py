@@ -32,6 +32,7 @@ from detectors.signature import SignatureSection
 from detectors.surge import NAME as SURGE
 from detectors.surge import SurgeSection
 from engine.busy import BusyRoutes
+from engine.cohorts import Registrations
 from engine.distributed import Distributed
 from engine.intake import Intake
 from engine.policy import Crossing, Policy
@@ -105,6 +106,7 @@ class Judge:
         self.distributed = Distributed(
             signature if signature.enabled else None, entropy if entropy.enabled else None, config.policy.renew_s
         )
+        self.registrations = Registrations(config)
         self.services = ServiceSeries(surge if surge.enabled else None)
         self.span_s = max(self.plan.span_s, MINUTE_S)
         self.intake = Intake(config.time.lateness_s * 1000)
@@ -160,6 +162,7 @@ class Judge:
             self.mute(max(tally.tick_max, tally.newest_ms // 1000))
         new = _Waiting(tally, tally.partition_start[:-1].copy()) if tally.rows else None
         self.truncated += self.distributed.add(tally.sample)
+        self.registrations.add(tally)
         if self._early and (hints := self.distributed.early(self.closed, self.muted)):
             self._tell(hints, "early")
         self._advance(new)
@@ -213,6 +216,7 @@ class Judge:
     def _judge_services(self) -> None:
         told = [found for found in self.services.close(self.closed) if found.tick - MINUTE_S >= self.muted]
         told += self.distributed.close(self.closed, self.muted)
+        told += self.registrations.close(self.closed, self.muted)
         if told:
             self._tell(told, "final")
 
@@ -347,6 +351,7 @@ class Judge:
         if tally.rows:
             self.intake.remember(tally)
             self.distributed.add(tally.sample)
+            self.registrations.add(tally)
             waiting = _Waiting(tally, tally.partition_start[:-1].copy())
             if self.closed != NEVER:
                 self._insert_silently([waiting])
@@ -374,6 +379,7 @@ class Judge:
             "services": self.services.save(),
             "distributed": self.distributed.save(cells=True),
             "routes": self.routes.save(),
+            "registrations": self.registrations.save(),
             "policy": self.policy.save(),
             "truncated": self.truncated,
             "closed": self.closed,

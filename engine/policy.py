@@ -187,9 +187,7 @@ class Policy:
         value = target_value(crossing.dimension, crossing.key_a, crossing.key_b, crossing.name)
         outcome, mitigation = self._mitigate(crossing, value, stage)
         finding = Finding(
-            id=_identify(
-                "finding", rule.detector.name, crossing.dimension, value, rule.measure, rule.window_s, rule.limit, tick
-            ),
+            id=finding_id(crossing, value),
             tick=tick,
             stage=stage,
             detector=rule.detector.name,
@@ -394,6 +392,14 @@ class Policy:
                 if counted:
                     state.active[dimension] += 1
                     heapq.heappush(state.expiries, (expires_at, key))
+
+
+def finding_id(crossing: Crossing, value: str) -> str:
+    """Of the finding that a crossing becomes; ``value``: `target_value` of its key."""
+    rule = crossing.rule
+    return _identify(
+        "finding", rule.detector.name, crossing.dimension, value, rule.measure, rule.window_s, rule.limit, crossing.tick
+    )  # fmt: skip
 
 
 def _window(crossing: Crossing) -> Window:

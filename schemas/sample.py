@@ -72,7 +72,7 @@ class Sample:
     entries: I64
     """i64[e, ENTRY_WORDS]"""
     words: I64
-    """i64[t]: the words of attributes (those before WHO) and of services (their first) that are named, ascending, each once …"""
+    """i64[t]: the words of attributes (before WHO) and of services (their first) that are named, ascending, each once …"""
     text_start: I64
     """i64[t + 1]: … whose text is ``text[text_start[i]:text_start[i + 1]]``."""
     text: npt.NDArray[np.uint8]

@@ -8,6 +8,7 @@ the mean of ten tells names made by chance from names made by people (DETECTION:
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from schemas.compiled import inlined
 
-NAMES = (
+_NAMES = (
     "maria anna elena sofia laura julia sara marta carmen lucia teresa rosa paula andrea nina eva irina olga natalia svetlana "
     "tatiana katarina petra monika agnes ingrid karin astrid helga ursula sabine claudia stefanie nicole sandra martina "
     "michelle isabelle camille chloe manon amelie juliette charlotte emily emma olivia grace hannah megan rachel sarah "
@@ -40,7 +41,7 @@ NAMES = (
     "kowalski nowak wisniewski ivanov petrov sidorov popescu ionescu johansson andersson nilsson larsen hansen pedersen "
     "virtanen korhonen jansen devries vandenberg bakker visser kumar singh sharma patel gupta khan hussain chen wang li zhang "
     "liu tanaka suzuki takahashi watanabe sato kim park lee choi tran okafor mensah ndlovu abdi"
-).split()
+)
 """Common names, one of each: nobody's in particular."""
 
 SYMBOLS = 28
@@ -69,9 +70,9 @@ def symbol_of(byte: int) -> int:
 def _surprises() -> npt.NDArray[np.int64]:
     """i64[SYMBOLS * SYMBOLS]: -log2 of how often the second follows the first, in hundredths of a bit."""
     seen = np.ones((SYMBOLS, SYMBOLS))
-    for name in NAMES:
+    for name in _NAMES.split():
         symbols = [OTHER, *(symbol_of(byte) for byte in name.encode()), OTHER]
-        for one, other in zip(symbols[:-1], symbols[1:], strict=True):
+        for one, other in itertools.pairwise(symbols):
             seen[one, other] += 1
     # Years and full stops are as common in names as letters are, and no list of names has them.
     letters = seen[:DIGIT, :DIGIT].sum() / DIGIT
@@ -136,5 +137,6 @@ def asn_of(notes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def make_notes(surprise: Any, length: Any, digits: Any, asn: Any) -> npt.NDArray[np.int64]:
     """i64[n]: notes of registrations that were made up; ``surprise`` in bits."""
     scaled = np.minimum(np.rint(np.asarray(surprise) * SURPRISE_SCALE).astype(np.int64), _SURPRISE_MAX)
-    told = scaled | np.asarray(length, np.int64) << _LENGTH_AT | np.asarray(digits, np.int64) << _DIGITS_AT
-    return told | np.int64(1) << _FLAG_AT | np.asarray(asn, np.int64) << _ASN_AT
+    told: npt.NDArray[np.int64] = scaled | np.asarray(length, np.int64) << _LENGTH_AT | np.int64(1) << _FLAG_AT
+    told |= np.asarray(digits, np.int64) << _DIGITS_AT | np.asarray(asn, np.int64) << _ASN_AT
+    return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,7 +60,7 @@ def notes_of(name: bytes, asn: int) -> int:
     """What is told of a registration's name and network."""
     name = name[:NAME_BYTES_MAX]
     symbols = [OTHER, *(symbol_of(byte) for byte in name), OTHER]
-    pairs = zip(symbols[:-1], symbols[1:], strict=True)
+    pairs = itertools.pairwise(symbols)
     bits = sum(int(SURPRISES[one * SYMBOLS + other]) for one, other in pairs) // (len(name) + 1) if name else 0
     digits = sum(symbol == DIGIT for symbol in symbols)
     return min(bits, 2047) | len(name) << 11 | digits << 18 | 1 << 25 | asn << 26
