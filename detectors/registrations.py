@@ -16,7 +16,8 @@ and never acted on: for those there is the operator's playbook.
 
 Where it fails: a flood that mimics everything and stays within chance of the usual number is not seen
 (docs/models-registrations.md has how much that is); nor one that was there from the start. An honest campaign is a flood too:
-it is told, and nothing is done, because what it has in common is what everybody has. Without names, mail domains or autonomous systems in the events
+it is told, and nothing is done, because what it has in common is what everybody has. Without names, mail domains or
+autonomous systems in the events
 the marks that need them are silent. The first hour of a service is *cold*: only what is far off is told, and for a week
 nothing acts. Unused accounts are only seen where requests and registrations name the same service.
 

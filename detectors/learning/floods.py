@@ -81,6 +81,8 @@ PRIOR_WEIGHT = 5.0
 TREND_MAX = 1.5
 """So much the last hour may correct the season."""
 RATE_FLOOR = 0.02
+YOUNG_SPREAD, YOUNG_LENGTH, YOUNG_BLOCKS = 3.0, 2.5, 20.0
+"""Of a sum, and of the length of what is positive, before so many were seen."""
 BLOCKS_MIN = 8
 """Before so many a feature is not judged: what began to be counted just now is new to everybody."""
 SLACK = 0.5
@@ -189,7 +191,7 @@ class FloodModel:
         counted = z * np.array([True, *self.config.marks])
         added = np.clip(counted, Z_LOW, Z_HIGH).sum(axis=2)
         added[:, -1] = np.sqrt((np.clip(counted[:, -1], 0.0, 1.5 * Z_HIGH) ** 2).sum(axis=1))
-        own = self.spreads.z(tick, self._ids, added)
+        own = self._in_spreads(added)
         self.cusum = cusum(self.cusum, own[:, 0], SLACK, CUSUM_MAX)
         # A CUSUM of normal steps exceeds c as often as exp(-2 * slack * c) says (Siegmund), a normal z exceeds x as exp(-x²/2).
         statistics = np.concatenate([own, np.sqrt(4 * SLACK * self.cusum)[:, None]], axis=1)
@@ -247,6 +249,17 @@ class FloodModel:
         level = (seen * self.marks.mean[:n, 0] + PRIOR_WEIGHT * PRIOR_MEAN) / (seen + PRIOR_WEIGHT)
         mean, square = level[:, :MARKS], level[:, MARKS:]
         return mean, np.maximum(square - mean * mean, SPREAD_MIN)
+
+    def _in_spreads(self, added: F64) -> F64:
+        """f64[series, windows]: sums in their own usual spread, about which something is believed before much was seen."""
+        n = len(self._ids)
+        seen, mean, variance = (a[:n, 0] for a in (self.spreads.count, self.spreads.mean, self.spreads.variance))
+        usual = np.zeros(added.shape[1]), np.full(added.shape[1], YOUNG_SPREAD**2)
+        usual[0][-1], usual[1][-1] = YOUNG_LENGTH, 1.0
+        level = (seen * mean + YOUNG_BLOCKS * usual[0]) / (seen + YOUNG_BLOCKS)
+        spread = (seen * variance + YOUNG_BLOCKS * usual[1]) / (seen + YOUNG_BLOCKS)
+        found: F64 = (added - level) / np.sqrt(spread + 0.25)
+        return found
 
     def _pivots(self, windows: F64) -> F64:
         """f64[series, windows, FEATURES]; NaN where a window has none of what a mark is a property of."""

@@ -93,7 +93,7 @@ class Vocabulary:
         """Take in words after the time that ``fade`` says has passed."""
         kept = words != 0
         distinct, which = np.unique(np.concatenate([self.words, words[kept]]), return_inverse=True)
-        added: F64 = np.bincount(which, np.concatenate([fade * self.weights, weights[kept]]), len(distinct))
+        added = np.bincount(which, np.concatenate([fade * self.weights, weights[kept]]), len(distinct)).astype(np.float64)
         self.total = fade * self.total + float(weights[kept].sum())
         if len(distinct) > self.most:
             heavy = np.sort(np.lexsort((distinct, -added))[: self.most])
