@@ -11,6 +11,7 @@ import numpy as np
 
 from detectors.learning.calibration import Calibration, CalibrationConfig
 from detectors.learning.floods import FEATURES, NAMES, STEP_S, FloodConfig, FloodModel, Mark, Scored
+from detectors.learning.hours import Hours
 from detectors.learning.levels import F64
 from detectors.learning.marks import Attribute, Rows, Usual, joined, sums_of
 from detectors.learning.verdicts import Verdicts
@@ -93,8 +94,7 @@ class Registrants:
         )
         self.limits = [self._calibration(1 - SLOW_SHARE), self._calibration(SLOW_SHARE)]
         """Of the fast model and of the slow one"""
-        self._peaks: F64 = np.zeros(2)
-        """Their highest scores of the hour"""
+        self._hours = Hours(2)
         self._peak_of: dict[int, list[float]] = {}
         """Hour -> the same, of the last four weeks"""
         self.usual = Usual()
@@ -151,11 +151,9 @@ class Registrants:
     def _end_hour(self, tick: int) -> None:
         self._learn_words(1.0)
         hour = tick // HOUR_S
-        for limits, peak in zip(self.limits, self._peaks.tolist(), strict=True):
-            limits.observe(tick, HOUR_S, np.array([peak]))
-        self._peak_of[hour] = self._peaks.tolist()
+        self._peak_of[hour] = self._hours.peaks.tolist()
         self._peak_of.pop(hour - 28 * 24, None)
-        self._peaks[:] = 0.0
+        self._hours.end(tick, self.limits)
 
     def _learn_words(self, hours: float) -> None:
         if self._hour:
@@ -166,7 +164,7 @@ class Registrants:
         """Whether a step is suspicious, and what is told of it."""
         limits, score = self.limits[which], float(scored.score[0])
         limits.begin(tick)
-        self._peaks[which] = max(self._peaks[which], score)
+        self._hours.see(which, score, limits.notify)
         suspicious = score >= SUSPECT * limits.notify
         if score < limits.notify:
             return suspicious, []
@@ -319,7 +317,7 @@ class Registrants:
         """Plain data and arrays for `load`."""
         return {
             "steps": [self.step, self.heard], "models": [self.fast.save(), self.slow.save()],
-            "limits": [limits.save() for limits in self.limits], "peaks": self._peaks.copy(),
+            "limits": [limits.save() for limits in self.limits], "hours": self._hours.save(),
             "peak_of": [[hour, *peaks] for hour, peaks in sorted(self._peak_of.items())], "usual": self.usual.save(),
             "verdicts": self.verdicts.save(), "recent": [_columns(rows) for rows in self.recent],
             "hour": _columns(joined(self._hour)) if self._hour else [], "slow_sums": self._slow_sums.copy(),
@@ -334,7 +332,7 @@ class Registrants:
             model.load(saved)
         for limits, saved in zip(self.limits, data["limits"], strict=True):
             limits.load(saved)
-        self._peaks = data["peaks"].copy()
+        self._hours.load(data["hours"])
         self._peak_of = {hour: peaks for hour, *peaks in data["peak_of"]}
         self.usual.load(data["usual"])
         self.verdicts.load(data["verdicts"])

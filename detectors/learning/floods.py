@@ -83,6 +83,9 @@ TREND_MAX = 1.5
 RATE_FLOOR = 0.02
 YOUNG_SPREAD, YOUNG_LENGTH, YOUNG_BLOCKS = 3.0, 2.5, 20.0
 """Of a sum, and of the length of what is positive, before so many were seen."""
+HEIGHT, YOUNG_HEIGHTS = 4.0, (6.0, 4.0, 4.0)
+"""A statistic at what its highest of an hour usually is counts as so much; and what is believed of that at first."""
+YOUNG_HOURS, HEIGHT_HOURS = 4.0, 7 * 24.0
 BLOCKS_MIN = 8
 """Before so many a feature is not judged: what began to be counted just now is new to everybody."""
 SLACK = 0.5
@@ -122,8 +125,8 @@ class Scored:
     sums: F64
     """f64[series, windows]"""
     statistics: F64
-    """f64[series, windows + 1]: the sums of the shorter windows and the length of what is positive in the longest, each in its
-    own usual spread; and the CUSUM as the z that is as rare"""
+    """f64[series, windows + 2]: the sums of the shorter windows and the length of what is positive in the longest, each in its
+    own usual spread; and the CUSUMs of the sum and of the count alone, as the z that is as rare"""
     score: F64
     """f64[series]: the largest of them"""
     expected: F64
@@ -160,15 +163,22 @@ class FloodModel:
         self.marks = levels(1e-3, 2 * MARKS, 7, 0)
         self.rates = levels(1e-3, 1, 7, SEASONS, 10.0)
         self.pivots = levels(0.7, len(config.windows) * FEATURES, 3, SEASONS)
-        self.spreads = levels(0.5, len(config.windows), 7, 0)
+        self.spreads = levels(0.5, len(config.windows) + 1, 7, 0)
         self.running: F64 = np.zeros((self._ring, n, COLUMNS + 1))
         """Running sums of the last steps, the newest last; the last column is what was expected."""
         self.trend: F64 = np.ones(n)
-        self.cusum: F64 = np.zeros(n)
+        self.cusum: F64 = np.zeros((n, 2))
+        """Of the sum, and of the count alone"""
         self.suspect: I64 = np.full(n, self._delay + 1, np.int64)
         """So many steps ago each stream was suspicious last; 0: now"""
         self.held: I64 = np.zeros(n, np.int64)
         """Steps since something was learned"""
+        self.peaks: F64 = np.zeros((n, len(config.windows) + 2))
+        """The highest of each statistic in the hour so far …"""
+        self.heights: F64 = np.tile(np.array([*YOUNG_HEIGHTS, HEIGHT, HEIGHT]), (n, 1))
+        """… and what that usually is"""
+        self.hours: F64 = np.zeros(n)
+        """Of which that was learned"""
         self.steps = 0
         self._waiting: list[tuple[int, F64, F64]] = []
         """Of blocks that are not learned yet: when they ended, with the pivots and sums at their ends"""
@@ -192,16 +202,21 @@ class FloodModel:
         added = np.clip(counted, Z_LOW, Z_HIGH).sum(axis=2)
         added[:, -1] = np.sqrt((np.clip(counted[:, -1], 0.0, 1.5 * Z_HIGH) ** 2).sum(axis=1))
         own = self._in_spreads(added)
-        self.cusum = cusum(self.cusum, own[:, 0], SLACK, CUSUM_MAX)
+        rises = np.stack([own[:, 0], self._of_count(z[:, 0, 0])], axis=1)
+        self.cusum = cusum(self.cusum, rises, SLACK, CUSUM_MAX)
         # A CUSUM of normal steps exceeds c as often as exp(-2 * slack * c) says (Siegmund), a normal z exceeds x as exp(-x²/2).
-        statistics = np.concatenate([own, np.sqrt(4 * SLACK * self.cusum)[:, None]], axis=1)
+        statistics = np.concatenate([own, np.sqrt(4 * SLACK * self.cusum)], axis=1)
         if self.steps % self.config.block_steps == 0:
-            self._waiting.append((tick, flat, added))
-        return Scored(z, added, statistics, statistics.max(axis=1), windows[:, :, COLUMNS], windows[:, :, :COLUMNS])
+            self._waiting.append((tick, flat, np.concatenate([added, z[:, 0, :1]], axis=1)))
+        self.peaks = np.maximum(self.peaks, statistics)
+        score = (statistics * (HEIGHT / self.heights)).max(axis=1)
+        return Scored(z, added, statistics, score, windows[:, :, COLUMNS], windows[:, :, :COLUMNS])
 
     def learn(self, suspicious: Any) -> None:
         """After `step`: learn the block that has become old enough; ``suspicious`` (bool[series]) ones are left out."""
         self.suspect = np.where(suspicious, 0, np.minimum(self.suspect + 1, self._delay + 1))
+        if self.steps % max(1, HOUR_S // self.config.step_s) == 0:
+            self._end_hour()
         block = self.config.block_steps
         delay = self._delay if self.steps > 2 * self._delay else 0  # at first, everything is learned at once
         while len(self._waiting) * block > delay:
@@ -210,6 +225,15 @@ class FloodModel:
             self.held = np.where(calm, 0, self.held + block)
             at = self._ring - 1 - delay
             self._learn_block(*self._waiting.pop(0), self.running[at] - self.running[at - block], free.astype(np.float64))
+
+    def _end_hour(self) -> None:
+        """What the highest statistics of an hour are, so that none of them is the score more often than others."""
+        calm = (self.suspect > HOUR_S // self.config.step_s) | (self.suspect > self._delay)
+        self.hours += calm
+        factor = (calm / np.minimum(self.hours + YOUNG_HOURS, HEIGHT_HOURS))[:, None]
+        kept = np.clip(self.peaks, 0.5 * self.heights, 2 * self.heights)
+        self.heights = (1 - factor) * self.heights + factor * kept
+        self.peaks = np.zeros_like(self.peaks)
 
     def _learn_block(self, tick: int, pivots: F64, added: F64, block: F64, weights: F64) -> None:
         steps = self.config.block_steps
@@ -253,12 +277,21 @@ class FloodModel:
     def _in_spreads(self, added: F64) -> F64:
         """f64[series, windows]: sums in their own usual spread, about which something is believed before much was seen."""
         n = len(self._ids)
-        seen, mean, variance = (a[:n, 0] for a in (self.spreads.count, self.spreads.mean, self.spreads.variance))
+        known = self.spreads.count, self.spreads.mean, self.spreads.variance
+        seen, mean, variance = (array[:n, 0, :-1] for array in known)
         usual = np.zeros(added.shape[1]), np.full(added.shape[1], YOUNG_SPREAD**2)
         usual[0][-1], usual[1][-1] = YOUNG_LENGTH, 1.0
         level = (seen * mean + YOUNG_BLOCKS * usual[0]) / (seen + YOUNG_BLOCKS)
         spread = (seen * variance + YOUNG_BLOCKS * usual[1]) / (seen + YOUNG_BLOCKS)
         found: F64 = (added - level) / np.sqrt(spread + 0.25)
+        return found
+
+    def _of_count(self, z: F64) -> F64:
+        """f64[series]: the count's z of a step in its own usual spread."""
+        n = len(self._ids)
+        seen, mean, variance = (a[:n, 0, -1] for a in (self.spreads.count, self.spreads.mean, self.spreads.variance))
+        level, spread = seen * mean / (seen + YOUNG_BLOCKS), (seen * variance + YOUNG_BLOCKS) / (seen + YOUNG_BLOCKS)
+        found: F64 = (z - level) / np.sqrt(spread + 0.01)
         return found
 
     def _pivots(self, windows: F64) -> F64:
@@ -278,6 +311,7 @@ class FloodModel:
         for name in _LEVELS:
             getattr(other, name).load(getattr(self, name).save(ids), np.arange(len(ids)))
         other.running, other.trend, other.cusum = self.running[:, ids].copy(), self.trend[ids].copy(), self.cusum[ids].copy()
+        other.peaks, other.heights, other.hours = self.peaks[ids].copy(), self.heights[ids].copy(), self.hours[ids].copy()
         other.suspect, other.held, other.steps = self.suspect[ids].copy(), self.held[ids].copy(), self.steps
         return other
 
@@ -287,6 +321,7 @@ class FloodModel:
             getattr(self, name).forget([series])
         self.running[:, series], self.trend[series], self.cusum[series] = 0.0, 1.0, 0.0
         self.suspect[series], self.held[series] = self._delay + 1, 0
+        self.peaks[series], self.hours[series], self.heights[series] = 0.0, 0.0, [*YOUNG_HEIGHTS, HEIGHT, HEIGHT]
         for _, pivots, added in self._waiting:
             pivots[series], added[series] = np.nan, np.nan
 
@@ -318,4 +353,4 @@ class FloodModel:
 
 
 _LEVELS = ("marks", "rates", "pivots", "spreads")
-_STATE = ("running", "trend", "cusum", "suspect", "held")
+_STATE = ("running", "trend", "cusum", "suspect", "held", "peaks", "heights", "hours")
