@@ -89,6 +89,16 @@ def publish(connection: Connection, topic: str, mitigation: Mitigation) -> None:
     Raises:
         BrokerError: they do not take it.
     """
+    key = topic_key(mitigation.target, mitigation.detector)
+    publish_value(connection, topic, key, encode_line(mitigation).rstrip())
+
+
+def publish_value(connection: Connection, topic: str, key: bytes, value: bytes) -> None:
+    """Write one message, and wait until the brokers have it.
+
+    Raises:
+        BrokerError: they do not take it.
+    """
     connection.check()
     refused: list[KafkaError] = []
 
@@ -97,9 +107,8 @@ def publish(connection: Connection, topic: str, mitigation: Mitigation) -> None:
             refused.append(error)
 
     producer = Producer(connection.settings(acks="all", message_timeout_ms=int(SEND_S_MAX * 1000)))
-    key = topic_key(mitigation.target, mitigation.detector)
     try:
-        producer.produce(topic, encode_line(mitigation).rstrip(), key=key, on_delivery=delivered)
+        producer.produce(topic, value, key=key, on_delivery=delivered)
     except KafkaException as error:
         raise connection.explain(error, topic) from None
     producer.flush(SEND_S_MAX + 1)

@@ -69,18 +69,18 @@ class Registrations:
         assert isinstance(section, RegistrationsSection)
         self._section, self._renew_s = section, config.policy.renew_s
         self._lists = lists_of(section)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything."""
         self._pending: list[Sample] = []
         self._closed = NEVER
-        self._streams: dict[Service, Registrants] = {}
         self._rows: dict[Service, list[Rows]] = {}
         """Of steps that are not over"""
         self._texts: dict[int, tuple[int, bytes]] = {}
         """Word -> the last second that named it, and its text"""
         self._disposable: dict[int, bool] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was learned; what was taken in of steps that are not over stays."""
+        self._streams: dict[Service, Registrants] = {}
         self._told: dict[str, _Told] = {}
 
     def add(self, tally: Tally) -> None:
@@ -196,7 +196,7 @@ class Registrations:
         }
 
     def save(self) -> dict[str, Any]:
-        """Plain data and arrays for `load`; arrays hold integers only, numbers as their bits."""
+        """Plain data and arrays for `load`; arrays of truths are numbers in it."""
         head, blocks = encode_sample(merged_registrations(self._pending) if self._pending else _nothing())
         data: dict[str, Any] = {
             "closed": self._closed,
@@ -213,6 +213,7 @@ class Registrations:
         """Take over what `save` gave."""
         data = from_bits(data)
         self.reset()
+        self._texts, self._rows, self._disposable = {}, {}, {}
         self._closed = data["closed"]
         head, blocks = data["pending"]
         pending = decode_sample(msgspec.convert(head, SampleHead), Reader(blocks, 0))
@@ -272,11 +273,11 @@ def _of_rows(rows: Rows) -> list[Any]:
     return [getattr(rows, name) for name in Rows.__slots__]
 
 
-_BITS = {"f": np.int64, "b": np.uint8}
+_BITS = {"b": np.uint8}
 
 
 def as_bits(value: Any) -> Any:
-    """The same with arrays of numbers as their bits: what is saved holds integers only."""
+    """The same with arrays of truths as numbers, which is what a saved state holds."""
     if isinstance(value, np.ndarray) and value.dtype.kind in _BITS:
         return {"bits": np.ascontiguousarray(value).view(_BITS[value.dtype.kind]), "of": value.dtype.str}
     if isinstance(value, dict):

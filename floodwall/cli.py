@@ -12,7 +12,9 @@ from floodwall import (
     commands_config,
     commands_drill,
     commands_edge,
+    commands_feedback,
     commands_mitigations,
+    commands_models,
     commands_produce,
     commands_run,
     commands_status,
@@ -40,10 +42,12 @@ app.command("doctor")(commands_run.doctor)
 app.command("produce")(commands_produce.produce)
 app.command("status")(commands_status.status)
 app.command("worker")(commands_worker.worker)
+app.command("feedback")(commands_feedback.feedback)
 app.add_typer(commands_config.app, name="config")
 app.add_typer(commands_broker.app, name="broker")
 app.add_typer(commands_topics.app, name="topics")
 app.add_typer(commands_mitigations.app, name="mitigations")
+app.add_typer(commands_models.app, name="models")
 app.add_typer(commands_edge.app, name="edge")
 app.add_typer(commands_drill.app, name="drill")
 

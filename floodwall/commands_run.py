@@ -28,6 +28,10 @@ Findings = Annotated[Path | None, typer.Option("--findings", help="Write everyth
 StateFile = Annotated[
     Path | None, typer.Option("--state", help="Save the state here when interrupted, and go on from it next time.")
 ]
+FeedbackFile = Annotated[
+    Path | None,
+    typer.Option("--feedback", help="Records of `floodwall feedback --to` or `--list`: each holds from the second it names."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge in a thread of its own.")]
 
@@ -51,6 +55,7 @@ def replay(
     ] = None,
     until: Annotated[str | None, typer.Option("--to", help="Only events before this time.")] = None,
     early: Annotated[bool, typer.Option("--early", help="Write early records too, as a live run does.")] = False,
+    feedback: FeedbackFile = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
@@ -76,7 +81,7 @@ def replay(
     with show.progress_of(sources) as advance:
         outcome = run(
             chosen, sources, sink, clock, between_ms=between_ms, state=state, early=early,
-            threads=threads, progress=advance,
+            threads=threads, progress=advance, feedback=feedback,
         )  # fmt: skip
     sink.close()
     show.print_outcome(outcome, sink, as_json=as_json)
@@ -97,6 +102,7 @@ def watch(
     findings: Findings = None,
     state: StateFile = None,
     from_start: Annotated[bool, typer.Option("--from-start", help="Begin with what the file holds already.")] = False,
+    feedback: FeedbackFile = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
@@ -117,7 +123,8 @@ def watch(
         signal.signal(number, lambda came, _: stopping.append(came))
     sink = show.LiveSink(out, findings, as_json=as_json)
     engine = run(
-        chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, stop=lambda: bool(stopping)
+        chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, stop=lambda: bool(stopping),
+        feedback=feedback,
     )  # fmt: skip
     sink.close()
     account = engine.account()

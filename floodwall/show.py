@@ -88,8 +88,8 @@ class LiveSink(Sink):
             if self._as_json:
                 sys.stdout.buffer.write(encode_line(mitigation))
                 sys.stdout.buffer.flush()
-            elif self._shown.get(mitigation.id) != mitigation.action:
-                self._shown[mitigation.id] = mitigation.action
+            elif self._shown.get(mitigation.id) != (word := f"{mitigation.action} {mitigation.state}"):
+                self._shown[mitigation.id] = word
                 print(_line(mitigation), flush=True)
         if len(self._shown) > 100_000:
             self._shown.clear()
@@ -114,7 +114,7 @@ def print_outcome(outcome: Outcome, sink: Sink, *, as_json: bool) -> None:
             "mitigations": sink.mitigations, "findings": sink.findings, "targets": targets,
             "more_targets": sink.more_targets, "account": asdict(outcome.account), "seconds": round(outcome.seconds, 3),
             "bytes": outcome.bytes, "sources": outcome.sources, "ended_early": outcome.ended_early,
-            "interrupted": outcome.interrupted,
+            "interrupted": outcome.interrupted, "feedback": outcome.feedback,
         }  # fmt: skip
         _print_json(document)
         return
@@ -125,6 +125,9 @@ def print_outcome(outcome: Outcome, sink: Sink, *, as_json: bool) -> None:
     rate = outcome.account.events / outcome.seconds if outcome.seconds else 0
     where = "1 source" if outcome.sources == 1 else f"{outcome.sources:,} sources"
     print(f"{outcome.account.events:,} events from {where} in {outcome.seconds:.2f} s: {rate:,.0f} per second")
+    if outcome.feedback is not None:
+        told = [f"{count:,} {name.replace('_', ' ')}" for name, count in outcome.feedback.items() if count]
+        print("feedback: " + (", ".join(told) or "nothing to learn from"))
     for name, why in outcome.ended_early.items():
         print(f"floodwall: expected {name} to be whole, it broke off: {why}; all before that was decided", file=sys.stderr)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine.clock import Clock
 from engine.embedded import Embedded
+from replay.feedback import FeedbackFile
 from replay.sink import Sink
 from replay.sources import STDIN, LineSource, make_buffer, standard_input
 from replay.state import load_state, save_state
@@ -131,8 +132,11 @@ def watch(
     threads: int = 1,
     stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Embedded], None] | None = None,
+    feedback: Path | None = None,
 ) -> Embedded:
     """Follow a file (or ``-``) until it is interrupted, standard input ends, or ``stop`` says so; returns the engine.
+
+    ``feedback``: a file of records that may come and grow meanwhile.
 
     Raises:
         SourceError: the file cannot be followed. StateError: the state cannot be used or written.
@@ -151,8 +155,11 @@ def watch(
     else:
         engine.open(STDIN, clock.now_ms())
     saved_ms = clock.now_ms()
+    said = None if feedback is None else FeedbackFile(feedback, follow=True)
     try:
         while not stop():
+            if said is not None:
+                said.give(engine)
             length = followed.poll(buffer) if followed is not None else _read_pipe(pipe, engine, buffer, clock)
             now_ms = clock.now_ms()
             engine.idle(now_ms)

@@ -11,6 +11,7 @@ from typing import Protocol
 from engine.account import Account
 from engine.clock import Clock
 from engine.embedded import Embedded
+from replay.feedback import FeedbackFile
 from replay.sink import Sink
 from replay.sources import KAFKA_SCHEME, STDIN, bound_of, expand, make_buffer, open_source
 from replay.state import load_state, save_state
@@ -33,6 +34,8 @@ class Outcome:
     interrupted: bool = False
     ended_early: dict[str, str] = field(default_factory=dict)
     """Sources that broke off, and why."""
+    feedback: dict[str, int] | None = None
+    """What became of the records of feedback, if there was a file of them."""
 
 
 class Reading(Protocol):
@@ -118,10 +121,12 @@ def replay(
     threads: int = 1,
     chunk_bytes: int = 1 << 20,
     progress: Callable[[int], None] | None = None,
+    feedback: Path | None = None,
 ) -> Outcome:
     """Read all sources to their end and decide.
 
-    With ``state``, an interrupted run leaves one, and a run that finds one goes on from it.
+    With ``state``, an interrupted run leaves one, and a run that finds one goes on from it. ``feedback``: a file of records,
+    each of which holds from the second that it names.
 
     Raises:
         SourceError: a source cannot be opened. StateError: the state cannot be used. BrokerError: Kafka cannot be read.
@@ -133,6 +138,8 @@ def replay(
         engine = Embedded(config, early=early, threads=threads, between_ms=between_ms)
     else:
         engine = Embedded.restore(config, saved, early=early, threads=threads, between_ms=between_ms)
+    if feedback is not None:
+        FeedbackFile(feedback, follow=False).give(engine)
     known = engine.positions()
     buffer = make_buffer(config.input.record_bytes_max, chunk_bytes)
     readings: list[Reading] = [FileReading(config, name, known, clock, buffer, chunk_bytes) for name in names]
@@ -171,6 +178,7 @@ def replay(
             reading.close()
     outcome.account = engine.account()
     sink.write(engine.take())
+    outcome.feedback = None if feedback is None else engine.feedback_counts()
     engine.stop()
     if not outcome.interrupted and state is not None:
         save_state(state, engine.snapshot())

@@ -102,6 +102,9 @@ class Sink:
                 mitigation.tick, mitigation.expires_at, 1, mitigation.severity, mitigation.dry_run,
             )  # fmt: skip
             return
+        if mitigation.state == "lifted":
+            known.state, known.reason, known.until = "lifted", mitigation.reason, mitigation.tick
+            return
         known.mitigations += 1
         known.until = max(known.until, mitigation.expires_at)
         if mitigation.action != "notify" or known.action == "notify":

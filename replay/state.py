@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from detectors.kernels.windows import NEVER
+from engine.model_state import ModelPlace, place_of
+from engine.snapshot import pack, unpack
 from schemas.errors import StateError
 
 
@@ -32,3 +35,21 @@ def load_state(path: Path | None) -> bytes | None:
         return None
     except OSError as error:
         raise StateError(f"expected a readable state at {path}, got: {error.strerror or error}") from None
+
+
+def read_saved_models(path: Path) -> list[ModelPlace]:
+    """The learned detectors in a saved state.
+
+    Raises:
+        StateError: there is none, or it cannot be used.
+    """
+    data = load_state(path)
+    if data is None:
+        raise StateError(f"expected a saved state at {path}, got nothing there")
+    try:
+        judge = unpack(data)["judge"]
+        closed = None if judge["closed"] == NEVER else int(judge["closed"])
+        saved = dict(judge["learned"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(f"expected a saved state with learned detectors at {path}, got one without ({error})") from None
+    return [place_of(name, None, one, closed, len(pack(one))) for name, one in sorted(saved.items())]

@@ -49,6 +49,15 @@ class Metrics:
         self.records_written = Counter("floodwall_state_records", "Where a judge stands, written.", registry=self.registry)
         self.cold_starts = Counter("floodwall_cold_starts", "Judge partitions without a record.", registry=self.registry)
         self.closed_tick = Gauge("floodwall_closed_tick", "The last decided second.", ["partition"], registry=self.registry)
+        self.feedback = Counter(
+            "floodwall_feedback", "Records read, by what became of them.", ["outcome"], registry=self.registry
+        )
+        self._model = Gauge(
+            "floodwall_model_cold",
+            "1: a learned detector does not know enough yet.",
+            ["partition", "model"],
+            registry=self.registry,
+        )
         self._judged = Gauge("floodwall_judge", "What bounds left out.", ["partition", "what"], registry=self.registry)
 
     def follow(self, topic: str, before: Ledger, after: Ledger) -> None:
@@ -71,8 +80,11 @@ class Metrics:
             ("stragglers", judge.stragglers), ("aged_out", judge.aged_out), ("truncated", judge.truncated),
             ("held", judge.policy.held), ("left_behind", judge.intake.left_behind), ("gaps", judge.intake.gaps),
             ("duplicates", judge.intake.duplicates),
+            ("feedback_late", judge.feedback.late), ("feedback_learned", judge.feedback.learned),
         ):  # fmt: skip
             self._judged.labels(str(partition), what).set(value)
+        for name, detector in judge.learned.detectors.items():
+            self._model.labels(str(partition), name).set(bool(detector.describe().get("cold")))
 
     def text(self) -> bytes:
         """The exposition format."""

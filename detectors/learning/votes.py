@@ -31,8 +31,9 @@ class Classifier:
     def __init__(self, features: int) -> None:
         self._features = features
         self.schema = schema_hash("classifier", 1, features, RATE, INTERCEPT_RATE, SHRINK)
-        self._scaler = preprocessing.StandardScaler()
-        self._model = linear_model.LogisticRegression(optimizer=optim.SGD(RATE), l2=SHRINK, intercept_lr=INTERCEPT_RATE)
+        # River has no types for these methods.
+        self._scaler: Any = preprocessing.StandardScaler()
+        self._model: Any = linear_model.LogisticRegression(optimizer=optim.SGD(RATE), l2=SHRINK, intercept_lr=INTERCEPT_RATE)
         self.labels = [0, 0]
         """Learned, of no attack and of one"""
         self._read_off()
@@ -100,7 +101,7 @@ class Trees:
     def __init__(self, features: int, seed: int) -> None:
         self._features = features
         self.schema = schema_hash("trees", 1, features, seed, TREES, HEIGHT, TREES_WINDOW)
-        self._model = anomaly.HalfSpaceTrees(n_trees=TREES, height=HEIGHT, window_size=TREES_WINDOW, seed=seed)
+        self._model: Any = anomaly.HalfSpaceTrees(n_trees=TREES, height=HEIGHT, window_size=TREES_WINDOW, seed=seed)
 
     def learn(self, z: F64) -> None:
         """One usual row."""

@@ -67,8 +67,10 @@ class Deployment:
     def prefix(self) -> str:
         return self.config.kafka.topic_prefix
 
-    def start(self, role: str, *, failpoint: str | None = None, instance: str | None = None) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "floodwall", "worker", *role.split(), "--config", str(self.folder / "config.toml")]
+    def start(
+        self, role: str, *, failpoint: str | None = None, instance: str | None = None, module: str = "floodwall"
+    ) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", module, "worker", *role.split(), "--config", str(self.folder / "config.toml")]
         words += [] if instance is None else ["--instance", instance]
         environment = {**os.environ, "FLOODWALL_SEED": str(self.config.engine.seed), "FLOODWALL_DEBUG": "1"}
         environment.pop(VARIABLE, None)
