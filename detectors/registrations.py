@@ -11,8 +11,8 @@ done. Then it says what the surplus is made of: values of an attribute (user age
 autonomous system, referrer) that more of the last ten minutes have than usual and than chance explains. Networks and
 disposable mail domains among them are challenged first and, if the flood lasts into the next cell of renewal, may not
 register for ``restrict_ttl_s``; user agents are challenged; all of them together within ``collateral_max``, the share of
-usual registrations that they match. Countries, referrers, and mail domains that are on no list of disposable ones are named
-and never acted on: for those there is the operator's playbook.
+usual registrations that they match. Countries, autonomous systems, referrers, and mail domains that are on no list of
+disposable ones are named and never acted on: for those there is the operator's playbook.
 
 Where it fails: a flood that mimics everything and stays within chance of the usual number is not seen
 (docs/models-registrations.md has how much that is); nor one that was there from the start. An honest campaign is a flood too:
@@ -29,8 +29,8 @@ Whoever registers in somebody's network, country or browser makes those suspecte
 what is rare and honest can be framed for ``restrict_ttl_s``. A mail domain that no list calls disposable cannot, and a failed
 registration is no evidence about the domain it names.
 
-Key: the service; what is acted on are networks, autonomous systems, mail domains and user agents. Quiet time: people are told
-once in an episode, which is over when ten minutes pass without a score at the limit.
+Key: the service; what is acted on are networks, mail domains and user agents. Quiet time: people are told
+once in an episode, which is over when an hour passes without a score at the limit.
 
 Parameters: `RegistrationsSection`.
 

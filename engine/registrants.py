@@ -34,16 +34,17 @@ SLOW_SHARE = 0.25
 """Of the alarms that are allowed, so many are the slow model's."""
 SUSPECT = 0.8
 """Of the limit: from there on nothing is learned."""
-EPISODE_STEPS = 60
-"""Ten minutes without a score at the limit end an episode."""
+EPISODE_STEPS = 360
+"""An hour without a score at the limit ends an episode."""
 COHORT_LEAST, COHORT_Z = 5.0, 5.0
 """So many more registrations than usual, and more than chance makes of few, have a value that is named."""
+LIFT_MIN = 5.0
+"""A value's share of registrations is so many times its usual one: what grows in proportion is a campaign's."""
 COHORTS_MAX = 32
 TOLD_MAX = 4
 """Values that a sentence names."""
 TARGET_OF = {
-    Attribute.NETWORK: Dimension.NET, Attribute.ASN: Dimension.ASN, Attribute.DOMAIN: Dimension.EMAIL_DOMAIN,
-    Attribute.AGENT: Dimension.USER_AGENT,
+    Attribute.NETWORK: Dimension.NET, Attribute.DOMAIN: Dimension.EMAIL_DOMAIN, Attribute.AGENT: Dimension.USER_AGENT,
 }  # fmt: skip
 NOUNS = {
     Attribute.AGENT: "user agent", Attribute.COUNTRY: "country", Attribute.DOMAIN: "mail domain", Attribute.NETWORK: "network",
@@ -172,7 +173,7 @@ class Registrants:
         if self.verdicts.mutes(z, score):
             return suspicious, []
         self.last_score, self.last_z = score, z
-        begins = self._last[which] < self.step - EPISODE_STEPS * (SLOW_STEPS if which else 1)
+        begins = self._last[which] < self.step - EPISODE_STEPS * (6 if which else 1)
         self._last[which] = self.step
         cell = tick // self._renew_s
         if begins:
@@ -205,7 +206,8 @@ class Registrants:
             shares = self.usual.of[attribute].shares(words)
             usual = shares * expected
             least = np.maximum(COHORT_LEAST, COHORT_Z * np.sqrt(usual + 0.5))
-            stands_out = (observed - usual >= least) & (words != 0)
+            lifted = observed >= LIFT_MIN * shares * float(made.weight.sum())
+            stands_out = (observed - usual >= least) & lifted & (words != 0)
             throw_away = np.bincount(which, made.disposable, len(words)) > 0
             if attribute == Attribute.DOMAIN and float(scored.z[0, -1, 1 + Mark.DISPOSABLE]) >= MARK_Z:
                 stands_out |= throw_away & (observed >= 2)
@@ -248,7 +250,7 @@ class Registrants:
         """What may be done: of those cohorts that cost usual registrations the least, within the collateral."""
         budget, found = self._section.collateral_max, []
         for one in cohorts:
-            restricts = one.attribute in (Attribute.NETWORK, Attribute.ASN) or one.disposable
+            restricts = one.attribute == Attribute.NETWORK or one.disposable
             if not restricts and one.attribute != Attribute.AGENT:
                 continue
             if one.collateral > budget:

@@ -83,9 +83,11 @@ TREND_MAX = 1.5
 RATE_FLOOR = 0.02
 YOUNG_SPREAD, YOUNG_LENGTH, YOUNG_BLOCKS = 3.0, 2.5, 20.0
 """Of a sum, and of the length of what is positive, before so many were seen."""
-HEIGHT, YOUNG_HEIGHTS = 4.0, (6.0, 4.0, 4.0)
-"""A statistic at what its highest of an hour usually is counts as so much; and what is believed of that at first."""
-YOUNG_HOURS, HEIGHT_HOURS = 4.0, 7 * 24.0
+HEIGHT, YOUNG_HEIGHTS = 5.0, (7.5, 5.0, 4.5)
+"""A statistic at what its highest of a day usually is counts as so much; and what is believed of that at first."""
+HEIGHT_RANGE = 1.5
+"""They stay within so many times of it: what nobody could have is no measure."""
+YOUNG_DAYS, HEIGHT_DAYS = 2.0, 14.0
 BLOCKS_MIN = 8
 """Before so many a feature is not judged: what began to be counted just now is new to everybody."""
 SLACK = 0.5
@@ -174,11 +176,12 @@ class FloodModel:
         self.held: I64 = np.zeros(n, np.int64)
         """Steps since something was learned"""
         self.peaks: F64 = np.zeros((n, len(config.windows) + 2))
-        """The highest of each statistic in the hour so far …"""
+        """The highest of each statistic in the day so far …"""
         self.heights: F64 = np.tile(np.array([*YOUNG_HEIGHTS, HEIGHT, HEIGHT]), (n, 1))
         """… and what that usually is"""
-        self.hours: F64 = np.zeros(n)
+        self.days: F64 = np.zeros(n)
         """Of which that was learned"""
+        self._latest: F64 = np.zeros_like(self.peaks)
         self.steps = 0
         self._waiting: list[tuple[int, F64, F64]] = []
         """Of blocks that are not learned yet: when they ended, with the pivots and sums at their ends"""
@@ -208,15 +211,16 @@ class FloodModel:
         statistics = np.concatenate([own, np.sqrt(4 * SLACK * self.cusum)], axis=1)
         if self.steps % self.config.block_steps == 0:
             self._waiting.append((tick, flat, np.concatenate([added, z[:, 0, :1]], axis=1)))
-        self.peaks = np.maximum(self.peaks, statistics)
+        self._latest = statistics
         score = (statistics * (HEIGHT / self.heights)).max(axis=1)
         return Scored(z, added, statistics, score, windows[:, :, COLUMNS], windows[:, :, :COLUMNS])
 
     def learn(self, suspicious: Any) -> None:
         """After `step`: learn the block that has become old enough; ``suspicious`` (bool[series]) ones are left out."""
         self.suspect = np.where(suspicious, 0, np.minimum(self.suspect + 1, self._delay + 1))
-        if self.steps % max(1, HOUR_S // self.config.step_s) == 0:
-            self._end_hour()
+        self.peaks = np.maximum(self.peaks, np.where(np.asarray(suspicious)[:, None], 0.0, self._latest))
+        if self.steps % (DAY_S // self.config.step_s) == 0:
+            self._end_day()
         block = self.config.block_steps
         delay = self._delay if self.steps > 2 * self._delay else 0  # at first, everything is learned at once
         while len(self._waiting) * block > delay:
@@ -226,13 +230,14 @@ class FloodModel:
             at = self._ring - 1 - delay
             self._learn_block(*self._waiting.pop(0), self.running[at] - self.running[at - block], free.astype(np.float64))
 
-    def _end_hour(self) -> None:
-        """What the highest statistics of an hour are, so that none of them is the score more often than others."""
-        calm = (self.suspect > HOUR_S // self.config.step_s) | (self.suspect > self._delay)
-        self.hours += calm
-        factor = (calm / np.minimum(self.hours + YOUNG_HOURS, HEIGHT_HOURS))[:, None]
-        kept = np.clip(self.peaks, 0.5 * self.heights, 2 * self.heights)
-        self.heights = (1 - factor) * self.heights + factor * kept
+    def _end_day(self) -> None:
+        """What the highest statistics of a day are, so that none of them is the score more often than others."""
+        self.days += 1.0
+        factor = 1.0 / np.minimum(self.days + YOUNG_DAYS, HEIGHT_DAYS)[:, None]
+        kept = np.clip(self.peaks, 0.5 * self.heights, 1.5 * self.heights)
+        believed = np.array([*YOUNG_HEIGHTS, HEIGHT, HEIGHT])
+        moved = (1 - factor) * self.heights + factor * kept
+        self.heights = np.clip(moved, believed / HEIGHT_RANGE, believed * HEIGHT_RANGE)
         self.peaks = np.zeros_like(self.peaks)
 
     def _learn_block(self, tick: int, pivots: F64, added: F64, block: F64, weights: F64) -> None:
@@ -311,7 +316,7 @@ class FloodModel:
         for name in _LEVELS:
             getattr(other, name).load(getattr(self, name).save(ids), np.arange(len(ids)))
         other.running, other.trend, other.cusum = self.running[:, ids].copy(), self.trend[ids].copy(), self.cusum[ids].copy()
-        other.peaks, other.heights, other.hours = self.peaks[ids].copy(), self.heights[ids].copy(), self.hours[ids].copy()
+        other.peaks, other.heights, other.days = self.peaks[ids].copy(), self.heights[ids].copy(), self.days[ids].copy()
         other.suspect, other.held, other.steps = self.suspect[ids].copy(), self.held[ids].copy(), self.steps
         return other
 
@@ -321,7 +326,7 @@ class FloodModel:
             getattr(self, name).forget([series])
         self.running[:, series], self.trend[series], self.cusum[series] = 0.0, 1.0, 0.0
         self.suspect[series], self.held[series] = self._delay + 1, 0
-        self.peaks[series], self.hours[series], self.heights[series] = 0.0, 0.0, [*YOUNG_HEIGHTS, HEIGHT, HEIGHT]
+        self.peaks[series], self.days[series], self.heights[series] = 0.0, 0.0, [*YOUNG_HEIGHTS, HEIGHT, HEIGHT]
         for _, pivots, added in self._waiting:
             pivots[series], added[series] = np.nan, np.nan
 
@@ -353,4 +358,4 @@ class FloodModel:
 
 
 _LEVELS = ("marks", "rates", "pivots", "spreads")
-_STATE = ("running", "trend", "cusum", "suspect", "held", "peaks", "heights", "hours")
+_STATE = ("running", "trend", "cusum", "suspect", "held", "peaks", "heights", "days")

@@ -95,12 +95,9 @@ def page(result: Result, names: Sequence[str]) -> str:
         lines.append(f"| {name}, over {other} | " + " | ".join(cells) + " |")
     kinds = list(dict.fromkeys(one.kind for one in result.attacks))
     strengths = sorted({one.strength for one in result.attacks})
-    lines += [
-        "",
-        "| attack (recall at `notify`) | "
-        + " | ".join(f"{name}: {' / '.join(f'{s:g}' for s in strengths)} ×" for name in names)
-        + " |",
-    ]
+    times = " / ".join(f"{strength:g}" for strength in strengths)
+    heads = " | ".join(f"{name}: {times} ×" for name in names)
+    lines += ["", f"| attack (recall at `notify`) | {heads} |"]
     lines.append("|---|" + "---|" * len(names))
     told_by = {name: found(result, name, 0) for name in names}
     for kind in kinds:

@@ -45,12 +45,12 @@ from drills.quality.registration_weeks import (
     honest,
 )
 from drills.quality.study_page import Attack, Result, page
-from engine.registrants import SLOW_SHARE, SUSPECT
+from engine.registrants import EPISODE_STEPS, SLOW_SHARE, SUSPECT
 
 SEEDS = (7301, 7302, 7303, 7304, 7305, 7306)
 """Not those that limits and constants were tried on (1 to 3)."""
 COLD_DAYS = 7
-PROBES_A_DAY = 3
+PROBES_A_DAY = 2
 HOUR_STEPS = 360
 AFTER_STEPS = 6
 """An attack may still be found a minute after it."""
@@ -58,8 +58,8 @@ LOOK_BACK_STEPS = 60
 WRONG_SHARE = 0.05
 QUIET_EVERY = 60
 """One in so many quiet steps is a label, too."""
-GAP_STEPS = 60
-"""What comes again within ten minutes is the same alarm."""
+GAP_STEPS = EPISODE_STEPS
+"""What comes again within an hour is the same alarm, as people are told of it."""
 Z_FEATURES = 2 * FEATURES
 CUSUM_MAX = 20.0
 VOTE = 0.5
@@ -325,7 +325,7 @@ class Study:
 
 
 def _episodes(above: npt.NDArray[np.bool_]) -> F64:
-    """f64[series]: alarms, those within ten minutes as one; the mean over columns."""
+    """f64[series]: alarms, those within an hour as one; the mean over columns."""
     found = np.zeros(above.shape[1:])
     for index in np.ndindex(*found.shape):
         at = np.flatnonzero(above[:, *index])
