@@ -59,6 +59,13 @@ MARK_WORDS = {
 MARK_Z = 3.0
 
 
+def slow_config(change_max: float) -> FloodConfig:
+    """Of the model of hours and days: what it judges is not followed by its own trend."""
+    return FloodConfig(
+        1, 600, 1, SLOW_WINDOWS, trend_steps=0.0, held_steps_max=3 * SLOW_WINDOWS[-1], change_max=change_max, cusums=False
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Cohort:
     """Registrations that have a value in common, more of them than usual."""
@@ -88,11 +95,7 @@ class Registrants:
         """The step to be judged next, and the last in which anybody registered."""
         self.text_of: TextOf = lambda word: None
         self.fast = FloodModel(FloodConfig(1, change_max=section.change_max))
-        self.slow = FloodModel(
-            FloodConfig(
-                1, 600, 1, SLOW_WINDOWS, trend_steps=0.0, held_steps_max=3 * SLOW_WINDOWS[-1], change_max=section.change_max
-            )
-        )
+        self.slow = FloodModel(slow_config(section.change_max))
         self.limits = [self._calibration(1 - SLOW_SHARE), self._calibration(SLOW_SHARE)]
         """Of the fast model and of the slow one"""
         self._hours = Hours(2)

@@ -280,7 +280,7 @@ def doubled(sample: Sample) -> dict[str, Any]:
     return {"cells": cells, "entries": entries}
 
 
-OFF = {"signature": {"enabled": False}, "entropy": {"enabled": False}}
+OFF = {"signature": {"enabled": False}, "entropy": {"enabled": False}, "registrations": {"enabled": False}}
 """The detectors that need the sample."""
 
 

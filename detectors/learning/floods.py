@@ -114,6 +114,9 @@ class FloodConfig:
     ever."""
     change_max: float = 0.02
     """See `LevelsConfig`"""
+    cusums: bool = True
+    """Whether what is small and steady is added up. Steps of ten minutes follow each other too closely for that: an hour that
+    is busier than others would be added up for a day."""
     marks: tuple[bool, ...] = (True,) * MARKS
     """Which of them count."""
 
@@ -209,6 +212,8 @@ class FloodModel:
         self.cusum = cusum(self.cusum, rises, SLACK, CUSUM_MAX)
         # A CUSUM of normal steps exceeds c as often as exp(-2 * slack * c) says (Siegmund), a normal z exceeds x as exp(-x²/2).
         statistics = np.concatenate([own, np.sqrt(4 * SLACK * self.cusum)], axis=1)
+        if not self.config.cusums:
+            statistics[:, len(self.config.windows) :] = 0.0
         if self.steps % self.config.block_steps == 0:
             self._waiting.append((tick, flat, np.concatenate([added, z[:, 0, :1]], axis=1)))
         self._latest = statistics
