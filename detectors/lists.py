@@ -75,6 +75,36 @@ def read_words(path: str) -> tuple[str, ...]:
     return _words(path, *_stamp(path))
 
 
+def read_names(path: str) -> frozenset[bytes]:
+    """A file of names (mail domains, numbers of autonomous systems), one a line; what stands behind a comma is not read.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    return _names(path, *_stamp(path))
+
+
+@functools.lru_cache(maxsize=64)
+def _names(path: str, changed_ns: int, size: int) -> frozenset[bytes]:
+    lines = (line.partition(b",")[0].strip().lower() for _, line in _lines(path))
+    return frozenset(line for line in lines if line)
+
+
+def holds(addresses: Addresses, words: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """bool[n]: which addresses are on a list; each as one word, as rows of a sample have it (`detectors.surplus`)."""
+    found = np.zeros(len(words), np.bool_)
+    four = (words >= 0) & (words < 1 << 48)
+    for family, chosen in ((0, four), (1, ~four)):
+        low, high = addresses.low[family], addresses.high[family]
+        if not len(low):
+            continue
+        asked = words[chosen].astype(np.uint64)
+        asked = asked & np.uint64(0xFFFFFFFF) if family == 0 else asked
+        at = np.searchsorted(low, asked, "right")
+        found[chosen] = (at > 0) & (asked <= high[np.maximum(at - 1, 0)])
+    return found
+
+
 def digest_of(words: Sequence[str]) -> str:
     """Of words, whatever their order."""
     return hashlib.blake2b("\n".join(sorted(set(words))).encode(), digest_size=8).hexdigest()

@@ -25,7 +25,7 @@ Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 PRIORITY, WEIGHT, ADDRESS, ROUTE, USER_AGENT, FINGERPRINT, COUNTRY, EMAIL_DOMAIN, WHO, ROW_WORDS = range(10)
 """Columns of a row. ``ADDRESS`` is the lower half of an IPv4 address (below 2^48), else the upper half of an IPv6 one: what
 differs in its lower half is one host."""
-assert int(Attribute.WHO) == WHO - ROUTE
+assert int(Attribute.EMAIL_DOMAIN) == EMAIL_DOMAIN - ROUTE
 NET, NET_WIDE = WHO, WHO + 1
 """Beside ``ROUTE`` … ``EMAIL_DOMAIN`` the attributes that are made of the address: /24 or /48, and /16 or /32."""
 _MAPPED = 1 << 48
@@ -69,13 +69,14 @@ class SurplusSection(DetectorSection, frozen=True, forbid_unknown_fields=True, k
 def rows_of(entries: I64) -> I64:
     """i64[n, ROW_WORDS] of entries of a sample (i64[n, ENTRY_WORDS]).
 
-    >>> rows_of(np.array([[0, 5, 1, 0, 0xFFFF_CB00_7101, 7, 8, 0, 9, 0, 0]])).tolist()
-    [[5, 1, 281474087547137, 7, 8, 0, 9, 0, 0]]
+    >>> rows_of(np.array([[0, 5, 1, 0, 0xFFFF_CB00_7101, 7, 8, 0, 9, 0, 0, 4, 0]])).tolist()
+    [[5, 1, 281474087547137, 7, 8, 0, 9, 0, 4]]
     """
     rows = np.empty((len(entries), ROW_WORDS), np.int64)
     rows[:, PRIORITY], rows[:, WEIGHT] = entries[:, E_PRIORITY], entries[:, E_WEIGHT]
     rows[:, ADDRESS] = np.where(entries[:, E_IP_HIGH] == 0, entries[:, E_IP_LOW], entries[:, E_IP_HIGH])
-    rows[:, ROUTE:] = entries[:, E_ATTRIBUTES:]
+    rows[:, ROUTE:WHO] = entries[:, E_ATTRIBUTES : E_ATTRIBUTES + WHO - ROUTE]
+    rows[:, WHO] = entries[:, E_ATTRIBUTES + Attribute.WHO]
     return rows
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from engine.cohorts import make_registrations
 from engine.policy import Crossing
 from schemas.config import Config
 from schemas.errors import StateError
@@ -63,7 +64,7 @@ class LearnedDetector(Protocol):
         ...
 
 
-MAKERS: dict[str, Callable[[Config, int], LearnedDetector | None]] = {}
+MAKERS: dict[str, Callable[[Config, int], LearnedDetector | None]] = {"registrations": make_registrations}
 """Name -> what makes a detector for so many judge partitions; None where it is off."""
 
 

@@ -41,7 +41,8 @@ class Attribute(IntEnum):
     """What entries say, each as a 64-bit word: the first word of the value's key, 0 where there is none.
 
     A failed authentication is no state for the mail domain that it names: it has none. Whom it names is told, because how many
-    are tried says something; it has no text, so that it can become nobody's target.
+    are tried says something; it has no text, so that it can become nobody's target. Referrer and notes are told of
+    registrations only, of those that failed, too.
     """
 
     ROUTE = 0
@@ -49,7 +50,9 @@ class Attribute(IntEnum):
     FINGERPRINT = 2
     COUNTRY = 3
     EMAIL_DOMAIN = 4
-    WHO = 5  # account, else API key
+    REFERRER = 5
+    WHO = 6  # account, else API key
+    NOTES = 7  # no word: what the name is like and the autonomous system (`detectors.kernels.names`)
 
 
 S_TICK, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_LEVEL, S_TOTAL, CELL_WORDS = range(7)
@@ -69,7 +72,7 @@ class Sample:
     entries: I64
     """i64[e, ENTRY_WORDS]"""
     words: I64
-    """i64[t]: the words of attributes (but for WHO) and of services (their first) that are named, ascending, each once …"""
+    """i64[t]: the words of attributes (before WHO) and of services (their first) that are named, ascending, each once …"""
     text_start: I64
     """i64[t + 1]: … whose text is ``text[text_start[i]:text_start[i + 1]]``."""
     text: npt.NDArray[np.uint8]

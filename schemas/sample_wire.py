@@ -40,6 +40,7 @@ from schemas.sample import (
 )
 
 LEVEL_MAX = 64
+NOTES_MAX = 2**58
 TOTAL_MAX = 2**53
 """More events than any second has, and sums of a thousand of them are still whole."""
 _FOUR = 0xFFFF << 32
@@ -47,6 +48,8 @@ _FOUR = 0xFFFF << 32
 _TEXTS = slice(E_ATTRIBUTES, E_ATTRIBUTES + int(Attribute.WHO))
 _TEXT_COLUMNS = int(Attribute.WHO)
 _WHO = E_ATTRIBUTES + int(Attribute.WHO)
+_NOTES = E_ATTRIBUTES + int(Attribute.NOTES)
+_COLUMNS = 15 + _TEXT_COLUMNS
 
 
 class SampleHead(msgspec.Struct, array_like=True, frozen=True):
@@ -109,6 +112,7 @@ def encode_sample(sample: Sample) -> tuple[SampleHead, list[bytes]]:
         entries[:, E_IP_LOW] ^ _FOUR,
         *places[len(cells) :].reshape(-1, _TEXT_COLUMNS).T,
         entries[:, _WHO],
+        entries[:, _NOTES],
     ]
     written = [narrow(column) for column in columns]
     head = SampleHead(
@@ -148,8 +152,8 @@ def decode_sample(head: SampleHead, reader: Reader) -> Sample:
     """
     if head.cells == 0:
         return empty_sample()
-    if len(head.types) != 14 + _TEXT_COLUMNS:
-        raise StateError(f"expected a sample of {14 + _TEXT_COLUMNS} columns, got {len(head.types)}")
+    if len(head.types) != _COLUMNS:
+        raise StateError(f"expected a sample of {_COLUMNS} columns, got {len(head.types)}")
     first_tick = int(reader.wide("<i8", 1)[0])
     columns = _Columns(reader, iter(head.types))
     words, lengths = columns.next(head.words), columns.next(head.words)
@@ -190,6 +194,8 @@ def _read_entries(columns: _Columns, cells: I64, counts: I64, words: I64) -> I64
     for attribute in range(_TEXT_COLUMNS):
         entries[:, E_ATTRIBUTES + attribute] = _words_at(words, columns.next(count))
     entries[:, _WHO] = columns.next(count)
+    entries[:, _NOTES] = columns.next(count)
+    _expect("notes", _within(entries[:, _NOTES], 0, NOTES_MAX))
     priority = np.ascontiguousarray(entries[:, E_PRIORITY]).view(np.uint64)
     _expect("weights", _within(entries[:, E_WEIGHT], 1, TOTAL_MAX))
     _expect("entries in order", _ascend([entries[:, E_CELL], priority]))

@@ -20,7 +20,7 @@ from schemas.narrow import Reader, narrow
 from schemas.sample import Sample, empty_sample
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample, sample_of
 
-TALLY_SCHEMA = 3
+TALLY_SCHEMA = 4
 UNKNOWN_MS = -(2**62)
 """A newest time that is not known yet."""
 SILENT_MS = UNKNOWN_MS + 1

@@ -187,7 +187,7 @@ def test_an_allowlisted_network_among_those_it_matches_stops_nothing() -> None:
 
 def sample_of(*cells: tuple[int, int, int]) -> Sample:
     """Of (tick, service, total): pages by nobody."""
-    plain = Plain({(tick, service, 0, 4): Cell(0, total, {tick + 1: (1, (0,) * 8)}) for tick, service, total in cells})
+    plain = Plain({(tick, service, 0, 4): Cell(0, total, {tick + 1: (1, (0,) * 10)}) for tick, service, total in cells})
     plain.text = {service: b"host-%d" % service for _, service, _ in cells}
     return as_arrays(plain)
 

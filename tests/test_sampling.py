@@ -69,7 +69,8 @@ def events_of(chance: random.Random, many: int) -> list[dict[str, Any]]:
             "host": chance.choice(["api.example", "www.example"]),
             "country": chance.choice(["DE", "FR"]), "fingerprint": "t13d", "email_domain": "example.org",
             "account": f"a{chance.randrange(accounts)}", "api_key_hash": "k1", "event": "registration", "auth_failed": True,
-            "denied": True, "cancelled": True,
+            "denied": True, "cancelled": True, "referrer": chance.choice(["https://a.example/", "https://b.example/?x"]),
+            "user_name": chance.choice(["anna.meyer84", "q7xk2zzp", "Zoë", "", "j" * 100]), "asn": 64500 + chance.randrange(9),
         }  # fmt: skip
         rare = {"event": 0.2, "auth_failed": 0.05, "denied": 0.05, "cancelled": 0.1, "api_key_hash": 0.2, "host": 0.3}
         events.append(event | {name: value for name, value in optional.items() if chance.random() < rare.get(name, 0.6)})
@@ -279,7 +280,7 @@ def doubled(sample: Sample) -> dict[str, Any]:
     return {"cells": cells, "entries": entries}
 
 
-OFF = {"signature": {"enabled": False}, "entropy": {"enabled": False}}
+OFF = {"signature": {"enabled": False}, "entropy": {"enabled": False}, "registrations": {"enabled": False}}
 """The detectors that need the sample."""
 
 

@@ -20,6 +20,7 @@ from detectors.kernels.blocks import (
     F_REGISTRATION,
     M_NON_ASSET,
     M_OWN_DENIALS,
+    N_ASN,
     N_FLAGS,
     N_STATUS,
     N_TIME,
@@ -36,6 +37,7 @@ from detectors.kernels.blocks import (
 from detectors.kernels.hashing import hash_words_kernel
 from detectors.kernels.machine import copy_bytes
 from detectors.kernels.memo import mark_kernel, text_key_kernel
+from detectors.kernels.names import notes_kernel
 from schemas.compiled import inlined, part
 from schemas.fields import Text
 from schemas.sample import (
@@ -63,6 +65,7 @@ I32Array = npt.NDArray[np.int32]
 ZERO = U64(0)
 TICK_MIX, _STRATUM_MIX, _S32 = U64(0x9E3779B97F4A7C15), U64(0xC2B2AE3D27D4EB4F), U64(32)
 T_FINGERPRINT, T_EMAIL_DOMAIN = int(Text.FINGERPRINT), int(Text.EMAIL_DOMAIN)
+T_REFERRER, T_USER_NAME = int(Text.REFERRER), int(Text.USER_NAME)
 REGISTERED, FAILED, ACCOUNTS = int(Stratum.REGISTERED), int(Stratum.FAILED), int(Stratum.ACCOUNTS)
 ASSETS, PAGES = int(Stratum.ASSETS), int(Stratum.PAGES)
 KEPT_MAX, TEXT_MAX = int(KEPT), int(TEXT_BYTES_MAX)
@@ -169,7 +172,7 @@ def sample_block_kernel(
             continue
         says = sample.says
         says[0], says[1] = np.int64(high), np.int64(low)
-        says[2], says[7] = np.int64(route), np.int64(who)
+        says[2], says[8] = np.int64(route), np.int64(who)
         if wanted & WANT_AGENTS:
             says[3] = np.int64(block.agent[k])
         else:
@@ -179,6 +182,11 @@ def sample_block_kernel(
         says[6] = np.int64(0)
         if flags & F_AUTH_FAILED == 0:
             says[6] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_EMAIL_DOMAIN, i))
+        says[7], says[9] = np.int64(0), np.int64(0)
+        if flags & F_REGISTRATION != 0:
+            says[7] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_REFERRER, i))
+            named_at, name = np.int64(text_start[T_USER_NAME, i]), np.int64(text_length[T_USER_NAME, i])
+            says[9] = notes_kernel(buffer, named_at, name, numbers[N_ASN, i])
         keep_kernel(sample, cell, priority, text_start, text_length, buffer, routes, block, k, i)
 
 
@@ -317,7 +325,7 @@ def say_kernel(
                 known[entry, attribute] = new_word_kernel(sample, says[2 + attribute], -1 - found, buffer, start, length)
 
 
-ATTRIBUTE_TEXT = np.array([-1, T_AGENT, T_FINGERPRINT, T_COUNTRY, T_EMAIL_DOMAIN], np.int64)
+ATTRIBUTE_TEXT = np.array([-1, T_AGENT, T_FINGERPRINT, T_COUNTRY, T_EMAIL_DOMAIN, T_REFERRER], np.int64)
 """Which text column says an attribute; a route is made of two."""
 
 

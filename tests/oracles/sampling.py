@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from detectors.kernels.names import DIGIT, NAME_BYTES_MAX, OTHER, SURPRISES, SYMBOLS, symbol_of
 from schemas.sample import CELL_WORDS, ENTRY_WORDS, KEPT, TEXT_BYTES_MAX, Sample, Stratum
 from tests.oracles import grouping
 from tests.oracles.hashing import MASK, hash_words, siphash_1_3_128
@@ -52,6 +54,16 @@ def mark_of(text: bytes) -> int:
     """A cheap mark: of its length, its first and its last eight bytes."""
     first, last = int.from_bytes(text[:8], "little"), int.from_bytes(text[-8:], "little") if len(text) >= 8 else 0
     return ((first * 0x9E3779B97F4A7C15) ^ ((last ^ len(text)) * 0xC2B2AE3D27D4EB4F)) & MASK
+
+
+def notes_of(name: bytes, asn: int) -> int:
+    """What is told of a registration's name and network."""
+    name = name[:NAME_BYTES_MAX]
+    symbols = [OTHER, *(symbol_of(byte) for byte in name), OTHER]
+    pairs = itertools.pairwise(symbols)
+    bits = sum(int(SURPRISES[one * SYMBOLS + other]) for one, other in pairs) // (len(name) + 1) if name else 0
+    digits = sum(symbol == DIGIT for symbol in symbols)
+    return min(bits, 2047) | len(name) << 11 | digits << 18 | 1 << 25 | asn << 26
 
 
 def signed(word: int) -> int:
@@ -98,8 +110,12 @@ class Sampler:
             priority = self.hash(0, 0, who)
         else:
             priority = self.hash(route ^ event["time_ms"], high ^ low, who ^ mark_of(texts[1]))
-        cell.put(priority, 1, (high, low, route, agent, fingerprint, country, domain, who))
-        plain.text |= {self.key(text)[0]: text[:TEXT_BYTES_MAX] for text in (*texts[:-1], host) if text}
+        registers = event.get("event") == "registration"
+        referrer = event.get("referrer", "").encode() if registers else b""
+        said = self.key(referrer)[0] if referrer else 0
+        notes = notes_of(event.get("user_name", "").encode(), event.get("asn", 0)) if registers else 0
+        cell.put(priority, 1, (high, low, route, agent, fingerprint, country, domain, said, who, notes))
+        plain.text |= {self.key(text)[0]: text[:TEXT_BYTES_MAX] for text in (*texts[:-1], referrer, host) if text}
 
 
 def stratum_of(event: dict[str, Any]) -> Stratum:
@@ -139,7 +155,7 @@ def canonical(plain: Plain) -> Plain:
         cell.shrink()
     named = {where[1] for where in plain.cells}
     for cell in plain.cells.values():
-        named |= {word for _, says in cell.entries.values() for word in says[2:-1]}
+        named |= {word for _, says in cell.entries.values() for word in says[2:-2]}
     plain.text = {word: text for word, text in plain.text.items() if word in named}
     return plain
 

@@ -1,0 +1,373 @@
+"""One service's registrations: the models that judge each step, their limits, and what is told of a flood."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detectors.learning.calibration import Calibration, CalibrationConfig
+from detectors.learning.floods import FEATURES, NAMES, STEP_S, FloodConfig, FloodModel, Mark, Scored
+from detectors.learning.hours import Hours
+from detectors.learning.levels import F64
+from detectors.learning.marks import Attribute, Rows, Usual, joined, sums_of
+from detectors.learning.verdicts import Verdicts
+from detectors.registrations import DETECTOR, RegistrationsSection
+from detectors.surplus import span_of
+from detectors.windowed import WindowRule
+from engine.naming import prefix_text
+from engine.policy import Crossing, unsigned
+from schemas.config import Action
+from schemas.fields import Dimension, Measure
+
+TextOf = Callable[[int], bytes | None]
+HOUR_S = 3600
+WINDOW_STEPS = 60
+SLOW_STEPS = 60
+"""Steps of the fast model in one of the slow one: ten minutes."""
+SLOW_WINDOWS = (1, 6, 144)
+"""Ten minutes, an hour, a day."""
+SLOW_SHARE = 0.25
+"""Of the alarms that are allowed, so many are the slow model's."""
+SUSPECT = 0.8
+"""Of the limit: from there on nothing is learned."""
+EPISODE_STEPS = 360
+"""An hour without a score at the limit ends an episode."""
+COHORT_LEAST, COHORT_Z = 5.0, 5.0
+"""So many more registrations than usual, and more than chance makes of few, have a value that is named."""
+LIFT_MIN = 5.0
+"""A value's share of registrations is so many times its usual one: what grows in proportion is a campaign's."""
+COHORTS_MAX = 32
+TOLD_MAX = 4
+"""Values that a sentence names."""
+TARGET_OF = {
+    Attribute.NETWORK: Dimension.NET, Attribute.DOMAIN: Dimension.EMAIL_DOMAIN, Attribute.AGENT: Dimension.USER_AGENT,
+}  # fmt: skip
+NOUNS = {
+    Attribute.AGENT: "user agent", Attribute.COUNTRY: "country", Attribute.DOMAIN: "mail domain", Attribute.NETWORK: "network",
+    Attribute.ASN: "autonomous system", Attribute.REFERRER: "referrer",
+}  # fmt: skip
+MARK_WORDS = {
+    "count": "more than usual", "new_agent": "user agents that are new here", "hosted": "hosting networks",
+    "disposable": "disposable mail domains", "foreign": "unusual countries", "surprise": "unlikely names",
+    "digits": "digits in names", "rare_domain": "rare mail domains", "same_network": "networks that come again",
+    "failed": "failures", "unused": "accounts that nobody uses",
+}  # fmt: skip
+MARK_Z = 3.0
+
+
+def slow_config(change_max: float) -> FloodConfig:
+    """Of the model of hours and days: what it judges is not followed by its own trend."""
+    return FloodConfig(
+        1, 600, 1, SLOW_WINDOWS, trend_steps=0.0, held_steps_max=3 * SLOW_WINDOWS[-1], change_max=change_max, cusums=False
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Registrations that have a value in common, more of them than usual."""
+
+    attribute: Attribute
+    word: int
+    observed: float
+    usual: float
+    collateral: float
+    """Share of usual registrations"""
+    disposable: bool
+
+    @property
+    def surplus(self) -> float:
+        """What it has more than usual."""
+        return self.observed - self.usual
+
+
+class Registrants:
+    """The stream of one service, from a step on."""
+
+    def __init__(
+        self, key: tuple[int, int], service: bytes, section: RegistrationsSection, renew_s: int, step: int
+    ) -> None:  # fmt: skip
+        self.key, self.service, self._section, self._renew_s = key, service, section, renew_s
+        self.step = self.heard = step
+        """The step to be judged next, and the last in which anybody registered."""
+        self.text_of: TextOf = lambda word: None
+        self.fast = FloodModel(FloodConfig(1, change_max=section.change_max))
+        self.slow = FloodModel(slow_config(section.change_max))
+        self.limits = [self._calibration(1 - SLOW_SHARE), self._calibration(SLOW_SHARE)]
+        """Of the fast model and of the slow one"""
+        self._hours = Hours(2)
+        self._peak_of: dict[int, list[float]] = {}
+        """Hour -> the same, of the last four weeks"""
+        self.usual = Usual()
+        self.verdicts = Verdicts(2 * FEATURES)
+        self.recent: deque[Rows] = deque(maxlen=WINDOW_STEPS)
+        self._hour: list[Rows] = []
+        self._slow_sums: F64 = np.zeros_like(self.fast.running[0, :, :-1])
+        self._since, self._last, self._acted, self._acts_since = [-1, -1], [-1, -1], [-1, -1], [-1, -1]
+        """Of both models: the step in which an episode began, its last one, the cell that was acted in last, the first one"""
+        self.last_score = 0.0
+        self.last_z: F64 = np.zeros(2 * FEATURES)
+
+    def _calibration(self, share: float) -> Calibration:
+        section = self._section
+        return Calibration(
+            CalibrationConfig(share * section.notify_per_day, share * min(section.act_per_day, section.notify_per_day),
+                              section.start_score)
+        )  # fmt: skip
+
+    @property
+    def is_cold(self) -> bool:
+        """It does not know a day yet."""
+        return self.limits[0].cold
+
+    def judge(self, rows: Rows | None) -> list[Crossing]:
+        """The step that is over."""
+        step, tick = self.step, STEP_S * (self.step + 1) - 1
+        known = self.usual.is_known
+        if rows is None:
+            sums = np.zeros_like(self._slow_sums)
+        else:
+            self.heard = step
+            sums = sums_of(rows, self.usual.marks(rows), step, 1, known=known)
+        self.recent.append(rows if rows is not None else _NOBODY)
+        scored = self.fast.step(tick, sums)
+        suspicious, found = self._decide(0, self.fast, scored, tick)
+        self.fast.learn(np.array([suspicious]))
+        if rows is not None and not suspicious:
+            self._hour.append(rows)
+        self._slow_sums += sums
+        if step % SLOW_STEPS == SLOW_STEPS - 1:
+            scored = self.slow.step(tick, self._slow_sums)
+            suspicious, more = self._decide(1, self.slow, scored, tick)
+            self.slow.learn(np.array([suspicious]))
+            found += more
+            self._slow_sums = np.zeros_like(self._slow_sums)
+        if (tick + 1) % HOUR_S == 0:
+            self._end_hour(tick)
+        elif not known and (tick + 1) % 600 == 0:
+            self._learn_words(600 / HOUR_S)
+        self.step += 1
+        return found
+
+    def _end_hour(self, tick: int) -> None:
+        self._learn_words(1.0)
+        hour = tick // HOUR_S
+        self._peak_of[hour] = self._hours.peaks.tolist()
+        self._peak_of.pop(hour - 28 * 24, None)
+        self._hours.end(tick, self.limits)
+
+    def _learn_words(self, hours: float) -> None:
+        if self._hour:
+            self.usual.learn(joined(self._hour), hours)
+            self._hour.clear()
+
+    def _decide(self, which: int, model: FloodModel, scored: Scored, tick: int) -> tuple[bool, list[Crossing]]:
+        """Whether a step is suspicious, and what is told of it."""
+        limits, score = self.limits[which], float(scored.score[0])
+        limits.begin(tick)
+        self._hours.see(which, score, limits.notify)
+        suspicious = score >= SUSPECT * limits.notify
+        if score < limits.notify:
+            return suspicious, []
+        z = np.concatenate([scored.z[0, -2], scored.z[0, -1]])
+        if self.verdicts.mutes(z, score):
+            return suspicious, []
+        self.last_score, self.last_z = score, z
+        begins = self._last[which] < self.step - EPISODE_STEPS * (6 if which else 1)
+        self._last[which] = self.step
+        cell = tick // self._renew_s
+        if begins:
+            self._since[which] = self.step
+            self._acts_since[which] = -1
+        acts = score >= limits.act and self._acted[which] != cell
+        if not begins and not acts:
+            return suspicious, []
+        cohorts = self._cohorts(scored) if which == 0 else []
+        told = [self._notice(which, model, scored, tick, cohorts)]
+        if acts:
+            self._acted[which] = cell
+            if self._acts_since[which] < 0:
+                self._acts_since[which] = cell
+            told += self._actions(which, scored, tick, cohorts, again=cell > self._acts_since[which])
+        return suspicious, told if begins else told[1:]
+
+    def _cohorts(self, scored: Scored) -> list[Cohort]:
+        """What the last ten minutes have more than usual."""
+        rows = [one for one in self.recent if len(one.step)]
+        if not rows or not self.usual.is_known:
+            return []
+        together = joined(rows)
+        made = together.take(~together.failed)
+        expected = min(float(made.weight.sum()), float(scored.expected[0, -1]))
+        found = []
+        for attribute in Attribute:
+            words, which = np.unique(made.words[:, attribute], return_inverse=True)
+            observed = np.bincount(which, made.weight, len(words))
+            shares = self.usual.of[attribute].shares(words)
+            usual = shares * expected
+            least = np.maximum(COHORT_LEAST, COHORT_Z * np.sqrt(usual + 0.5))
+            lifted = observed >= LIFT_MIN * shares * float(made.weight.sum())
+            stands_out = (observed - usual >= least) & lifted & (words != 0)
+            throw_away = np.bincount(which, made.disposable, len(words)) > 0
+            if attribute == Attribute.DOMAIN and float(scored.z[0, -1, 1 + Mark.DISPOSABLE]) >= MARK_Z:
+                stands_out |= throw_away & (observed >= 2)
+            for at in np.flatnonzero(stands_out).tolist():
+                disposable = attribute == Attribute.DOMAIN and bool(throw_away[at])
+                found.append(
+                    Cohort(attribute, int(words[at]), float(observed[at]), float(usual[at]), float(shares[at]), disposable)
+                )
+        return sorted(found, key=lambda one: (-one.surplus, one.attribute, one.word))[:COHORTS_MAX]
+
+    def _notice(self, which: int, model: FloodModel, scored: Scored, tick: int, cohorts: list[Cohort]) -> Crossing:
+        """For people, about the service."""
+        window = scored.window
+        observed, expected = float(scored.observed[0, window, 0]), float(scored.expected[0, window])
+        window_s = model.config.step_s * model.config.windows[window]
+        z = scored.z[0, window]
+        high = [at for at in np.argsort(-z, kind="stable").tolist() if z[at] >= MARK_Z]
+        marks = ", ".join(MARK_WORDS[NAMES[at]] for at in high[:TOLD_MAX]) or "a little more of everything"
+        named = [self._named(one) for one in cohorts[:TOLD_MAX]]
+        reason = (
+            f"{round(observed):,} registrations on service {self._service_text} in {_span_text(window_s)}, where about "
+            f"{round(expected):,} are usual; what stands out: {marks}" + (f"; {', '.join(named)}" if named else "")
+        )
+        rule = self._rule(Dimension.SERVICE, "notify", window_s, expected, dry_run=False)
+        limits = self.limits[which]
+        per_day = limits.per_day(float(scored.score[0]))
+        features: list[tuple[str, int | float | str]] = [
+            ("score", round(float(scored.score[0]), 2)), ("notify_limit", round(limits.notify, 2)), ("cold", int(limits.cold)),
+            ("model_version", DETECTOR.version),
+        ]  # fmt: skip
+        features += [(f"z {name}", round(one, 2)) for name, one in zip(NAMES, z.tolist(), strict=True)]
+        if per_day is not None:
+            features.append(("per_day", round(per_day, 5)))
+        return Crossing(
+            0, Dimension.SERVICE, *unsigned(self.key), self.service, rule, tick, round(observed), round(observed), 0, False,
+            reason, tuple(features),
+        )  # fmt: skip
+
+    def _actions(self, which: int, scored: Scored, tick: int, cohorts: list[Cohort], *, again: bool) -> list[Crossing]:
+        """What may be done: of those cohorts that cost usual registrations the least, within the collateral."""
+        budget, found = self._section.collateral_max, []
+        for one in cohorts:
+            restricts = one.attribute == Attribute.NETWORK or one.disposable
+            if not restricts and one.attribute != Attribute.AGENT:
+                continue
+            if one.collateral > budget:
+                continue
+            text = self.text_of(one.word) if one.attribute in (Attribute.DOMAIN, Attribute.AGENT) else b""
+            if text is None:
+                continue
+            budget -= one.collateral
+            action: Action = "restrict_registration" if restricts and again else "challenge"
+            rule = self._rule(TARGET_OF[one.attribute], action, 600, one.usual, dry_run=self._section.dry_run)
+            reason = f"{self._named(one)} in a flood of registrations on service {self._service_text}"
+            features = (
+                ("score", round(float(scored.score[0]), 2)), ("act_limit", round(self.limits[which].act, 2)),
+                ("collateral", round(one.collateral, 5)), ("model_version", DETECTOR.version),
+            )  # fmt: skip
+            key = _key_of(one)
+            observed = round(one.observed)
+            spans = (span_of(one.word),) if one.attribute == Attribute.NETWORK else ()
+            found.append(
+                Crossing(
+                    0, TARGET_OF[one.attribute], *key, text, rule, tick, observed, observed, 0, False, reason, features, spans
+                )
+            )
+        return found
+
+    def _rule(self, dimension: Dimension, action: Action, window_s: int, expected: float, *, dry_run: bool) -> WindowRule:
+        section = self._section
+        return WindowRule(
+            DETECTOR, section, dry_run, dimension, Measure.REGISTRATIONS, window_s, round(expected), action, section.severity,
+            section.confidence, ttl_s=section.restrict_ttl_s if action == "restrict_registration" else None,
+        )  # fmt: skip
+
+    def _named(self, one: Cohort) -> str:
+        text = self.text_of(one.word)
+        if one.attribute == Attribute.NETWORK:
+            value = prefix_text(one.word, wide=False)
+        elif one.attribute == Attribute.ASN:
+            value = str(one.word)
+        else:
+            value = "?" if text is None else text.decode("utf-8", "backslashreplace")[:80]
+        what = "disposable mail domain" if one.disposable else NOUNS[one.attribute]
+        return f"{round(one.observed):,} with {what} {value}, where {one.usual:.1f} are usual"
+
+    @property
+    def _service_text(self) -> str:
+        return self.service.decode("utf-8", "backslashreplace")
+
+    def hear(self, z: F64, score: float, hour: int, *, confirmed: bool) -> None:
+        """A verdict on a finding."""
+        self.verdicts.add(z, score, confirmed=confirmed)
+        if confirmed:
+            for which, limits in enumerate(self.limits):
+                if hour in self._peak_of:
+                    limits.withdraw(self._peak_of[hour][which])
+
+    def describe(self) -> dict[str, Any]:
+        """What people may want to know."""
+        return {
+            "service": self._service_text, "cold": self.is_cold, "days": round(self.limits[0].days, 2),
+            "notify_limit": round(self.limits[0].notify, 2), "act_limit": round(self.limits[0].act, 2),
+            "registrations_an_hour": round(float(self.fast.rates.mean[0, 0, 0]) * HOUR_S / STEP_S, 1),
+            "verdicts": len(self.verdicts.scores),
+        }  # fmt: skip
+
+    def save(self) -> dict[str, Any]:
+        """Plain data and arrays for `load`."""
+        return {
+            "steps": [self.step, self.heard], "models": [self.fast.save(), self.slow.save()],
+            "limits": [limits.save() for limits in self.limits], "hours": self._hours.save(),
+            "peak_of": [[hour, *peaks] for hour, peaks in sorted(self._peak_of.items())], "usual": self.usual.save(),
+            "verdicts": self.verdicts.save(), "recent": [_columns(rows) for rows in self.recent],
+            "hour": _columns(joined(self._hour)) if self._hour else [], "slow_sums": self._slow_sums.copy(),
+            "episodes": [list(some) for some in (self._since, self._last, self._acted, self._acts_since)],
+            "last": [self.last_score, self.last_z.copy()],
+        }  # fmt: skip
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what `save` gave."""
+        self.step, self.heard = data["steps"]
+        for model, saved in zip((self.fast, self.slow), data["models"], strict=True):
+            model.load(saved)
+        for limits, saved in zip(self.limits, data["limits"], strict=True):
+            limits.load(saved)
+        self._hours.load(data["hours"])
+        self._peak_of = {hour: peaks for hour, *peaks in data["peak_of"]}
+        self.usual.load(data["usual"])
+        self.verdicts.load(data["verdicts"])
+        self.recent = deque((Rows(*columns) for columns in data["recent"]), maxlen=WINDOW_STEPS)
+        self._hour = [Rows(*data["hour"])] if data["hour"] else []
+        self._slow_sums = data["slow_sums"].copy()
+        self._since, self._last, self._acted, self._acts_since = (list(some) for some in data["episodes"])
+        self.last_score, self.last_z = data["last"]
+
+
+def _columns(rows: Rows) -> list[Any]:
+    return [getattr(rows, name) for name in Rows.__slots__]
+
+
+def _key_of(one: Cohort) -> tuple[int, int]:
+    """The key of a target: of a network as rows have it, of a number itself, else of the word."""
+    if one.attribute == Attribute.NETWORK:
+        word = one.word & (1 << 64) - 1
+        return (0, word) if word < 1 << 48 else (word, 0)
+    return one.word & (1 << 64) - 1, 0
+
+
+def _span_text(window_s: int) -> str:
+    if window_s <= 120:
+        return f"{window_s} seconds"
+    return f"{window_s // 60} minutes" if window_s <= 3600 else f"{window_s // 3600} hours"
+
+
+_EMPTY = np.zeros(0, np.int64)
+_NOBODY = Rows(
+    _EMPTY, _EMPTY.astype(np.float64), np.zeros((0, len(Attribute)), np.int64), _EMPTY.astype(np.float64),
+    _EMPTY.astype(np.float64), _EMPTY.astype(np.bool_), _EMPTY.astype(np.bool_), _EMPTY.astype(np.bool_),
+)  # fmt: skip
