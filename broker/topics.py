@@ -16,7 +16,7 @@ from broker.connection import Cluster, Connection
 from broker.offsets import ANSWER_S_MAX, wait_for
 from schemas.config import Config
 from schemas.errors import BrokerError
-from schemas.topics import STATE, TALLIES, Topic, all_topics, tallies_topic
+from schemas.topics import MODEL_STATE, STATE, TALLIES, Topic, all_topics, tallies_topic
 
 RAW_PARTITIONS = 4
 """Of a raw topic that we make: the most observers that can share it."""
@@ -59,7 +59,7 @@ def check_judge_partitions(config: Config, cluster: Cluster) -> None:
             f"expected engine.judge_partitions = {others[0][len(begin) :]} as the topic {others[0]} says, got {wanted}; "
             "another number needs a deployment of its own (kafka.topic_prefix), or that topic deleted"
         )
-    for name in (tallies_topic(wanted, prefix), prefix + STATE):
+    for name in (tallies_topic(wanted, prefix), prefix + STATE, prefix + MODEL_STATE):
         found = cluster.topics.get(name, wanted)
         if found != wanted:
             raise BrokerError(f"expected {wanted} partitions of {name} (engine.judge_partitions), got {found}")

@@ -62,6 +62,12 @@ class Corroboration:
         if len(self._heard) > HEARD_MAX or tick - self._pruned > self._memory_s:
             self._forget(tick)
 
+    def forget(self, whom: Whom, detector: str) -> None:
+        """What a detector said of somebody was wrong."""
+        voices = self._heard.get(whom)
+        if voices is not None and voices.pop(detector, None) is not None and not voices:
+            del self._heard[whom]
+
     def _forget(self, tick: int) -> None:
         """Drop what is too old to count; when too much is left, all that was heard longest ago."""
         self._pruned = tick

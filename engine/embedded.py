@@ -16,6 +16,7 @@ import numpy as np
 
 from detectors.registry import plan_windows
 from engine.account import EXCERPT_BYTES, Account, PoisonSample
+from engine.feedback import Admission
 from engine.judge import Judge
 from engine.observe import Observed, Observer, Rows, SourceClock
 from engine.outbox import Decisions, Outbox
@@ -104,6 +105,8 @@ class Embedded:
         self._observer = Observer(config, plan_windows(config), self.seeds.hash, events_max, between_ms)
         self._outbox = Outbox()
         self._judge = Judge(config, self.seeds, self._outbox.publish, early=early)
+        self.admission = Admission(config.policy)
+        """Which records of feedback count."""
         self._sources: dict[str, _Source] = {}
         self._account = Account()
         self._address_source = np.zeros(len(ADDRESS_SOURCE_NAMES), np.int64)
@@ -200,6 +203,24 @@ class Embedded:
 
         self._run(leave)
 
+    def receive(self, data: bytes) -> None:
+        """A record of feedback, as it lies on the topic or in a file. What was received before counts once."""
+        record = self.admission.read(data)
+        if record is not None:
+            self._run(lambda: self._judge.receive(record))
+
+    def feedback_counts(self) -> dict[str, int]:
+        """What became of the records: learned from, come late, still waiting for their second, and refused by reason."""
+        self._drain()
+        feedback = self._judge.feedback
+        waiting = feedback.waiting(self._judge.closed)
+        return {"learned": feedback.learned, "late": feedback.late, "waiting": waiting, **self.admission.refused}
+
+    def models(self) -> dict[str, dict[str, Any]]:
+        """What the learned detectors know, by their names; see `engine.learned.Learned.save`."""
+        self._drain()
+        return self._judge.learned.save()
+
     def idle(self, now_ms: int) -> None:
         """Move silent sources on with the clock, and decide what that closes. Call it a few times a second when live."""
         for name, source in self._sources.items():
@@ -255,6 +276,7 @@ class Embedded:
                 for name, source in self._sources.items()
             },
             "account": account.save(),
+            "admission": self.admission.save(),
             "judge": save_judge(self._judge),
         }
         return pack(state)
@@ -291,6 +313,7 @@ class Embedded:
         for name, (position, bound_ms, is_open, clock) in state["sources"].items():
             restored._sources[name] = _Source(SourceClock(clock), position, bound_ms, is_open)
         restored._account = Account.load(state["account"])
+        restored.admission.load(state["admission"])
         load_judge(restored._judge, state["judge"], seeds.hash)
         return restored
 

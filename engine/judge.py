@@ -33,12 +33,15 @@ from detectors.surge import NAME as SURGE
 from detectors.surge import SurgeSection
 from engine.busy import BusyRoutes
 from engine.distributed import Distributed
+from engine.feedback import FeedbackRecords
 from engine.intake import Intake
+from engine.learned import Learned
 from engine.policy import Crossing, Policy
 from engine.seeds import Seeds
 from engine.service import ServiceSeries
 from schemas.columns import I64
 from schemas.config import Config
+from schemas.feedback import Feedback
 from schemas.fields import Dimension
 from schemas.mitigation import Finding, Mitigation, Stage
 from schemas.tally import C_TICK, Tally
@@ -108,7 +111,11 @@ class Judge:
         self.services = ServiceSeries(surge if surge.enabled else None)
         self.span_s = max(self.plan.span_s, MINUTE_S)
         self.intake = Intake(config.time.lateness_s * 1000)
-        self.policy = Policy(config, seeds.fingerprint, self.intake.offsets, owned)
+        self.feedback = FeedbackRecords(config.policy.feedback_allow_s)
+        self.policy = Policy(config, seeds.fingerprint, self.intake.offsets, owned, self.feedback)
+        self.learned = Learned(config, owned)
+        self.covered: int | None = None
+        """The last second that is in the learned detectors' snapshots; None: they are in every saved state, whole."""
         self._publish = publish
         self._early, self._silent = early, False
         self._rows_max = engine.rows_max * owned // partitions
@@ -160,6 +167,7 @@ class Judge:
             self.mute(max(tally.tick_max, tally.newest_ms // 1000))
         new = _Waiting(tally, tally.partition_start[:-1].copy()) if tally.rows else None
         self.truncated += self.distributed.add(tally.sample)
+        self.learned.add(tally)
         if self._early and (hints := self.distributed.early(self.closed, self.muted)):
             self._tell(hints, "early")
         self._advance(new)
@@ -186,11 +194,33 @@ class Judge:
         self.intake.finish()
         self._advance(None)
 
+    def receive(self, record: Feedback) -> None:
+        """What an operator says; it holds from the second that it names."""
+        self.feedback.forget(self.closed, self.closed if self.covered is None else self.covered)
+        self.feedback.receive(record, self.closed)
+
     def _advance(self, new: _Waiting | None) -> None:
         target = self.intake.target()
         queue = [*self.waiting, new] if new is not None else list(self.waiting)
-        if self.closed == NEVER and not self._anchor(target, queue):
-            return
+        if self.closed == NEVER:
+            if not self._anchor(target, queue):
+                return
+            self._hear(NEVER, self.closed)  # what was said before time began
+        while target is not None and (tick := self.feedback.next_tick(self.closed)) is not None and tick <= target:
+            self._advance_to(tick - 1, new)
+            self._hear(tick - 1, tick)
+            self._advance_to(tick, new)
+        self._advance_to(target, new)
+
+    def _hear(self, after: int, upto: int) -> None:
+        """Act on what holds from these seconds on."""
+        for tick, record in self.feedback.due(after, upto):
+            self.feedback.learned += self.learned.feedback(record)
+            if record.verdict == "false_positive" and (lifted := self.policy.lift(record, tick)):
+                self._publish(lifted, [])
+
+    def _advance_to(self, target: int | None, new: _Waiting | None) -> None:
+        queue = [*self.waiting, new] if new is not None else list(self.waiting)
         while True:
             limit = self.closed + HORIZON_S
             for waiting in queue:
@@ -213,6 +243,7 @@ class Judge:
     def _judge_services(self) -> None:
         told = [found for found in self.services.close(self.closed) if found.tick - MINUTE_S >= self.muted]
         told += self.distributed.close(self.closed, self.muted)
+        told += self.learned.close(self.closed, self.muted)
         if told:
             self._tell(told, "final")
 
@@ -342,8 +373,13 @@ class Judge:
         if closed != NEVER:
             self.windows.scalars[:, CLOSED] = closed - self.span_s - 1
 
-    def rebuild_from(self, tally: Tally) -> None:
-        """Take in a tally that was accepted before, in any order; nothing is decided."""
+    def rebuild_from(self, tally: Tally, *, learn: bool) -> None:
+        """Take in a tally that was accepted before, in any order; nothing is decided.
+
+        ``learn``: no snapshot of a learned detector holds it.
+        """
+        if learn:
+            self.learned.add(tally)
         if tally.rows:
             self.intake.remember(tally)
             self.distributed.add(tally.sample)
@@ -361,6 +397,13 @@ class Judge:
         self.waiting = [waiting for waiting in self.waiting if waiting.left]
         self.distributed.resume()
 
+    def learn_again(self, covered: int, closed: int) -> None:
+        """Snapshots of the learned detectors cover the seconds up to ``covered``: what was decided since is learned again."""
+        for tick, record in self.feedback.due(covered, closed):
+            self.learned.close(tick - 1, self.muted)
+            self.learned.feedback(record)
+        self.learned.close(closed, self.muted)
+
     def _insert_silently(self, queue: list[_Waiting]) -> None:
         early, self._early, self._silent = self._early, False, True
         for waiting in queue:
@@ -375,6 +418,8 @@ class Judge:
             "distributed": self.distributed.save(cells=True),
             "routes": self.routes.save(),
             "policy": self.policy.save(),
+            "feedback": self.feedback.save(rejected=True),
+            "learned": self.learned.save(),
             "truncated": self.truncated,
             "closed": self.closed,
             "scalars": self.windows.scalars.tolist(),

@@ -7,15 +7,17 @@ finals change its state; an early record says what the final will say, and ends 
 from __future__ import annotations
 
 import hashlib
-import heapq
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from detectors.windowed import WindowRule
+from engine.budgets import Budgets, Key
 from engine.corroborate import Corroboration, Together, Whom
+from engine.feedback import FeedbackRecords
 from schemas.config import Config, parse_prefixes
+from schemas.feedback import Feedback
 from schemas.fields import Dimension
 from schemas.mitigation import Evidence, Finding, Mitigation, Stage, State, Target, Window
 from schemas.prefixes import Prefixes
@@ -26,9 +28,6 @@ _RANK = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3,
 _ADDRESSES = (Dimension.IP, Dimension.NET)
 _MEMORY_FACTOR = 4
 """A partition remembers the returns of so many times its share of ``active_max``."""
-
-Key = tuple[int, int, int, str]
-"""(dimension, first word, second word, detector)"""
 
 
 def unsigned(words: tuple[int, int]) -> tuple[int, int]:
@@ -104,38 +103,23 @@ class _Entry:
     state: State
     level: int
     expires_at: int
-    counted: bool
-    """It takes part in the budgets."""
 
 
 class _Partition:
     """The state of one judge partition's policy."""
 
-    def __init__(self, dimensions: int, corroboration: Corroboration) -> None:
-        self.corroboration = corroboration
+    def __init__(self, budgets: Budgets, corroboration: Corroboration) -> None:
+        self.budgets, self.corroboration = budgets, corroboration
         self.entries: dict[Key, _Entry] = {}
-        self.expiries: list[tuple[int, Key]] = []
-        self.active = [0] * dimensions
-        self.minute = -1
-        self.issued = 0
         self.early: dict[Key, tuple[int, str]] = {}
         self.early_minute = -1
-
-    def expire(self, now: int) -> None:
-        """Take what has expired out of the budgets."""
-        while self.expiries and self.expiries[0][0] <= now:
-            _, key = heapq.heappop(self.expiries)
-            entry = self.entries.get(key)
-            if entry is not None and entry.counted and entry.expires_at <= now:
-                entry.counted = False
-                self.active[key[0]] -= 1
 
     def forget(self, now: int, memory_s: int, most: int) -> None:
         """Keep at most ``most`` entries: first those go that no return can refer to, then the oldest that have expired."""
         if len(self.entries) <= most:
             return
         for horizon in (now - memory_s, now):
-            gone = [key for key, entry in self.entries.items() if entry.expires_at < horizon and not entry.counted]
+            gone = [key for key, entry in self.entries.items() if entry.expires_at < horizon and key not in self.budgets]
             for key in gone:
                 if len(self.entries) <= most // 2:
                     return
@@ -147,20 +131,22 @@ class Policy:
 
     Args:
         owned: of how many judge partitions; the budgets of each are the service's divided by ``engine.judge_partitions``.
+        feedback: what operators have said.
     """
 
     def __init__(
-        self, config: Config, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]], owned: int
-    ) -> None:
+        self, config: Config, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]], owned: int,
+        feedback: FeedbackRecords | None = None,
+    ) -> None:  # fmt: skip
+        self._feedback = feedback or FeedbackRecords(config.policy.feedback_allow_s)
         self._config = config.policy
         self._lateness_s = config.time.lateness_s
         self._fingerprint = fingerprint
         self._offsets = offsets
         self._offsets_of: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
         partitions = config.engine.judge_partitions
-        self._partitions = [_Partition(len(Dimension), Corroboration(self._config)) for _ in range(owned)]
-        self._active_max = -(-self._config.active_max // partitions)
-        self._per_minute_max = -(-self._config.new_per_minute_max // partitions)
+        self._entries_max = 1024 + _MEMORY_FACTOR * -(-self._config.active_max // partitions)
+        self._partitions = [_Partition(Budgets(self._config, partitions), Corroboration(self._config)) for _ in range(owned)]
         core = list(parse_prefixes(self._config.allowlist_core, "policy.allowlist_core"))
         self._passing: list[tuple[int, Prefixes]] = []
         self._allowed_names: dict[tuple[str, str], int | None] = {}
@@ -185,11 +171,10 @@ class Policy:
         """The finding as published, and the mitigation that comes of it, if any."""
         rule, tick = crossing.rule, crossing.tick
         value = target_value(crossing.dimension, crossing.key_a, crossing.key_b, crossing.name)
-        outcome, mitigation = self._mitigate(crossing, value, stage)
+        identifier = finding_id(crossing, value)
+        outcome, mitigation = self._mitigate(crossing, value, identifier, stage)
         finding = Finding(
-            id=_identify(
-                "finding", rule.detector.name, crossing.dimension, value, rule.measure, rule.window_s, rule.limit, tick
-            ),
+            id=identifier,
             tick=tick,
             stage=stage,
             detector=rule.detector.name,
@@ -210,15 +195,19 @@ class Policy:
         )
         return finding, mitigation
 
-    def _mitigate(self, crossing: Crossing, value: str, stage: Stage) -> tuple[str, Mitigation | None]:
+    def _mitigate(
+        self, crossing: Crossing, value: str, finding: str, stage: Stage
+    ) -> tuple[str, Mitigation | None]:  # fmt: skip
         state = self._partitions[crossing.partition]
         early = stage == "early"
         issued_at = crossing.tick + 1 + (0 if early else self._lateness_s)
         if not early:
-            state.expire(issued_at)
+            state.budgets.expire(issued_at)
         if self._is_allowed(crossing, value):
             return "allowlisted", None
         rule = crossing.rule
+        if self._feedback.rejection(rule.detector.name, crossing.dimension.label, value, crossing.tick) is not None:
+            return "false_positive", None
         if not early:
             state.corroboration.hear(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
         together = state.corroboration.together(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
@@ -232,7 +221,12 @@ class Policy:
             return "merged", None
         identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, CONFIG_VERSION)
         counted = action != "notify" and not rule.dry_run
-        held = counted and self._exceeds_budget(state, entry, crossing, early=early)
+        minute = (crossing.tick + 1 + self._lateness_s) // 60
+        held = (
+            counted  # renewed or made stronger, it is in the budgets already
+            and crossing.key not in state.budgets
+            and state.budgets.is_exceeded(crossing.whom, crossing.active_keys, minute, early=early)
+        )
         end = max(crossing.tick + 1, issued_at)
         if early:
             expires_at = end + max(30, 3 * self._lateness_s)
@@ -241,9 +235,8 @@ class Policy:
                 self._config.ttl_s * self._config.escalation_factor ** min(level, 64), self._config.ttl_s_max
             )
             expires_at = end + ttl_s
-            self._remember(state, crossing.key, _Entry(
-                cell, identifier, action, "held" if held else "active", level, expires_at, counted and not held,
-            ), issued_at)  # fmt: skip
+            remembered = _Entry(cell, identifier, action, "held" if held else "active", level, expires_at)
+            self._remember(state, crossing.key, remembered, issued_at, spent=counted and not held)
             self.held += held
         if rule.dry_run:
             outcome = "dry_run"
@@ -251,7 +244,42 @@ class Policy:
             outcome = "held"
         elif action == "notify":
             outcome = "notified"
-        return outcome, self._mitigation(crossing, value, stage, identifier, action, held, issued_at, expires_at, together)
+        mitigation = self._mitigation(
+            crossing, value, finding, stage, identifier, action, held, issued_at, expires_at, together
+        )  # fmt: skip
+        return outcome, mitigation
+
+    def lift(self, record: Feedback, tick: int) -> list[Mitigation]:
+        """End what stands because of a decision that was wrong, from a second on; it is forgotten, and so is no return."""
+        try:
+            dimension = Dimension[record.target.type.upper()]
+        except KeyError:
+            return []
+        lifted = []
+        for state in self._partitions:
+            key = self._standing(state, record, dimension)
+            if key is None:
+                continue
+            entry = state.entries.pop(key)
+            state.budgets.release(key)
+            state.corroboration.forget(key[:3], record.detector)
+            if entry.expires_at > tick:
+                lifted.append(_lifted(record, entry, tick))
+        return lifted
+
+    @staticmethod
+    def _standing(state: _Partition, record: Feedback, dimension: Dimension) -> Key | None:
+        """The key of the entry that a record is about: its id follows from what the record says and from its cell."""
+        ids: dict[int, str] = {}
+        for key, entry in state.entries.items():
+            if key[0] != dimension or key[3] != record.detector:
+                continue
+            if entry.cell not in ids:
+                words = record.detector, record.detector_version, dimension, record.target.value, entry.cell, CONFIG_VERSION
+                ids[entry.cell] = _identify(*words)
+            if ids[entry.cell] == entry.id:
+                return key
+        return None
 
     def _level(self, entry: _Entry | None, tick: int, cell: int) -> tuple[int, str]:
         """How often the key has come back, and whether this mitigation is new or goes on."""
@@ -304,31 +332,14 @@ class Policy:
         state.early[key] = (cell, action)
         return True
 
-    def _exceeds_budget(self, state: _Partition, entry: _Entry | None, crossing: Crossing, *, early: bool) -> bool:
-        if entry is not None and entry.counted:
-            return False  # renewed or made stronger: it is in the budgets already
-        minute = (crossing.tick + 1 + self._lateness_s) // 60
-        if minute != state.minute and not early:
-            state.minute, state.issued = minute, 0
-        issued = state.issued if minute == state.minute else 0
-        active = state.active[crossing.dimension]
-        if sum(state.active) >= self._active_max or issued >= self._per_minute_max:
-            return True
-        enough = crossing.active_keys >= self._config.share_from_keys
-        return enough and active + 1 > self._config.share_max * crossing.active_keys
-
-    def _remember(self, state: _Partition, key: Key, entry: _Entry, now: int) -> None:
-        old = state.entries.pop(key, None)
+    def _remember(self, state: _Partition, key: Key, entry: _Entry, now: int, *, spent: bool) -> None:
+        state.entries.pop(key, None)
         state.entries[key] = entry
-        was, stays = old is not None and old.counted, entry.counted
-        if stays and not was:
-            state.active[key[0]] += 1
-            state.issued += 1
-        elif was and not stays:
-            state.active[key[0]] -= 1
-        if stays:
-            heapq.heappush(state.expiries, (entry.expires_at, key))
-        state.forget(now, self._config.escalation_memory_s, _MEMORY_FACTOR * self._active_max + 1024)
+        if spent:
+            state.budgets.spend(key, entry.expires_at)
+        else:
+            state.budgets.release(key)
+        state.forget(now, self._config.escalation_memory_s, self._entries_max)
 
     def _evidence(self, crossing: Crossing) -> Evidence:
         window = _window(crossing)
@@ -343,8 +354,8 @@ class Policy:
         return Evidence(offsets=self._offsets_of[span], features=features)
 
     def _mitigation(
-        self, crossing: Crossing, value: str, stage: Stage, identifier: str, action: str, held: bool, issued_at: int,
-        expires_at: int, together: Together,
+        self, crossing: Crossing, value: str, finding: str, stage: Stage, identifier: str, action: str, held: bool,
+        issued_at: int, expires_at: int, together: Together,
     ) -> Mitigation:  # fmt: skip
         rule = crossing.rule
         return Mitigation(
@@ -368,15 +379,19 @@ class Policy:
             drill=self._config.drill,
             config_version=CONFIG_VERSION,
             evidence=self._evidence(crossing),
+            finding=finding,
         )
 
     def save(self) -> list[Any]:
         """Plain data for `load`."""
         return [
             [
-                [[*key, e.cell, e.id, e.action, e.state, e.level, e.expires_at, e.counted] for key, e in state.entries.items()],
-                state.minute,
-                state.issued,
+                [
+                    [*key, e.cell, e.id, e.action, e.state, e.level, e.expires_at, key in state.budgets]
+                    for key, e in state.entries.items()
+                ],
+                state.budgets.minute,
+                state.budgets.issued,
                 state.corroboration.save(),
             ]
             for state in self._partitions
@@ -386,14 +401,33 @@ class Policy:
         """Take over what `save` gave, from the same number of partitions."""
         *partitions, self.held = data
         for state, (entries, minute, issued, heard) in zip(self._partitions, partitions, strict=True):
-            state.minute, state.issued = minute, issued
+            state.budgets.minute, state.budgets.issued = minute, issued
             state.corroboration.load(heard)
             for dimension, a, b, detector, cell, identifier, action, condition, level, expires_at, counted in entries:
                 key = (dimension, a, b, detector)
-                state.entries[key] = _Entry(cell, identifier, action, condition, level, expires_at, counted)
+                state.entries[key] = _Entry(cell, identifier, action, condition, level, expires_at)
                 if counted:
-                    state.active[dimension] += 1
-                    heapq.heappush(state.expiries, (expires_at, key))
+                    state.budgets.restore(key, expires_at)
+
+
+def finding_id(crossing: Crossing, value: str) -> str:
+    """Of the finding that a crossing becomes; ``value`` is its target's."""
+    rule = crossing.rule
+    return _identify(
+        "finding", rule.detector.name, crossing.dimension, value, rule.measure, rule.window_s, rule.limit, crossing.tick
+    )
+
+
+def _lifted(record: Feedback, entry: _Entry, tick: int) -> Mitigation:
+    """It lives as long as what it lifts, so that no reader forgets it earlier."""
+    reason = f"lifted: a false positive, says {record.who}" + (f": {record.reason}" if record.reason else "")
+    return Mitigation(
+        id=entry.id, tick=tick, stage="final", state="lifted", action=entry.action, target=record.target,
+        detector=record.detector, detector_version=record.detector_version, reason=reason, severity=0, confidence=1.0,
+        window=Window(start=tick, end=tick + 1), observed=0, limit=0, issued_at=tick, expires_at=entry.expires_at,
+        config_version=CONFIG_VERSION, evidence=Evidence(features={"who": record.who, "feedback": record.id}),
+        finding=record.finding,
+    )  # fmt: skip
 
 
 def _window(crossing: Crossing) -> Window:

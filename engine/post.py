@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from detectors.kernels.windows import NEVER
 from engine.intake import ANY_OFFSET
 from engine.judge import Judge
+from engine.model_state import Fresh, Snapshots
 from engine.outbox import Decisions, Outbox
 from engine.record import Record, begin_judge, encode_record, end_judge
 from engine.seeds import Seeds
@@ -35,6 +37,8 @@ class JudgePost:
         self._sources = sources
         self._outbox = Outbox()
         self.judge = Judge(config, seeds, self._outbox.publish, early=early, owned=1)
+        self.snapshots = Snapshots(self.judge.learned, seeds, (partition, self._partitions))
+        self._follow_snapshots()
         self._needed: deque[tuple[int, int]] = deque()
         self._ends: dict[str, int] = {}
         self._open_sources()
@@ -49,9 +53,15 @@ class JudgePost:
             intake.close(name)  # its topic is read no more
 
     def begin(self, record: Record) -> None:
-        """Take over a record; then `reread` the tallies of [record.rebuild_from, record.position), then `end`."""
+        """Take over a record; then `Snapshots.restore` what it names, then `reread` the tallies of [record.rebuild_from,
+        record.position), then `end`."""
         begin_judge(self.judge, record)
+        self.snapshots.load(record.state["models"])
+        self._follow_snapshots()
         self._open_sources()
+
+    def _follow_snapshots(self) -> None:
+        self.judge.covered = self.snapshots.covered if self.judge.learned.detectors else None
 
     def reread(self, offset: int, data: bytes) -> None:
         """Take in a tally that was judged before the record was written."""
@@ -59,12 +69,15 @@ class JudgePost:
         if tally.start < tally.end <= self._ends.get(tally.source, 0):
             return  # sent twice, and dropped then as now
         self._ends[tally.source] = tally.end
-        self.judge.rebuild_from(tally)
+        learned_to = self.snapshots.position
+        self.judge.rebuild_from(tally, learn=learned_to is None or offset >= learned_to)
         self._need(offset, tally)
 
     def end(self, record: Record) -> None:
         """Everything has been read again."""
         end_judge(self.judge, record, self._seeds)
+        if record.closed != NEVER:
+            self.judge.learn_again(self.snapshots.covered, record.closed)
         self.position = record.position
         self._ends.clear()
 
@@ -89,10 +102,27 @@ class JudgePost:
         """What was decided since the last call."""
         return self._outbox.take()
 
+    def models_due(self) -> list[Fresh]:
+        """Snapshots of models to be written before the next `record`; tell `models_written` when they have arrived."""
+        return self.snapshots.due(self.position, self.judge.closed)
+
+    def models_written(self, fresh: Sequence[tuple[Fresh, list[int]]]) -> None:
+        """What `models_due` gave lies at these offsets."""
+        if self.snapshots.is_due(self.judge.closed):
+            self.snapshots.cover(fresh, self.position, self.judge.closed)
+            self._follow_snapshots()
+
     def record(self) -> bytes:
-        """Where it stands. Take the decisions first and see that they arrive: the record says that they have."""
+        """Where it stands. Take the decisions first and see that they arrive: the record says that they have.
+
+        Models that are due are written before it, so that it names those.
+        """
         before = self.judge.closed - self.judge.span_s
         while self._needed and self.judge.closed != NEVER and self._needed[0][1] <= before:
             self._needed.popleft()
         rebuild_from = self._needed[0][0] if self._needed else self.position
-        return encode_record(self.judge, self._config, self._seeds, self.partition, self.position, rebuild_from)
+        if self.snapshots.position is not None:
+            rebuild_from = min(rebuild_from, self.snapshots.position)
+        return encode_record(
+            self.judge, self._config, self._seeds, self.partition, self.position, rebuild_from, self.snapshots.save()
+        )

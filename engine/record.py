@@ -46,8 +46,10 @@ class Record:
     state: dict[str, Any]
 
 
-def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, position: int, rebuild_from: int) -> bytes:
-    """What is true once every tally before ``position`` has been judged."""
+def encode_record(
+    judge: Judge, config: Config, seeds: Seeds, partition: int, position: int, rebuild_from: int, models: dict[str, Any]
+) -> bytes:  # fmt: skip
+    """What is true once every tally before ``position`` has been judged; ``models`` names their snapshots."""
     w = judge.windows
     cells = w.cells[0, :, : w.cells.shape[2] // 2]
     cell = judge.closed // config.policy.renew_s + 1
@@ -65,6 +67,8 @@ def encode_record(judge: Judge, config: Config, seeds: Seeds, partition: int, po
             "services": judge.services.save(),
             "distributed": judge.distributed.save(cells=False),
             "routes": judge.routes.save(),
+            "feedback": judge.feedback.save(rejected=False),
+            "models": models,
             "truncated": judge.truncated,
             "long": save_long(judge),
             "rules": judge.plan.plain(),
@@ -98,6 +102,7 @@ def begin_judge(judge: Judge, record: Record) -> None:
     judge.services.load(state["services"])
     judge.distributed.load(state["distributed"])
     judge.routes.load(state["routes"])
+    judge.feedback.load(state["feedback"])
     judge.truncated = state["truncated"]
     judge.windows.scalars[0, list(_KEPT)] = state["scalars"]
     judge.begin_rebuild(record.closed)

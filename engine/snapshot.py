@@ -53,7 +53,7 @@ from schemas.tally import (
 )
 
 MAGIC = b"FLOODWALL-STATE\n"
-SCHEMA = 4
+SCHEMA = 5
 _ROWS: dict[str, tuple[type[Any], tuple[int, ...]]] = {
     "a": (np.uint64, ()), "b": (np.uint64, ()), "dimension": (np.uint8, ()), "tick": (np.int64, ()),
     "values": (np.int64, (VALUES,)), "name_length": (np.uint8, ()), "names": (np.uint8, (NAME_BYTES_MAX,)),
@@ -115,7 +115,7 @@ def _restore_arrays(value: Any) -> Any:
     if isinstance(value, dict):
         if value.keys() == {"dtype", "shape", "data"}:
             dtype = np.dtype(str(value["dtype"]))
-            if dtype.kind not in "iu":
+            if dtype.kind not in "iuf":
                 raise TypeError(f"an array of {dtype}")
             size = math.prod(value["shape"]) * dtype.itemsize
             flat = np.frombuffer(zlib.decompressobj().decompress(value["data"], size + 1), dtype)  # no more than it says
@@ -192,6 +192,8 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     judge.services.load(state["services"])
     judge.distributed.load(state["distributed"])
     judge.routes.load(state["routes"])
+    judge.feedback.load(state["feedback"])
+    judge.learned.load(state["learned"])
     judge.truncated = state["truncated"]
     judge.rebuild(_tally(state["rows"], seeds, partitions), state["closed"])
     same_rules = state["rules"] == judge.plan.plain()

@@ -21,6 +21,7 @@ from schemas.acknowledgement import Acknowledgement
 from schemas.config import Config
 from schemas.errors import SourceError
 from schemas.events import KINDS
+from schemas.feedback import Feedback
 from schemas.mitigation import Finding, Mitigation
 
 _GENERATED = "Written by `make schemas`; the text stands in"
@@ -95,7 +96,7 @@ def _structs_of(struct: type[Any]) -> list[type[Any]]:
 def documents() -> dict[str, str]:
     """Path below docs/ -> text of everything that is generated."""
     structs: dict[str, type[Any]] = {
-        "mitigation": Mitigation, "finding": Finding, "acknowledgement": Acknowledgement, **KINDS,
+        "mitigation": Mitigation, "finding": Finding, "acknowledgement": Acknowledgement, "feedback": Feedback, **KINDS,
     }  # fmt: skip
     found = {f"schemas/{name}.json": pretty(json_schema(struct)) for name, struct in structs.items()}
     found["schemas/config.json"] = pretty(config_schema())

@@ -128,6 +128,10 @@ class Policy(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """… or of anything else: a network, a key, an account. Shared networks are never raised."""
     shorten_at: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.98
     """An address that several detectors are so sure of is treated as if it had come back: blocked, not throttled."""
+    feedback_allow_s: Annotated[int, msgspec.Meta(ge=0, le=2592000)] = 86400
+    """After ``floodwall feedback ID --false-positive`` the same detector does not get the same target mitigated for so long."""
+    feedback_per_day_max: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 100
+    """Records of feedback that each who gives them has in a day; more are refused, and ignored."""
 
 
 class Engine(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -53,8 +53,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     dry_run: bool
     outcome: str
-    """What the policy made of it: ``mitigated``, ``renewed``, ``notified``, ``merged``, ``allowlisted``, ``held`` or
-    ``dry_run``."""
+    """What the policy made of it: ``mitigated``, ``renewed``, ``notified``, ``merged``, ``allowlisted``, ``held``,
+    ``dry_run``, or ``false_positive``: an operator has said so of the target lately, and nothing was done."""
     evidence: Evidence
     config_version: int
 
@@ -83,6 +83,8 @@ class Mitigation(msgspec.Struct, frozen=True, kw_only=True):
     drill: bool = False
     config_version: int = 1
     evidence: Evidence
+    finding: str = ""
+    """The id of the finding that it was made of."""
     key_id: str = ""
     sequence: int = 0
     signature: str = ""

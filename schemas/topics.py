@@ -17,6 +17,8 @@ FINDINGS = "findings"
 CONFIG = "config"
 CONFIG_STATUS = "config-status"
 FEEDBACK = "feedback"
+MODEL_STATE = "model-state"
+"""Snapshots of learned models, which the records in `STATE` name."""
 ENFORCEMENT_ACKS = "enforcement-acks"
 DEAD_LETTERS = "dead-letters"
 
@@ -89,7 +91,13 @@ def all_topics(
         Topic(FINDINGS, 1, "dimension:key", seven_days, ("judge",), ("operator",)),
         Topic(CONFIG, 1, "section", for_ever, ("operator",), ("observer", "judge", "edge", "replay")),
         Topic(CONFIG_STATUS, 1, "section", for_ever, ("observer", "judge"), ("operator",)),
-        Topic(FEEDBACK, 1, "mitigation id", for_ever, ("operator",), ("judge",)),
+        Topic(FEEDBACK, 1, "mitigation id", for_ever, ("operator",), ("judge", "operator", "replay")),
+        Topic(
+            MODEL_STATE, judge_partitions, "model:partition:slot",
+            # Small segments, because the one that is being written is never compacted.
+            {"cleanup.policy": "compact", "max.message.bytes": str(16 << 20), "segment.bytes": str(64 << 20)},
+            ("judge",), ("judge", "operator"),
+        ),
         Topic(ENFORCEMENT_ACKS, 1, "edge id", seven_days, ("edge",), ("operator",)),
         Topic(DEAD_LETTERS, 1, "none", seven_days, ("observer",), ("operator",)),
     )  # fmt: skip

@@ -13,7 +13,7 @@ VARIABLE = "FLOODWALL_FAILPOINT"
 NAMES = (
     "observe.decoded", "observe.begun", "observe.sending", "observe.sent", "observe.offsets", "observe.committing",
     "observe.committed", "observe.taking_over", "observe.fenced_predecessor", "judge.judged", "judge.sent",
-    "judge.before_state", "judge.after_state", "judge.taking_over", "judge.rebuilt",
+    "judge.before_model", "judge.after_model", "judge.before_state", "judge.after_state", "judge.taking_over", "judge.rebuilt",
 )  # fmt: skip
 """In the order in which a worker passes them."""
 

@@ -9,36 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from faust.types import TP
 
 from broker.connection import Connection
-from broker.settings import aiokafka_settings
 from engine.clock import Clock
 from engine.post import JudgePost
 from engine.record import Record, decode_record
 from engine.seeds import Seeds
 from schemas.config import Config
 from schemas.errors import BrokerError, StateError
-from schemas.topics import STATE, tallies_topic
+from schemas.topics import MODEL_STATE, STATE, tallies_topic
 from streams.failpoints import Failpoints
+from streams.feedback import FeedbackTopic
 from streams.leaving import leave
 from streams.logs import say
 from streams.metrics import Metrics
-from streams.producers import REQUEST_BYTES_MAX, Outgoing, send_all, start_idempotent
+from streams.producers import Outgoing, send_all, start_idempotent
 from streams.published import finding_message, mitigation_message
-from streams.transport import FETCH_WAIT_MS, Chunk, Place, WorkerApp, make_app
+from streams.reading import Reader
+from streams.transport import Chunk, Place, WorkerApp, make_app
 
 ROOM_BYTES = 32 << 20
 """Tallies that wait for the agent."""
 YIELD_TALLIES = 64
 """Tallies judged between two looks at the event loop: about 20 ms."""
-READ_MS = 1000
 
 
 @dataclass(slots=True)
@@ -50,6 +50,8 @@ class _Seat:
     epoch: int = -1
     recorded: int = -1
     """The position of the last record."""
+    heard: int = 0
+    """How many of the records of feedback it has been told of."""
 
 
 class Judges:
@@ -62,7 +64,8 @@ class Judges:
         self._metrics, self._failpoints = metrics, failpoints
         self.app: WorkerApp
         self._tallies = tallies_topic(config.engine.judge_partitions, config.kafka.topic_prefix)
-        self._state = config.kafka.topic_prefix + STATE
+        self._state, self._models = config.kafka.topic_prefix + STATE, config.kafka.topic_prefix + MODEL_STATE
+        self._feedback = FeedbackTopic(config)
         self._seats: dict[TP, _Seat] = {}
         self._producer: AIOKafkaProducer | None = None
         self._waiting_bytes = 0
@@ -77,10 +80,11 @@ class Judges:
         self._failpoints.passing("judge.taking_over")
         if self._producer is None:
             self._producer = await start_idempotent(self.config.kafka)
+        await self._feedback.open()  # before anything is judged: what it says of a second has to be known by then
         sources = await asyncio.to_thread(self._list_sources)
         committed = await self.app.chunks.thread.fetch_committed(partitions)
         seats = {tp: self._sit_down(tp, sources) for tp in sorted(partitions)}
-        async with _Reader(self.config) as reader:
+        async with Reader(self.config) as reader:
             await self._rebuild(reader, seats, {tp: committed.get(tp, (-1, ""))[0] for tp in seats})
         self._failpoints.passing("judge.rebuilt")
         self._seats = seats
@@ -104,7 +108,7 @@ class Judges:
         post = JudgePost(self.config, self._seeds, tp.partition, sources, early=True)
         return _Seat(post, self._clock.now_ms())
 
-    async def _rebuild(self, reader: _Reader, seats: Mapping[TP, _Seat], committed: Mapping[TP, int]) -> None:
+    async def _rebuild(self, reader: Reader, seats: Mapping[TP, _Seat], committed: Mapping[TP, int]) -> None:
         """All of them side by side: a way to the broker costs more than most of what comes back."""
         records = await self._read_records(reader, [tp.partition for tp in seats])
         firsts = await reader.first_offsets(TopicPartition(tp.topic, tp.partition) for tp in seats)
@@ -125,7 +129,11 @@ class Judges:
                 )
             seat.post.begin(record)
             begun[tallies] = seat
+            for offset, said in self._feedback.records:
+                if offset < seat.post.judge.feedback.next:
+                    seat.post.judge.feedback.remember(said)
             spans[tallies] = max(first, record.rebuild_from), record.position
+        await self._restore_models(reader, [seat.post for seat in begun.values()])
         async for tallies, offset, value in reader.read(spans):
             begun[tallies].post.reread(offset, value)
         for tallies, seat in begun.items():
@@ -136,7 +144,31 @@ class Judges:
             say("rebuilt", partition=tallies.partition, position=record.position, reread_from=spans[tallies][0],
                 closed=record.closed)  # fmt: skip
 
-    async def _read_records(self, reader: _Reader, partitions: Sequence[int]) -> dict[int, Record | None]:
+    async def _restore_models(self, reader: Reader, posts: Sequence[JudgePost]) -> None:
+        """The snapshots that records name, model by model: their offsets may lie far apart."""
+        partitions = {post.partition: TopicPartition(self._models, post.partition) for post in posts}
+        if not any(post.snapshots.named for post in posts):
+            return
+        firsts, ends = await reader.first_offsets(partitions.values()), await reader.end_offsets(partitions.values())
+        for name in sorted({name for post in posts for name in post.snapshots.named}):
+            some = [post for post in posts if name in post.snapshots.named]
+            pieces: dict[int, dict[int, bytes | None]] = {
+                post.partition: dict.fromkeys(post.snapshots.named[name].offsets) for post in some
+            }
+            spans = {}
+            for partition, wanted in pieces.items():
+                models = partitions[partition]
+                spans[models] = max(min(wanted, default=0), firsts[models]), min(max(wanted, default=-1) + 1, ends[models])
+            async for models, offset, value in reader.read(spans):
+                if offset in pieces[models.partition]:
+                    pieces[models.partition][offset] = value
+            for post in some:
+                post.snapshots.restore(name, list(pieces[post.partition].values()))
+                if name in post.judge.learned.refused:
+                    why = post.judge.learned.refused[name]
+                    say("model_refused", logging.WARNING, model=name, partition=post.partition, why=why)
+
+    async def _read_records(self, reader: Reader, partitions: Sequence[int]) -> dict[int, Record | None]:
         """The newest record of each: the last message, unless what follows it is not readable."""
         states = [TopicPartition(self._state, partition) for partition in partitions]
         ends, firsts = await reader.end_offsets(states), await reader.first_offsets(states)
@@ -190,6 +222,7 @@ class Judges:
         self._waiting_bytes = max(0, self._waiting_bytes - chunk.size)
         if self._waiting_bytes <= ROOM_BYTES:
             self._has_room.set()
+        self._tell_feedback(seat)
         for index, (offset, value) in enumerate(zip(chunk.offsets, chunk.values, strict=True)):
             seat.post.accept(offset, value)
             if index % YIELD_TALLIES == YIELD_TALLIES - 1:
@@ -201,6 +234,15 @@ class Judges:
         self._metrics.tallies.inc(len(chunk.values))
         if self._clock.now_ms() - seat.recorded_ms >= self.config.kafka.state_ms:
             await self._write_record(tp, seat)
+
+    def _tell_feedback(self, seat: _Seat) -> None:
+        """What operators have said since it was told last."""
+        judge = seat.post.judge
+        for offset, record in self._feedback.records[seat.heard :]:
+            if offset >= judge.feedback.next:
+                judge.receive(record)
+                judge.feedback.next = offset + 1
+        seat.heard = len(self._feedback.records)
 
     async def _publish(self, seat: _Seat) -> None:
         decided = seat.post.take()
@@ -221,6 +263,8 @@ class Judges:
     async def _write_record(self, tp: TP, seat: _Seat) -> None:
         assert self._producer is not None
         seat.recorded_ms = self._clock.now_ms()
+        if not await self._write_models(tp, seat):
+            return
         record = Outgoing(self._state, seat.post.record(), str(tp.partition).encode(), tp.partition)
         position = seat.post.position
         self._failpoints.passing("judge.before_state")
@@ -237,9 +281,27 @@ class Judges:
         except (CommitFailedError, IllegalStateError):
             say("position_not_committed", partition=tp.partition)  # a rebalance came first; nothing rests on it
 
+    async def _write_models(self, tp: TP, seat: _Seat) -> bool:
+        """Snapshots that are due, so that the record can name them; False: the partition was revoked meanwhile."""
+        assert self._producer is not None
+        fresh = seat.post.models_due()
+        written = []
+        for one in fresh:
+            messages = [Outgoing(self._models, value, key, tp.partition) for key, value in one.pieces]
+            self._failpoints.passing("judge.before_model")
+            if self._seats.get(tp) is not seat:
+                return False
+            written.append((one, await send_all(self._producer, messages)))
+            self._failpoints.passing("judge.after_model")
+        seat.post.models_written(written)
+        return True
+
     async def run(self) -> None:
-        """Nothing to do by the clock: judges read none."""
-        await asyncio.Event().wait()
+        """Follow what operators say. By the clock there is nothing to do: judges read none."""
+        try:
+            await self._feedback.follow()
+        except Exception as error:
+            leave(error, "following feedback")
 
     # What health and metrics ask.
 
@@ -258,50 +320,9 @@ class Judges:
     async def close(self) -> None:
         """End what is under way."""
         self.revoke()
+        await self._feedback.close()
         if self._producer is not None:
             await self._producer.stop()
-
-
-class _Reader:
-    """Reads what is committed in given ranges of partitions, in no group."""
-
-    def __init__(self, config: Config) -> None:
-        self._consumer = AIOKafkaConsumer(
-            **aiokafka_settings(config.kafka), isolation_level="read_committed", enable_auto_commit=False,
-            auto_offset_reset="earliest", max_partition_fetch_bytes=REQUEST_BYTES_MAX, fetch_max_wait_ms=FETCH_WAIT_MS,
-        )  # fmt: skip
-
-    async def __aenter__(self) -> _Reader:
-        await self._consumer.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
-
-    async def first_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Of what the topics still have."""
-        return dict(await self._consumer.beginning_offsets(list(partitions)))
-
-    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """After what is committed."""
-        return dict(await self._consumer.end_offsets(list(partitions)))
-
-    async def read(self, spans: Mapping[TopicPartition, tuple[int, int]]) -> AsyncIterator[tuple[TopicPartition, int, bytes]]:
-        """(partition, offset, value) of everything in ``spans``, [start, end) of each; in order within a partition."""
-        open_spans = {tp: span for tp, span in spans.items() if span[0] < span[1]}
-        self._consumer.assign(list(open_spans))
-        for tp, (start, _) in open_spans.items():
-            self._consumer.seek(tp, start)
-        while open_spans:
-            found = await self._consumer.getmany(*open_spans, timeout_ms=READ_MS)
-            for tp, batches in found.items():
-                for batch in batches:  # `streams.records.RecordBatch`, as for every consumer of a worker
-                    for offset, value in zip(batch.offsets, batch.values, strict=True):
-                        if offset < open_spans[tp][1]:
-                            yield tp, offset, value
-            for tp in [tp for tp, (_, end) in open_spans.items() if await self._consumer.position(tp) >= end]:
-                del open_spans[tp]
-                self._consumer.pause(tp)
 
 
 def build_judge_app(config: Config, station: Judges, instance: str | None = None) -> WorkerApp:

@@ -43,8 +43,8 @@ def _producer(kafka: Kafka, **more: Any) -> AIOKafkaProducer:
 
 async def send_all(
     producer: AIOKafkaProducer, messages: Sequence[Outgoing], between: Callable[[], None] = lambda: None
-) -> None:
-    """Send in one burst and wait until every one has arrived. ``between`` is called while they are on their way.
+) -> list[int]:
+    """Send in one burst and wait until every one has arrived; their offsets. ``between`` is called while they are on their way.
 
     Every future is awaited: aiokafka's commit succeeds although a send of the transaction failed.
     """
@@ -56,9 +56,12 @@ async def send_all(
             )
         )
         between()
+    offsets = []
     for arrived in await asyncio.gather(*sent, return_exceptions=True):
         if isinstance(arrived, BaseException):
             raise arrived
+        offsets.append(int(arrived.offset))
+    return offsets
 
 
 async def start_idempotent(kafka: Kafka) -> AIOKafkaProducer:

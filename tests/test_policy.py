@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from detectors.rate import DETECTOR, Rate, RateRule
+from detectors.ratio import DETECTOR as RATIO
+from detectors.ratio import Ratio, RatioRule
 from engine.policy import Crossing, Policy
 from schemas.config import parse_config
 from schemas.fields import Dimension
@@ -224,6 +226,20 @@ def test_more_than_may_begin_in_a_minute_is_held_until_the_next() -> None:
     policy = policy_of(new_per_minute_max=2)
     assert attack_from(policy, 4) == ["active", "active", "held", "held"]
     assert mitigated(policy, crossing(NOW + CELL, v4("198.51.100.1"))).state == "active"
+
+
+def test_who_is_mitigated_by_several_detectors_is_one_key_of_the_share_and_again_after_a_restart() -> None:
+    policy = policy_of(share_max=0.1)
+    many = policy_of(share_max=0.1)
+    for one in (policy, many):
+        assert attack_from(one, 5, active_keys=50) == ["active"] * 5
+    (rule,) = RATIO.rules(Ratio(rules=(RatioRule(dimension="ip", measure="client_errors", share=0.5, limit=10),)), "web")
+    other = [replace(crossing(key=v4(f"203.0.113.{last}"), active_keys=50), rule=rule) for last in range(6)]
+    many.load(policy.save())
+    for one in (policy, many):
+        assert [mitigated(one, what).state for what in other] == ["active"] * 5 + ["held"]
+    later = NOW + 1000  # all have expired
+    assert attack_from(policy, 6, later, active_keys=50) == ["active"] * 5 + ["held"]
 
 
 def test_more_than_a_share_of_the_active_keys_is_held_once_enough_were_seen() -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import aiokafka.client
 import faust
@@ -31,10 +31,13 @@ from tests.kafka.deployment import deploy
 from tests.kafka.test_faust_on_a_broker import make_topic, produce
 from tests.kafka.test_workers import split
 
+Result = TypeVar("Result")
 EVENTS = 300
 LIMIT_S = 60.0
 LOOK_S = 0.02
 REQUEST_S = 1.0
+PAUSES_MAX = 5
+"""A broker that goes on sometimes finds the connection closed before it has looked at the request."""
 TABLE = """
 import os, sys, faust
 
@@ -65,8 +68,8 @@ app.main()
 """
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, LIMIT_S))
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    return asyncio.run(asyncio.wait_for(work, LIMIT_S))
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -139,11 +142,13 @@ def test_a_table_counts_twice_after_a_crash_and_our_tallies_once(
 def test_faust_s_producer_writes_twice_or_says_wrongly_that_it_did_not_and_ours_writes_once(
     local_broker: LocalBroker, unique: Callable[[str], str]
 ) -> None:
-    """The broker stands still for longer than a request may take, with the requests in its hands."""
+    """The broker stands still for longer than a request may take, with the requests in its hands. Ours writes once each time;
+    the stock one is given some pauses to fail in."""
     broker, pid = local_broker.bootstrap, cast(int, local_broker.pid)
-    topics = [make_topic(broker, unique(name)) for name in ("stock", "ours")]
 
-    async def stand_still() -> None:
+    async def stand_still() -> bool:
+        """Whether the stock producer failed."""
+        topics = [make_topic(broker, unique(name)) for name in ("stock", "ours")]
         app = faust.App(unique("app"), broker=f"kafka://{broker}", autodiscover=False, producer_request_timeout=REQUEST_S)
         stock = AIOKafkaProducer(**cast(Any, app.producer)._settings_default())
         await stock.start()
@@ -162,11 +167,11 @@ def test_faust_s_producer_writes_twice_or_says_wrongly_that_it_did_not_and_ours_
         await stock.stop()
         await ours.stop()
         written = [(await asyncio.to_thread(values_of, broker, topic)).count(b"once") for topic in topics]
-        assert written[0] > 1 or (isinstance(outcomes[0], KafkaError) and written[0] == 1)
-        assert written[1] == 1
+        assert (written[1], isinstance(outcomes[1], BaseException)) == (1, False)
+        return written[0] > 1 or (isinstance(outcomes[0], KafkaError) and written[0] == 1)
 
     with quiet():
-        run(stand_still())
+        assert any(run(stand_still()) for _ in range(PAUSES_MAX))
 
 
 def test_two_static_members_of_one_id_throw_each_other_out_for_ever(broker: str, unique: Callable[[str], str]) -> None:
