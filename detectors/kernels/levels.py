@@ -28,7 +28,7 @@ def usual_kernel(
         inside = within[0, f] if within[1, f] >= seen else variance[shared, OVERALL, f]
         between = max(variance[shared, OVERALL, f] - inside, 0.0)
         # Spreads differ by orders of magnitude: in their logarithms they are what their mean says.
-        v = np.exp((n * np.log(v + least) + shrink * np.log(inside + least)) / (n + shrink)) - least
+        v = max(np.exp((n * np.log(v + least) + shrink * np.log(inside + least)) / (n + shrink)) - least, 0.0)
         apart = m - mean[shared, OVERALL, f]
         # That it lies apart says as well that series differ.
         evidence = n * max(between, apart * apart)
