@@ -156,6 +156,10 @@ class Detector:
     """(rule, whom, observed): one sentence with what was observed, in how long, and what would have been allowed."""
     samples: bool = False
     """Whether it needs whole events (`schemas.sample`), which cost time."""
+    dimensions: tuple[Dimension, ...] = ()
+    """Whose rows it looks at itself, be there a rule about them or none."""
+    items: tuple[Item, ...] = ()
+    """Of which it looks at the sets in those rows."""
 
 
 def judged(
@@ -181,11 +185,13 @@ class WindowPlan:
     """Bits of the items that are counted, and of what else costs time (`detectors.kernels.blocks`)."""
     words: tuple[str, ...]
     """Of listed agents."""
+    looked_at: tuple[Dimension, ...] = ()
+    """Dimensions whose rows some detector wants beside the windows."""
 
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
-        """Those that at least one rule judges."""
-        return tuple(Dimension(index) for index, rules in enumerate(self.rules) if rules)
+        """Those that at least one rule judges, or a detector looks at."""
+        return tuple(Dimension(index) for index, rules in enumerate(self.rules) if rules or index in self.looked_at)
 
     @property
     def span_s(self) -> int:
@@ -202,8 +208,12 @@ class WindowPlan:
         return [rule.plain() for rules in self.rules for rule in rules]
 
 
-def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False) -> WindowPlan:
-    """Arrays for the kernels of rules that may come in any order, and whether whole events are wanted beside them."""
+def lay_out(
+    chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False, looked_at: tuple[Dimension, ...] = (),
+    items: tuple[Item, ...] = (),
+) -> WindowPlan:  # fmt: skip
+    """Arrays for the kernels of rules that may come in any order, and what is wanted beside them: whole events, and rows of
+    dimensions that are ``looked_at`` with sets of ``items``."""
     every = [tuple(rule for rule in chosen if rule.dimension == index) for index in range(DIMENSIONS)]
     columns = [_columns(rules) for rules in every]
     by_dimension = [tuple(rule for rule in rules if not rule.is_long) for rules in every]
@@ -255,16 +265,18 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False
                 arrays.rule_share[dimension, index] = round(1000 * rule.share)
                 if rule.window_s > 1:
                     arrays.rule_of_spec[dimension, index] = sums.index((whole, rule.window_s))
-    wanted = sum({1 << rule.value for rule in chosen if isinstance(rule.value, Item)})
+    wanted = sum({*(1 << rule.value for rule in chosen if isinstance(rule.value, Item)), *(1 << item for item in items)})
     if any(rule.value is Measure.LISTED for rule in chosen):
         wanted |= 1 << WANT_LISTED
-    if any(value >= COMMON for dimension, held in enumerate(columns) for value in arrays.tracked[dimension, : len(held)]):
+    rest = any(value >= COMMON for dimension, held in enumerate(columns) for value in arrays.tracked[dimension, : len(held)])
+    if rest or items:
         wanted |= 1 << WANT_REST
     if samples:
         wanted |= 1 << WANT_SAMPLE
     words = tuple(sorted({word for rule in chosen for word in rule.words}))
     rules_of = tuple((*short, *long) for short, long in zip(by_dimension, slow, strict=True))
-    return WindowPlan(arrays, _lay_out_long(slow, columns, [len(rules) for rules in by_dimension]), rules_of, wanted, words)
+    long = _lay_out_long(slow, columns, [len(rules) for rules in by_dimension])
+    return WindowPlan(arrays, long, rules_of, wanted, words, looked_at)
 
 
 def _span(rules: Sequence[WindowRule]) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from engine.keys import make_keys
 from engine.policy import Crossing
 from schemas.config import Config
 from schemas.errors import StateError
@@ -59,11 +60,11 @@ class LearnedDetector(Protocol):
         ...
 
     def reset(self) -> None:
-        """Forget what was learned. What was taken in of windows that are not over stays: how much that is depends on the cut."""
+        """Forget what was learned. What was taken in of windows that are not over stays: how much it is depends on the cut."""
         ...
 
 
-MAKERS: dict[str, Callable[[Config, int], LearnedDetector | None]] = {}
+MAKERS: dict[str, Callable[[Config, int], LearnedDetector | None]] = {"keys": make_keys}
 """Name -> what makes a detector for so many judge partitions; None where it is off."""
 
 
