@@ -79,5 +79,6 @@ def plan_windows(config: Config) -> WindowPlan:
     sections = settings(config)
     enabled = [detector for detector in registered() if sections[detector.name].enabled]
     looked_at = tuple(dict.fromkeys(dimension for detector in enabled for dimension in detector.dimensions))
+    items = tuple(dict.fromkeys(item for detector in enabled for item in detector.items))
     samples = any(detector.samples for detector in enabled)
-    return lay_out(window_rules(config), config.policy.renew_s, samples=samples, looked_at=looked_at)
+    return lay_out(window_rules(config), config.policy.renew_s, samples=samples, looked_at=looked_at, items=items)

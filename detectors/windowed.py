@@ -162,6 +162,8 @@ class Detector:
     """Whether it needs whole events (`schemas.sample`), which cost time."""
     dimensions: tuple[Dimension, ...] = ()
     """Whose rows it looks at itself, be there a rule about them or none."""
+    items: tuple[Item, ...] = ()
+    """Of which it looks at the sets in those rows."""
 
 
 def judged(
@@ -211,10 +213,11 @@ class WindowPlan:
 
 
 def lay_out(
-    chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False, looked_at: tuple[Dimension, ...] = ()
-) -> WindowPlan:
+    chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False, looked_at: tuple[Dimension, ...] = (),
+    items: tuple[Item, ...] = (),
+) -> WindowPlan:  # fmt: skip
     """Arrays for the kernels of rules that may come in any order, and what is wanted beside them: whole events, and rows of
-    dimensions that are ``looked_at``."""
+    dimensions that are ``looked_at`` with sets of ``items``."""
     every = [tuple(rule for rule in chosen if rule.dimension == index) for index in range(DIMENSIONS)]
     columns = [_columns(rules) for rules in every]
     by_dimension = [tuple(rule for rule in rules if not rule.is_long) for rules in every]
@@ -273,10 +276,11 @@ def lay_out(
                 arrays.rule_share[dimension, index] = round(1000 * rule.share)
                 if rule.window_s > 1:
                     arrays.rule_of_spec[dimension, index] = sums.index((whole, rule.window_s))
-    wanted = sum({1 << rule.value for rule in chosen if isinstance(rule.value, Item)})
+    wanted = sum({*(1 << rule.value for rule in chosen if isinstance(rule.value, Item)), *(1 << item for item in items)})
     if any(rule.value is Measure.LISTED for rule in chosen):
         wanted |= 1 << WANT_LISTED
-    if any(value >= COMMON for dimension, held in enumerate(columns) for value in arrays.tracked[dimension, : len(held)]):
+    rest = any(value >= COMMON for dimension, held in enumerate(columns) for value in arrays.tracked[dimension, : len(held)])
+    if rest or items:
         wanted |= 1 << WANT_REST
     if samples:
         wanted |= 1 << WANT_SAMPLE

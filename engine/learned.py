@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine.cohorts import make_registrations
+from engine.keys import make_keys
 from engine.policy import Crossing
 from schemas.config import Config
 from schemas.errors import StateError
@@ -64,7 +65,10 @@ class LearnedDetector(Protocol):
         ...
 
 
-MAKERS: dict[str, Callable[[Config, int], LearnedDetector | None]] = {"registrations": make_registrations}
+MAKERS: dict[str, Callable[[Config, int], LearnedDetector | None]] = {
+    "keys": make_keys,
+    "registrations": make_registrations,
+}
 """Name -> what makes a detector for so many judge partitions; None where it is off."""
 
 

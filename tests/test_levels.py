@@ -80,6 +80,13 @@ def test_with_a_cap_a_level_that_is_taught_slowly_still_finds_the_attack_and_wit
     assert ramped(0.001) > 8
 
 
+def test_what_never_varied_is_far_off_by_the_floor_alone() -> None:
+    levels = Levels(LevelsConfig(series=1, floors=(0.35,)))
+    for step in range(300):
+        levels.learn(STEP_S * step, np.array([0]), np.array([[math.log(2)]]))
+    assert levels.z(0, np.array([0]), np.array([[math.log(2) + 0.7]]))[0, 0] == pytest.approx(2.0)
+
+
 def test_nothing_is_learned_under_suspicion_and_a_place_that_is_given_away_begins_anew() -> None:
     levels = Levels(LevelsConfig(series=2, floors=(1.0,)))
     for step in range(20):

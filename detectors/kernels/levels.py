@@ -28,7 +28,7 @@ def usual_kernel(
         inside = within[0, f] if within[1, f] >= seen else variance[shared, OVERALL, f]
         between = max(variance[shared, OVERALL, f] - inside, 0.0)
         # Spreads differ by orders of magnitude: in their logarithms they are what their mean says.
-        v = np.exp((n * np.log(v + least) + shrink * np.log(inside + least)) / (n + shrink)) - least
+        v = max(np.exp((n * np.log(v + least) + shrink * np.log(inside + least)) / (n + shrink)) - least, 0.0)
         apart = m - mean[shared, OVERALL, f]
         # That it lies apart says as well that series differ.
         evidence = n * max(between, apart * apart)
@@ -108,6 +108,7 @@ def learn_kernel(
     """Learn a step: each value in its series, overall and in its season, and all of them together in the shared series.
 
     Args:
+        change, change_season: f64[features].
         weights: f64[n]; 0: nothing is learned of this series now. Others as in `score_kernel` and `Levels`.
     """
     for f in range(values.shape[1]):
@@ -122,12 +123,12 @@ def learn_kernel(
                 known += weight
             move_kernel(
                 mean, variance, count, anchor_mean, anchor_variance, ids[i], OVERALL, f, value, weight, fading, young, floor[f],
-                change, settled,
+                change[f], settled,
             )  # fmt: skip
             if season >= 0:
                 move_kernel(
                     mean, variance, count, anchor_mean, anchor_variance, ids[i], 1 + season, f, value, weight, fading_season,
-                    young_season, floor[f], change_season, settled_season,
+                    young_season, floor[f], change_season[f], settled_season,
                 )  # fmt: skip
             total += weight
             sum_of += weight * value

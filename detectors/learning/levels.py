@@ -71,8 +71,9 @@ class LevelsConfig:
     """A series' own level counts for half beside the shared one after so many."""
     shrink_season_steps: float = 24.0
     """The same of a season beside its series."""
-    change_max: float = 0.0
-    """Standard deviations a settled level may move in an hour; 0: no cap. Of a season, which comes once a day, 24 times."""
+    change_max: float | tuple[float, ...] = 0.0
+    """Standard deviations a settled level may move in an hour, of all or of each feature; 0: no cap. Of a season, which
+    comes once a day, 24 times."""
     settled_steps: float = 2016.0
     """From so many values on the cap holds: before, a level has to find its place."""
 
@@ -99,6 +100,7 @@ class Levels:
     """f64[2, features]: the variance of series within themselves, and how many steps it was learned from."""
     _hour: int = field(init=False, default=-1)
     _floor: F64 = field(init=False)
+    _change: F64 = field(init=False)
 
     def __post_init__(self) -> None:
         shape = (self.config.series + 1, 1 + self.config.seasons, len(self.config.floors))
@@ -106,6 +108,7 @@ class Levels:
         self._anchor_mean, self._anchor_variance = np.zeros(shape), np.zeros(shape)
         self._within = np.zeros((2, shape[2]))
         self._floor = np.array(self.config.floors, np.float64)
+        self._change = np.ascontiguousarray(np.broadcast_to(np.asarray(self.config.change_max, np.float64), shape[2:]))
 
     @property
     def memory_bytes(self) -> int:
@@ -146,15 +149,15 @@ class Levels:
         """
         hour = tick // HOUR_S
         config = self.config
-        if hour != self._hour and config.change_max > 0:
+        if hour != self._hour and self._change.any():
             self._hour = hour
             self._anchor_mean[:], self._anchor_variance[:] = self.mean, self.variance
-        seasons = (SEASONS // 2) * config.change_max
         learn_kernel(
             self.mean, self.variance, self.count, self._within, self._anchor_mean, self._anchor_variance, SEEN_MIN,
             config.series, 1 / config.memory_steps, 1 / config.memory_season_steps, config.young_steps or config.memory_steps,
-            config.young_steps or config.memory_season_steps, self._floor, config.change_max, seasons, config.settled_steps,
-            config.settled_steps / HOURS, ids, self._season(tick), np.ascontiguousarray(values, np.float64),
+            config.young_steps or config.memory_season_steps, self._floor, self._change, HOURS * self._change,
+            config.settled_steps, config.settled_steps / HOURS, ids, self._season(tick),
+            np.ascontiguousarray(values, np.float64),
             np.ones(len(ids)) if weights is None else np.ascontiguousarray(weights, np.float64),
         )  # fmt: skip
 
@@ -165,6 +168,12 @@ class Levels:
         """These series begin anew: their place is somebody else's."""
         for array in self._arrays().values():
             array[ids] = 0
+
+    def follow(self, other: Levels) -> None:
+        """The shared level is that of another from here on."""
+        for name, array in self._arrays().items():
+            array[self.shared] = other._arrays()[name][other.shared]
+        self._within = other._within
 
     def _arrays(self) -> dict[str, F64]:
         return {

@@ -1,0 +1,126 @@
+"""Rows of API keys, gathered by the minute as tallies come, before their seconds are closed.
+
+What is gathered adds up (sums) or unites (sets), so that neither the cut of tallies nor their order changes it. A key has one
+entry for each minute that is not over.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.kernels.key_features import VALUES
+from detectors.kernels.machine import copy_bytes
+from schemas.columns import I64
+from schemas.compiled import entry
+from schemas.fields import Dimension, Item, Measure
+from schemas.tally import (
+    C_DIMENSION,
+    C_HASH,
+    C_KEY_A,
+    C_KEY_B,
+    C_MEASURES,
+    C_NAME,
+    C_NAME_LENGTH,
+    C_SETS,
+    C_TICK,
+    NAME_BYTES_MAX,
+)
+
+U64 = np.uint64
+MINUTE_S = 60
+G_MINUTE, G_A, G_B, G_PARTITION, G_HASH, G_NAME_LENGTH, G_VALUES = range(7)
+"""Of an entry; then its values (`detectors.kernels.key_features`)."""
+ENTRY_WORDS = G_VALUES + VALUES
+D_API_KEY = int(Dimension.API_KEY)
+C_EVIDENCE, C_ERRORS = C_MEASURES + int(Measure.EVIDENCE), C_MEASURES + int(Measure.CLIENT_ERRORS)
+C_DENIALS = C_MEASURES + int(Measure.OWN_DENIALS)
+C_TOKENS_IN, C_TOKENS_OUT = C_MEASURES + int(Measure.TOKENS_IN), C_MEASURES + int(Measure.TOKENS_OUT)
+C_NETS, C_COUNTRIES, C_AGENTS = C_SETS + int(Item.NET), C_SETS + int(Item.COUNTRY), C_SETS + int(Item.USER_AGENT)
+MINUTE_MIX = U64(0x9E3779B97F4A7C15)
+NAME_BYTES = int(NAME_BYTES_MAX)
+
+
+class KeyRows(NamedTuple):
+    """Entries in order of appearance, and the index that finds them."""
+
+    slots: npt.NDArray[np.int32]  # i32[power of two]: 1 + the entry; 0: free
+    entries: I64  # i64[n, ENTRY_WORDS]
+    names: npt.NDArray[np.uint8]  # u8[n * NAME_BYTES_MAX + 8]
+    used: I64  # i64[2]: entries; requests that found no room
+
+
+def allocate_key_rows(entries: int) -> KeyRows:
+    """Room for so many entries."""
+    return KeyRows(
+        np.zeros(1 << (2 * entries - 1).bit_length(), np.int32), np.zeros((entries, ENTRY_WORDS), np.int64),
+        np.zeros(entries * NAME_BYTES_MAX + 8, np.uint8), np.zeros(2, np.int64),
+    )  # fmt: skip
+
+
+@entry
+def gather_keys_kernel(
+    slots: Any, entries: Any, names: Any, used: Any, records: Any, order: Any, starts: Any, tally_names: Any, closed: Any
+) -> None:  # fmt: skip
+    """Add what a tally says of API keys.
+
+    Rows of seconds in which nothing counts as evidence (our own denials) are left out, and those of closed seconds; of seconds
+    with any denial tokens and sets are.
+
+    Args:
+        slots, entries, names, used: a `KeyRows`, brought up to date.
+        records, order, starts, tally_names: of a tally.
+        closed: the last second that is.
+    """
+    mask = len(slots) - 1
+    for p in range(len(starts) - 1):
+        for at in range(starts[p], starts[p + 1]):
+            r = order[at]
+            if records[r, C_DIMENSION] != D_API_KEY or records[r, C_EVIDENCE] == 0 or records[r, C_TICK] <= closed:
+                continue
+            minute, a, b = records[r, C_TICK] // MINUTE_S, records[r, C_KEY_A], records[r, C_KEY_B]
+            place = np.int64((U64(records[r, C_HASH]) ^ (U64(minute) * MINUTE_MIX)) & U64(mask))
+            found = np.int64(-1)
+            while slots[place] != 0:
+                e = np.int64(slots[place]) - 1
+                if entries[e, G_A] == a and entries[e, G_B] == b and entries[e, G_MINUTE] == minute:
+                    found = e
+                    break
+                place = (place + 1) & mask
+            if found < 0:
+                if used[0] == len(entries):
+                    used[1] += records[r, C_EVIDENCE]
+                    continue
+                found = used[0]
+                used[0] += 1
+                slots[place] = np.int32(found + 1)
+                entries[found, G_MINUTE], entries[found, G_A], entries[found, G_B] = minute, a, b
+                entries[found, G_PARTITION], entries[found, G_HASH] = p, records[r, C_HASH]
+                length = records[r, C_NAME_LENGTH]
+                entries[found, G_NAME_LENGTH] = length
+                copy_bytes(names, found * NAME_BYTES, tally_names, records[r, C_NAME], length)
+                for v in range(VALUES):
+                    entries[found, G_VALUES + v] = 0
+            entries[found, G_VALUES + 0] += records[r, C_EVIDENCE]
+            entries[found, G_VALUES + 1] += records[r, C_ERRORS]
+            if records[r, C_DENIALS] != 0:
+                continue  # what was denied is in what follows, too
+            entries[found, G_VALUES + 2] += records[r, C_TOKENS_IN]
+            entries[found, G_VALUES + 3] += records[r, C_TOKENS_OUT]
+            entries[found, G_VALUES + 4] |= records[r, C_NETS]
+            entries[found, G_VALUES + 5] |= records[r, C_COUNTRIES]
+            entries[found, G_VALUES + 6] |= records[r, C_AGENTS]
+
+
+@entry
+def index_keys_kernel(slots: Any, entries: Any, used: Any) -> None:
+    """Make the index of entries again."""
+    mask = len(slots) - 1
+    slots[:] = 0
+    for e in range(used[0]):
+        place = np.int64((U64(entries[e, G_HASH]) ^ (U64(entries[e, G_MINUTE]) * MINUTE_MIX)) & U64(mask))
+        while slots[place] != 0:
+            place = (place + 1) & mask
+        slots[place] = np.int32(e + 1)

@@ -1,0 +1,87 @@
+"""What stood out of a key, in words and in numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from detectors.kernels.key_features import (
+    F_BUSY,
+    F_ERRORS,
+    F_HOUR,
+    F_NETS,
+    F_NEW_AGENTS,
+    F_NEW_COUNTRIES,
+    F_NEW_NETS,
+    F_REQUESTS,
+    F_TOKENS_IN,
+    F_TOKENS_OUT,
+    V_ERRORS,
+    V_REQUESTS,
+    V_TOKENS_IN,
+    V_TOKENS_OUT,
+    WILD,
+    WILD_ERRORS,
+)
+from detectors.learning.calibration import Calibration
+from detectors.learning.key_abuse import FEATURE_NAMES, Judged, KeyAbuse
+from schemas.columns import I64
+
+NAMED = 3
+"""So many things that stood out are named …"""
+NAMED_FROM = 1.0
+"""… if they are so many standard deviations off."""
+
+
+def sentence(value: str, model: KeyAbuse, judged: Judged, index: int, values: I64, minutes: int) -> str:
+    """One sentence that says what stood out, beside what is usual."""
+    z = judged.z[index]
+    chosen = [f for f in np.argsort(-z, kind="stable")[:NAMED].tolist() if z[f] >= NAMED_FROM] or [int(z.argmax())]
+    usual = model.levels.mean[judged.ids[index], 0]
+    said = [_said(f, float(judged.features[index, f]), float(usual[f]), values) for f in chosen]
+    return f"API key {value} is used otherwise than usual in {minutes} minutes: {', '.join(said)}"
+
+
+def _said(f: int, feature: float, usual: float, values: I64) -> str:
+    requests = max(int(values[V_REQUESTS]), 1)
+    if f == F_REQUESTS:
+        return f"{requests:,} requests (usually {_counted(usual, WILD):,.0f})"
+    if f == F_ERRORS:
+        return f"{int(values[V_ERRORS]):,} failing requests (usually {_counted(usual, WILD_ERRORS):,.0f})"
+    if f in (F_TOKENS_IN, F_TOKENS_OUT):
+        what, total = ("input", int(values[V_TOKENS_IN])) if f == F_TOKENS_IN else ("output", int(values[V_TOKENS_OUT]))
+        return f"{total / requests:,.0f} {what} tokens a request (usually {math.exp(usual):,.0f})"
+    if f in (F_NEW_NETS, F_NEW_COUNTRIES, F_NEW_AGENTS):
+        return f"{feature:.0f} {FEATURE_NAMES[f]} (usually {usual:.1f})"
+    if f == F_NETS:
+        return f"about {math.expm1(feature):.0f} networks (usually {math.expm1(max(usual, 0.0)):.0f})"
+    if f == F_HOUR:
+        return "at an hour at which it hardly does anything"
+    assert f == F_BUSY
+    return f"{feature:.0%} of its last windows busy (usually {usual:.0%})"
+
+
+def _counted(feature: float, wild: float) -> float:
+    """Of how many a feature is made."""
+    return (math.sinh(max(feature, 0.0) * wild / 2) / wild) ** 2
+
+
+def evidence(
+    model: KeyAbuse, judged: Judged, index: int, calibration: Calibration, observed: float
+) -> tuple[tuple[str, int | float | str], ...]:  # fmt: skip
+    """Numbers for whoever looks: each feature with its distance, the score, its limits, and how rare it is."""
+    found: list[tuple[str, int | float | str]] = []
+    for f, name in enumerate(FEATURE_NAMES):
+        if f in (F_NEW_NETS, F_NEW_COUNTRIES, F_NEW_AGENTS) and math.isfinite(judged.features[index, f]):
+            found.append((name, round(float(judged.features[index, f]))))
+        found.append((f"z {name}", round(float(judged.z[index, f]), 2)))
+    found += [
+        ("z sum", round(float(judged.total[index]), 2)), ("score", round(float(judged.score[index]), 2)),
+        ("sum of scores", round(float(judged.held[index]), 2)), ("limit", round(calibration.notify, 2)),
+        ("cold", "yes" if calibration.cold else "no" if calibration.whole else "partly"),
+    ]  # fmt: skip
+    per_day = calibration.per_day(observed)
+    if per_day is not None:
+        found.append(("times a day", float(f"{per_day:.2g}")))
+    return tuple(found)

@@ -1,0 +1,357 @@
+"""API keys, window by window, handed to `detectors.learning.key_abuse`: what tallies say of them is gathered by the minute.
+
+A judge partition has all of a key, and learns for itself, so that it does not matter which process has it. Windows are
+judged in order as their last second is closed. What could only grow is looked at each minute before.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detectors.kernels.key_features import V_NETS, V_REQUESTS, VALUES
+from detectors.kernels.key_rows import (
+    ENTRY_WORDS,
+    G_A,
+    G_B,
+    G_MINUTE,
+    G_NAME_LENGTH,
+    G_PARTITION,
+    G_VALUES,
+    MINUTE_S,
+    allocate_key_rows,
+    gather_keys_kernel,
+    index_keys_kernel,
+)
+from detectors.keys import DETECTOR, NAME, VERSION, KeysSection
+from detectors.learning.key_abuse import WINDOW_S, Judged, KeyAbuse, KeyAbuseConfig
+from detectors.registry import settings
+from detectors.windowed import WindowRule
+from engine.key_book import Key, KeyBook
+from engine.key_reasons import evidence, sentence
+from engine.policy import Crossing, finding_id, target_value, unsigned
+from schemas.columns import I64
+from schemas.config import Config
+from schemas.errors import StateError
+from schemas.fields import Dimension, Measure
+from schemas.tally import NAME_BYTES_MAX, Tally
+
+ENTRIES = 1 << 12
+ENTRIES_MAX = 1 << 17
+"""Keys and minutes that are not over: 24 MB. What finds no room is counted (`left_out`) and not judged."""
+MINUTES = WINDOW_S // MINUTE_S
+LOUD_REQUESTS = 60
+"""Before its window is over a key is looked at that made so many requests in it."""
+FOUND_MAX = 256
+"""Findings that can be spoken of later."""
+PLACES_MIN = 64
+THROTTLE_CONFIDENCE = 0.9
+NEVER = -(1 << 62)
+
+
+@dataclass(slots=True)
+class _Told:
+    """A finding, for whoever says later what it was."""
+
+    partition: int
+    key: Key
+    window: int
+    features: list[float]
+    values: list[int]
+
+
+@dataclass(slots=True)
+class _Part:
+    """One judge partition."""
+
+    book: KeyBook
+    model: KeyAbuse
+
+
+@dataclass(slots=True)
+class _Group:
+    """What keys of a partition did in a window, as far as it has come; by their words."""
+
+    keys: list[Key]
+    names: list[bytes]
+    values: I64
+
+
+class LearnedKeys:
+    """The keys of a judge.
+
+    Args:
+        config: with the section of ``keys``.
+        owned: so many judge partitions.
+    """
+
+    name = NAME
+    version = VERSION
+
+    def __init__(self, config: Config, owned: int) -> None:
+        section = settings(config)[NAME]
+        assert isinstance(section, KeysSection)
+        self._section, self._owned = section, owned
+        partitions = config.engine.judge_partitions
+        self._places = max(PLACES_MIN, -(-section.keys_max // partitions))
+        self._config = KeyAbuseConfig(
+            keys=self._places + 1, notify_per_day=section.notify_per_day / partitions,
+            act_per_day=min(section.throttle_per_day, section.notify_per_day) / partitions, start=section.start,
+            start_sum=5 * section.start, young_windows=section.young_windows, change_max=section.change_max,
+            suspect_s=section.suspect_s, quiet_s=section.quiet_s,
+        )  # fmt: skip
+        self._rows = allocate_key_rows(ENTRIES)
+        self._closed, self._judged = NEVER, NEVER
+        """The last second that is closed, and the last minute that was looked at."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was learned."""
+        self._parts = [_Part(KeyBook(self._places), KeyAbuse(self._config)) for _ in range(self._owned)]
+        self._found: OrderedDict[str, _Told] = OrderedDict()
+        self._verdicts = 0
+
+    @property
+    def left_out(self) -> int:
+        """Requests that found no room."""
+        return int(self._rows.used[1])
+
+    def add(self, tally: Tally) -> None:
+        """Take in what a tally says of keys. Its arrays may be used again when this returns."""
+        if not tally.rows:
+            return
+        while self._rows.used[0] + tally.rows > len(self._rows.entries) < ENTRIES_MAX:
+            self._grow()
+        gather_keys_kernel(*self._rows, tally.records, tally.order, tally.partition_start, tally.names, self._closed)
+
+    def _grow(self) -> None:
+        old, used = self._rows, int(self._rows.used[0])
+        self._rows = allocate_key_rows(2 * len(old.entries))
+        self._rows.entries[:used], self._rows.used[:] = old.entries[:used], old.used
+        self._rows.names[: used * NAME_BYTES_MAX] = old.names[: used * NAME_BYTES_MAX]
+        index_keys_kernel(self._rows.slots, self._rows.entries, self._rows.used)
+
+    def close(self, closed: int, muted: int) -> list[Crossing]:
+        """Judge minutes and windows that end with a second up to ``closed``; what touches one up to ``muted`` is not told."""
+        self._closed = max(self._closed, closed)
+        over = (closed + 1) // MINUTE_S
+        used = int(self._rows.used[0])
+        if not used or over - 1 <= self._judged:
+            return []
+        self._judged = over - 1
+        entries = self._rows.entries[:used]
+        minutes = entries[:, G_MINUTE]
+        if int(minutes.min()) >= over:
+            return []
+        order = np.lexsort((entries[:, G_B], entries[:, G_A], minutes, entries[:, G_PARTITION]))
+        found: list[Crossing] = []
+        windows = np.unique(minutes[minutes < over] // MINUTES)
+        for window in windows.tolist():
+            whole = (window + 1) * MINUTES <= over
+            mine = order[minutes[order] // MINUTES == window]
+            found += self._pass_through(window, mine, over, muted)
+            if whole:
+                found += self._end(window, mine, muted)
+        self._drop(over // MINUTES)
+        return found
+
+    def _drop(self, window: int) -> None:
+        """Entries of windows before this one have been judged."""
+        rows, used = self._rows, int(self._rows.used[0])
+        kept = np.flatnonzero(rows.entries[:used, G_MINUTE] >= window * MINUTES)
+        if len(kept) == used:
+            return
+        rows.entries[: len(kept)] = rows.entries[kept]
+        names = rows.names[: used * NAME_BYTES_MAX].reshape(used, NAME_BYTES_MAX)
+        rows.names[: len(kept) * NAME_BYTES_MAX] = names[kept].ravel()
+        rows.used[0] = len(kept)
+        index_keys_kernel(rows.slots, rows.entries, rows.used)
+
+    def _pass_through(self, window: int, mine: I64, over: int, muted: int) -> list[Crossing]:
+        """The minutes of a window but its last, each once: who is loud already?"""
+        found: list[Crossing] = []
+        minutes = self._rows.entries[mine, G_MINUTE]
+        first = window * MINUTES
+        for minute in range(max(first, self._looked + 1), min(first + MINUTES - 1, over)):
+            self._looked = minute
+            so_far = mine[minutes <= minute]
+            for partition, part in self._by_partition(so_far):
+                group = self._group(part)
+                loud = np.flatnonzero(group.values[:, V_REQUESTS] >= LOUD_REQUESTS)
+                if len(loud):
+                    some = _Group([group.keys[i] for i in loud], [group.names[i] for i in loud], group.values[loud])
+                    found += self._judge(partition, window, some, minute + 1 - first, muted)
+        return found
+
+    _looked = NEVER
+
+    def _end(self, window: int, mine: I64, muted: int) -> list[Crossing]:
+        """A window is over."""
+        found: list[Crossing] = []
+        for partition, part in self._by_partition(mine):
+            found += self._judge(partition, window, self._group(part), MINUTES, muted)
+        return found
+
+    def _by_partition(self, which: I64) -> list[tuple[int, I64]]:
+        partitions = self._rows.entries[which, G_PARTITION]
+        edges = np.flatnonzero(np.diff(partitions)) + 1
+        return [(int(self._rows.entries[part[0], G_PARTITION]), part) for part in np.split(which, edges) if len(part)]
+
+    def _group(self, which: I64) -> _Group:
+        """Entries of one partition and window by key."""
+        entries = self._rows.entries
+        which = which[np.lexsort((entries[which, G_B], entries[which, G_A]))]
+        rows = entries[which]
+        new = np.ones(len(rows), np.bool_)
+        new[1:] = (np.diff(rows[:, G_A]) != 0) | (np.diff(rows[:, G_B]) != 0)
+        starts = np.flatnonzero(new)
+        values = np.empty((len(starts), VALUES), np.int64)
+        values[:, :V_NETS] = np.add.reduceat(rows[:, G_VALUES : G_VALUES + V_NETS], starts, axis=0)
+        values[:, V_NETS:] = np.bitwise_or.reduceat(rows[:, G_VALUES + V_NETS :], starts, axis=0)
+        keys = [(a, b) for a, b in rows[starts][:, [G_A, G_B]].tolist()]
+        return _Group(keys, [self._name(int(entry)) for entry in which[starts]], values)
+
+    def _name(self, entry: int) -> bytes:
+        start = entry * NAME_BYTES_MAX
+        return self._rows.names[start : start + int(self._rows.entries[entry, G_NAME_LENGTH])].tobytes()
+
+    def _judge(self, partition: int, window: int, group: _Group, minutes: int, muted: int) -> list[Crossing]:
+        part, whole = self._parts[partition], minutes == MINUTES
+        model, book = part.model, part.book
+        model.begin(window)
+        if window * WINDOW_S <= muted:
+            return []
+        if whole:
+            for place in book.take_in(window, group.keys, group.names, group.values[:, V_REQUESTS]):
+                model.forget(place)
+        places = book.find(group.keys)
+        order = np.argsort(places, kind="stable")
+        values = group.values[order]
+        judged = model.judge(window, places[order], values, whole=whole)
+        learned = judged.ids < self._places
+        if whole:
+            model.note_peaks(_of(judged, learned))
+            weights = model.weights(window, _of(judged, learned))
+            model.learn(window, values[learned], _of(judged, learned), weights)
+        told, acts = model.decide(window, judged)
+        found: list[Crossing] = []
+        for index in np.flatnonzero(told | acts).tolist():
+            at = int(order[index])
+            key, name = group.keys[at], group.names[at]
+            crossing = self._crossing(partition, key, name, window, minutes, judged, index, values[index], bool(acts[index]))
+            found.append(crossing)
+            self._remember(crossing, _Told(partition, key, window, judged.features[index].tolist(), values[index].tolist()))
+        return found
+
+    def _crossing(
+        self, partition: int, key: Key, name: bytes, window: int, minutes: int, judged: Judged, index: int, values: I64,
+        acts: bool,
+    ) -> Crossing:  # fmt: skip
+        model, section = self._parts[partition].model, self._section
+        score, held = float(judged.score[index]), float(judged.held[index])
+        by_score = score >= model.by_score.notify or held < model.by_sum.notify
+        calibration, observed = (model.by_score, score) if by_score else (model.by_sum, held)
+        rule = WindowRule(
+            DETECTOR, section, section.dry_run, Dimension.API_KEY, Measure.REQUESTS, minutes * MINUTE_S,
+            round(calibration.notify), "throttle" if acts else "notify", section.severity,
+            THROTTLE_CONFIDENCE if acts else section.confidence, label="score" if by_score else "sum of scores",
+        )  # fmt: skip
+        reason = sentence(target_value(Dimension.API_KEY, *unsigned(key), name), model, judged, index, values, minutes)
+        tick = window * WINDOW_S + minutes * MINUTE_S - 1
+        features = evidence(model, judged, index, calibration, observed)
+        return Crossing(
+            partition, Dimension.API_KEY, *unsigned(key), name, rule, tick, round(observed), int(values[V_REQUESTS]),
+            len(self._parts[partition].book.keys), False, reason, features,
+        )  # fmt: skip
+
+    def _remember(self, crossing: Crossing, told: _Told) -> None:
+        value = target_value(Dimension.API_KEY, crossing.key_a, crossing.key_b, crossing.name)
+        self._found[finding_id(crossing, value)] = told
+        while len(self._found) > FOUND_MAX:
+            self._found.popitem(last=False)
+
+    def feedback(self, finding_id: str, confirmed: bool) -> bool:
+        """What a finding was. A false positive is learned as usual of its key; what an attack had is no part of the past."""
+        told = self._found.get(finding_id)
+        if told is None:
+            return False
+        self._verdicts += 1
+        part = self._parts[told.partition]
+        place = int(part.book.find([told.key])[0])
+        if place < self._places:
+            if confirmed:
+                part.model.disown(place)
+            else:
+                part.model.accept(told.window, place, np.array([told.features]), np.array([told.values], np.int64))
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """What people may want to know."""
+        models = [part.model for part in self._parts]
+        return {
+            "cold": not any(not model.by_score.cold for model in models),
+            "whole": bool(models) and all(model.by_score.whole for model in models),
+            "keys": sum(len(part.book.keys) for part in self._parts),
+            "keys_max": self._places * self._owned,
+            "days": round(max(model.by_score.days for model in models), 2),
+            "limits": [round(model.by_score.notify, 2) for model in models],
+            "left_out": self.left_out,
+            "verdicts": self._verdicts,
+            "memory_bytes": sum(model.memory_bytes for model in models),
+        }
+
+    def save(self) -> dict[str, Any]:
+        """Plain data and arrays for `load`."""
+        used = int(self._rows.used[0])
+        entries = self._rows.entries[:used]
+        order = np.lexsort((entries[:, G_B], entries[:, G_A], entries[:, G_MINUTE], entries[:, G_PARTITION]))
+        return {
+            "entries": entries[order], "names": [self._name(int(entry)) for entry in order], "left_out": self.left_out,
+            "clock": [self._closed, self._judged, self._looked, self._verdicts],
+            "parts": [
+                {"book": part.book.save(), "model": part.model.save(np.arange(len(part.book.keys)))} for part in self._parts
+            ],
+            "found": [
+                [name, told.partition, *told.key, told.window, np.array(told.features), told.values]
+                for name, told in self._found.items()
+            ],
+        }  # fmt: skip
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what `save` gave.
+
+        Raises:
+            StateError: it does not fit; the object is of no use then, but for `reset`.
+        """
+        entries, names = data["entries"], data["names"]
+        if entries.dtype != np.int64 or entries.shape != (len(names), ENTRY_WORDS) or len(data["parts"]) != self._owned:
+            raise StateError(f"expected entries of {ENTRY_WORDS} words and {self._owned} parts in saved keys, got others")
+        while len(self._rows.entries) < len(entries):
+            self._grow()
+        rows = self._rows
+        rows.entries[: len(entries)], rows.used[:] = entries, (len(entries), data["left_out"])
+        for index, name in enumerate(names):
+            start = index * NAME_BYTES_MAX
+            rows.names[start : start + len(name)] = np.frombuffer(name, np.uint8)
+        index_keys_kernel(rows.slots, rows.entries, rows.used)
+        self._closed, self._judged, self._looked, self._verdicts = data["clock"]
+        for part, saved in zip(self._parts, data["parts"], strict=True):
+            part.book.load(saved["book"])
+            part.model.load(saved["model"], np.arange(len(part.book.keys)))
+        self._found = OrderedDict(
+            (name, _Told(partition, (a, b), window, features.tolist(), list(values)))
+            for name, partition, a, b, window, features, values in data["found"]
+        )
+
+
+def _of(judged: Judged, which: Any) -> Judged:
+    """A part of what was judged."""
+    return Judged(*(column[which] for column in judged))
+
+
+def make_keys(config: Config, owned: int) -> LearnedKeys | None:
+    """For a judge; None where it is off."""
+    return LearnedKeys(config, owned) if settings(config)[NAME].enabled else None
