@@ -258,6 +258,7 @@ class LearnedKeys:
             DETECTOR, section, section.dry_run, Dimension.API_KEY, Measure.REQUESTS, minutes * MINUTE_S,
             round(calibration.notify), "throttle" if acts else "notify", section.severity,
             THROTTLE_CONFIDENCE if acts else section.confidence, label="score" if by_score else "sum of scores",
+            alone=True,
         )  # fmt: skip
         reason = sentence(target_value(Dimension.API_KEY, *unsigned(key), name), model, judged, index, values, minutes)
         tick = window * WINDOW_S + minutes * MINUTE_S - 1
