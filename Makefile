@@ -60,6 +60,7 @@ bench: $(STAMP)  ## measure, with the data, the count, the median and the spread
 
 quality: $(STAMP)  ## what is found of every attack at every strength, and at whose cost: ten minutes; ARGS="--days 28" for four quiet weeks
 	$(BIN)/python -m drills.quality --out docs/detection-quality.md $(ARGS)
+	$(BIN)/python -m drills.quality.study_keys --out docs/models-keys-study.md
 
 LOCK := env -u PIP_FIND_LINKS $(VENV)/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config --quiet
