@@ -62,6 +62,7 @@ quality: $(STAMP)  ## what is found of every attack at every strength, and at wh
 	$(BIN)/python -m drills.quality.study_registrations --out docs/models-registrations.md
 	$(BIN)/python -m drills.quality.study_slow
 	$(BIN)/python -m drills.quality --out docs/detection-quality.md $(ARGS)
+	$(BIN)/python -m drills.quality.study_keys --out docs/models-keys-study.md
 
 LOCK := env -u PIP_FIND_LINKS $(VENV)/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config --quiet
