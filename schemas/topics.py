@@ -89,7 +89,7 @@ def all_topics(
         Topic(FINDINGS, 1, "dimension:key", seven_days, ("judge",), ("operator",)),
         Topic(CONFIG, 1, "section", for_ever, ("operator",), ("observer", "judge", "edge", "replay")),
         Topic(CONFIG_STATUS, 1, "section", for_ever, ("observer", "judge"), ("operator",)),
-        Topic(FEEDBACK, 1, "mitigation id", for_ever, ("operator",), ("judge",)),
+        Topic(FEEDBACK, 1, "mitigation id", for_ever, ("operator",), ("judge", "operator", "replay")),
         Topic(ENFORCEMENT_ACKS, 1, "edge id", seven_days, ("edge",), ("operator",)),
         Topic(DEAD_LETTERS, 1, "none", seven_days, ("observer",), ("operator",)),
     )  # fmt: skip
