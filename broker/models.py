@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from broker.connection import Connection
-from broker.offsets import first_offsets
-from broker.status import last_messages, message_at
+from broker.offsets import end_offsets, first_offsets
+from broker.status import last_messages, read_ranges
 from engine.model_state import ModelPlace, place_of, read_snapshot
 from engine.snapshot import unpack
 from schemas.config import Config
@@ -23,33 +23,46 @@ def read_models(config: Config, connection: Connection) -> list[ModelPlace]:
     for name in (state, models):
         if name not in cluster.topics:
             raise BrokerError(f"expected the topic {name}, got nothing of that name; make it: floodwall topics create")
+    named: dict[str, dict[int, list[int]]] = {}
+    covered: dict[int, int] = {}
+    found: list[ModelPlace] = []
     partitions = [(state, number) for number in range(cluster.topics[state])]
-    found = []
     for (_, partition), message in sorted(last_messages(connection, partitions).items()):
         try:
             record = unpack(message.value() or b"")["models"]
-            named, covered, refused = record["named"], int(record["covered"]), record["refused"]
-        except (StateError, KeyError, TypeError, ValueError):
+            covered[partition] = int(record["covered"])
+            for model, where in record["named"].items():
+                named.setdefault(model, {})[partition] = list(where["offsets"])
+            found += [_cold(model, partition, why) for model, why in record["refused"].items() if model not in record["named"]]
+        except (StateError, AttributeError, KeyError, TypeError, ValueError):
             continue  # of another version: there is nothing to show
-        for model, where in named.items():
-            pieces = [_value_at(connection, models, partition, offset) for offset in where["offsets"]]
-            data = b"".join(piece or b"" for piece in pieces)
+    for model, offsets in named.items():  # one by one, because they may lie far apart
+        for partition, data in _snapshots(connection, models, offsets).items():
             try:
-                if any(piece is None for piece in pieces):
-                    raise StateError("expected the snapshot that the record names, it is not there")
-                found.append(place_of(model, partition, read_snapshot(data)["saved"], covered, len(data)))
+                saved = read_snapshot(data)["saved"]
+                found.append(place_of(model, partition, saved, covered[partition], len(data)))
             except StateError as error:
-                found.append(ModelPlace(model, partition, None, None, len(data), True, str(error), {}, {}))
-        found += [
-            ModelPlace(model, partition, None, None, 0, True, why, {}, {})
-            for model, why in refused.items()
-            if model not in named
-        ]
+                found.append(_cold(model, partition, str(error)))
     return sorted(found, key=lambda place: (place.model, place.partition or 0))
 
 
-def _value_at(connection: Connection, topic: str, partition: int, offset: int) -> bytes | None:
-    if offset < first_offsets(connection, [(topic, partition)])[topic, partition]:
-        return None
-    message = message_at(connection, (topic, partition), offset)
-    return message.value() if message is not None and message.offset() == offset else None
+def _cold(model: str, partition: int, why: str) -> ModelPlace:
+    return ModelPlace(model, partition, None, None, 0, True, why, {}, {})
+
+
+def _snapshots(connection: Connection, topic: str, offsets: dict[int, list[int]]) -> dict[int, bytes]:
+    """The bytes at the offsets of each partition; none where one of them is not there any more."""
+    keys = [(topic, partition) for partition in offsets]
+    firsts, ends = first_offsets(connection, keys), end_offsets(connection, keys)
+    spans = {
+        (topic, partition): (max(min(some), firsts[topic, partition]), min(max(some) + 1, ends[topic, partition]))
+        for partition, some in offsets.items()
+        if some
+    }
+    starts = {key: start for key, (start, end) in spans.items() if start < end}
+    read = read_ranges(connection, starts, {key: end for key, (_, end) in spans.items()})
+    found = {}
+    for partition, some in offsets.items():
+        pieces = {message.offset(): message.value() or b"" for message in read.get((topic, partition), ())}
+        found[partition] = b"".join(pieces[offset] for offset in some) if pieces.keys() >= set(some) else b""
+    return found

@@ -73,6 +73,8 @@ class JudgePlace:
     """Where it stands in each source partition: the next offset."""
     newest_ms: int | None
     """The slowest source partition's newest event time."""
+    models_refused: dict[str, str]
+    """Learned detectors that began anew because what they knew could not be used, and why, until they are warm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,8 @@ def _place(partition: int, message: Message, end: int) -> JudgePlace | None:
     try:
         record = unpack(message.value() or b"")
         position, closed, sources = record["position"], record["closed"], record["intake"]["sources"]
-    except (StateError, KeyError, TypeError):  # of another version, say: there is nothing to show
+        refused = {str(model): str(why) for model, why in record["models"]["refused"].items()}
+    except (StateError, AttributeError, KeyError, TypeError):  # of another version, say: there is nothing to show
         return None
     times = [newest for _, newest, is_open, *_ in sources.values() if is_open and newest > SILENT_MS]
     return JudgePlace(
@@ -170,6 +173,7 @@ def _place(partition: int, message: Message, end: int) -> JudgePlace | None:
         closed if closed > 0 else None,
         {name: source[0] for name, source in sorted(sources.items())},
         min(times, default=None),
+        refused,
     )
 
 
@@ -186,17 +190,24 @@ def tail_messages(connection: Connection, partitions: list[Partition], count: in
     """
     firsts, ends = first_offsets(connection, partitions), end_offsets(connection, partitions)
     starts = {key: max(firsts[key], ends[key] - count - _LAST) for key in partitions if ends[key] > firsts[key]}
-    return {key: messages[-count:] for key, messages in _read(connection, starts, ends).items()}
+    return {key: messages[-count:] for key, messages in read_ranges(connection, starts, ends).items()}
 
 
 def message_at(connection: Connection, partition: Partition, offset: int) -> Message | None:
     """The first committed message from an offset on; None: there is none."""
     ends = end_offsets(connection, [partition])
-    messages = _read(connection, {partition: offset}, {partition: min(ends[partition], offset + _LAST)})[partition]
+    messages = read_ranges(connection, {partition: offset}, {partition: min(ends[partition], offset + _LAST)})[partition]
     return messages[0] if messages else None
 
 
-def _read(connection: Connection, starts: dict[Partition, int], ends: dict[Partition, int]) -> dict[Partition, list[Message]]:
+def read_ranges(
+    connection: Connection, starts: dict[Partition, int], ends: dict[Partition, int]
+) -> dict[Partition, list[Message]]:
+    """Every committed message of each partition from its start to before its end, read without a group.
+
+    Raises:
+        BrokerError: a topic may not be read.
+    """
     found: dict[Partition, list[Message]] = {key: [] for key in starts}
     wanted = {key for key in starts if starts[key] < ends[key]}
     if not wanted:

@@ -77,6 +77,7 @@ class Learned:
     """
 
     def __init__(self, config: Config, owned: int) -> None:
+        self._config, self._owned = config, owned
         made = {name: make(config, owned) for name, make in sorted(MAKERS.items())}
         self.detectors = {name: detector for name, detector in made.items() if detector is not None}
         self.refused: dict[str, str] = {}
@@ -152,8 +153,10 @@ class Learned:
         return True
 
     def refuse(self, name: str, why: str) -> None:
-        """A saved model cannot be used: the detector begins anew, and says so."""
-        self.detectors[name].reset()
+        """A saved model cannot be used: the detector begins anew, and says so; of what it has taken nothing stays."""
+        made = MAKERS[name](self._config, self._owned)
+        assert made is not None
+        self.detectors[name] = made
         self.refused[name] = why[:256]
 
 

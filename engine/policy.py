@@ -264,7 +264,7 @@ class Policy:
             state.budgets.release(key)
             state.corroboration.forget(key[:3], record.detector)
             if entry.expires_at > tick:
-                lifted.append(_lifted(record, entry, tick))
+                lifted.append(_lifted(record, entry, tick, drill=self._config.drill))
         return lifted
 
     @staticmethod
@@ -418,14 +418,14 @@ def finding_id(crossing: Crossing, value: str) -> str:
     )
 
 
-def _lifted(record: Feedback, entry: _Entry, tick: int) -> Mitigation:
+def _lifted(record: Feedback, entry: _Entry, tick: int, *, drill: bool) -> Mitigation:
     """It lives as long as what it lifts, so that no reader forgets it earlier."""
     reason = f"lifted: a false positive, says {record.who}" + (f": {record.reason}" if record.reason else "")
     return Mitigation(
         id=entry.id, tick=tick, stage="final", state="lifted", action=entry.action, target=record.target,
         detector=record.detector, detector_version=record.detector_version, reason=reason, severity=0, confidence=1.0,
         window=Window(start=tick, end=tick + 1), observed=0, limit=0, issued_at=tick, expires_at=entry.expires_at,
-        config_version=CONFIG_VERSION, evidence=Evidence(features={"who": record.who, "feedback": record.id}),
+        drill=drill, config_version=CONFIG_VERSION, evidence=Evidence(features={"who": record.who, "feedback": record.id}),
         finding=record.finding,
     )  # fmt: skip
 

@@ -118,7 +118,6 @@ def reset(
 
     Example:  floodwall models reset keys --reason "prices changed, and so did everybody"
     """
-    import engine.judge  # noqa: F401 – with what it judges by come the learned detectors
     from engine.learned import MAKERS
     from floodwall.commands_feedback import give, moments, whose
     from schemas.config import load_config

@@ -39,7 +39,7 @@ def status(
 
 
 def _print_status(found: DeploymentStatus) -> None:
-    from floodwall.tables import print_table
+    from floodwall.tables import print_table, printable
 
     print_table(("broker", "state"), [(broker.address, broker.error or "reachable") for broker in found.brokers])
     topics = [(topic.name, str(topic.partitions), "; ".join(topic.differences) or topic.state) for topic in found.topics]
@@ -54,6 +54,9 @@ def _print_status(found: DeploymentStatus) -> None:
             )
             for judge in found.judges
         ]  # fmt: skip
+        for judge in found.judges:
+            for model, why in judge.models_refused.items():
+                typer.echo(printable(f"judge partition {judge.partition}: {model} began anew and is cold: {why}"))
         print_table(("judge partition", "written", "tallies behind", "decided until", "slowest source", "sources"), rows)
     else:
         typer.echo("No judge has written down where it stands.")

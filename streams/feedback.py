@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from engine.feedback import Admission
+from engine.feedback import Admission, FeedbackRecords
 from schemas.config import Config
 from schemas.feedback import Feedback
 from schemas.topics import FEEDBACK
@@ -34,6 +34,15 @@ class FeedbackTopic:
     async def stop(self) -> None:
         """Leave the brokers."""
         await self._topic.stop()
+
+    def remind(self, feedback: FeedbackRecords) -> None:
+        """Tell a judge that takes over whom the records that it has received keep from being mitigated."""
+        if feedback.next > (self.records[-1][0] + 1 if self.records else 0):
+            say("feedback_topic_is_new", logging.WARNING, expected=feedback.next)
+            feedback.next = 0
+        for offset, record in self.records:
+            if offset < feedback.next:
+                feedback.remember(record)
 
     def _take(self, offset: int, value: bytes) -> None:
         refused = self._admission.refused.copy()

@@ -129,9 +129,7 @@ class Judges:
                 )
             seat.post.begin(record)
             begun[tallies] = seat
-            for offset, said in self._feedback.records:
-                if offset < seat.post.judge.feedback.next:
-                    seat.post.judge.feedback.remember(said)
+            self._feedback.remind(seat.post.judge.feedback)
             spans[tallies] = max(first, record.rebuild_from), record.position
         await self._restore_models(reader, [seat.post for seat in begun.values()])
         async for tallies, offset, value in reader.read(spans):

@@ -16,6 +16,8 @@ from schemas.config import Policy, parse_config
 from schemas.errors import ConfigError
 from schemas.feedback import FEEDBACK_BYTES_MAX, Feedback, decode_feedback, encode_feedback, reset_record
 from schemas.mitigation import Mitigation, Target
+from streams.feedback import FeedbackTopic
+from streams.metrics import Metrics
 from tests.engines import Decided, conclude, config_of, feed
 from tests.test_posts import CONFIG, SEEDS, bound_ms, observe, recover, reference, split, traffic
 
@@ -303,3 +305,35 @@ def test_nothing_is_lifted_of_a_target_that_does_not_stand() -> None:
     decided = run((stranger, nonsense), 10_000)
     assert decided.final_ids == reference().final_ids
     assert not [m for m in decided.mitigations if m.state == "lifted"]
+
+
+# The topic, as a worker has it.
+
+
+def test_a_judge_that_takes_over_is_told_whom_earlier_records_keep_free() -> None:
+    metrics = Metrics()
+    topic = FeedbackTopic(CONFIG, metrics)
+    target = first_throttle().target
+    for offset, value in enumerate([b"nonsense", encode_feedback(record_of()), encode_feedback(record_of()), b""]):
+        topic._take(offset, value)
+    assert [offset for offset, _ in topic.records] == [1]
+    assert b'floodwall_feedback_total{outcome="taken"} 1.0' in metrics.text()
+    assert b'floodwall_feedback_total{outcome="repeated"} 1.0' in metrics.text()
+    assert b'floodwall_feedback_total{outcome="malformed"} 2.0' in metrics.text()
+    told, new = FeedbackRecords(1000), FeedbackRecords(1000)
+    told.next = 2
+    for records in (told, new):
+        topic.remind(records)
+    tick = record_of().tick
+    assert told.rejection(first_throttle().detector, target.type, target.value, tick) == record_of()
+    assert new.rejection(first_throttle().detector, target.type, target.value, tick) is None, "it is received as news"
+    assert told.due(0, tick) == [], "what it did it has done"
+
+
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning() -> None:
+    topic = FeedbackTopic(CONFIG, Metrics())
+    topic._take(0, encode_feedback(record_of()))
+    records = FeedbackRecords(1000)
+    records.next = 17
+    topic.remind(records)
+    assert records.next == 0

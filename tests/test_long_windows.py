@@ -250,8 +250,8 @@ def test_a_record_says_little_of_many_keys() -> None:
     settings_of = config(judge_partitions=1)
     seeds = make_seeds(settings_of)
     post = JudgePost(settings_of, seeds, 0, ["requests-0"], early=False)
-    empty = len(encode_record(post.judge, settings_of, seeds, 0, 0, 0))
+    empty = len(encode_record(post.judge, settings_of, seeds, 0, 0, 0, {}))
     for offset, tally in enumerate(shipped([(k, k % 1000, 2, 0, False) for k in range(3000)], 100)):
         post.accept(offset, tally)
-    full = len(encode_record(post.judge, settings_of, seeds, 0, 0, 0))
+    full = len(encode_record(post.judge, settings_of, seeds, 0, 0, 0, {}))
     assert full - empty < 100_000

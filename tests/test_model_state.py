@@ -332,3 +332,21 @@ def test_a_record_without_its_models_is_refused() -> None:
     del read.state["models"]
     with pytest.raises((KeyError, StateError)):
         JudgePost(CONFIG, SEEDS, partition, names, early=False).begin(read)
+
+
+def test_of_a_model_that_breaks_off_while_it_is_taken_over_nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    topics, _, partition, names = service_partition()
+    post = JudgePost(CONFIG, SEEDS, partition, names, early=False)
+    fresh = pack(post.judge.learned.save_one("counter")["data"])
+    whole = Counter.load
+
+    def breaks_off(self: Counter, data: dict[str, object]) -> None:
+        whole(self, data)
+        raise ValueError("half of it")
+
+    monkeypatch.setattr(Counter, "load", breaks_off)
+    post.begin(decode_record(topics.record or b"", CONFIG, SEEDS, partition))
+    (at,) = post.snapshots.named["counter"].offsets
+    post.snapshots.restore("counter", [topics.models[at][1]])
+    assert post.judge.learned.refused == {"counter": "half of it"}
+    assert pack(post.judge.learned.save_one("counter")["data"]) == fresh
