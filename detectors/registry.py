@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 import msgspec
@@ -70,12 +70,17 @@ def window_rules(config: Config) -> list[WindowRule]:
     return found
 
 
-def plan_windows(config: Config) -> WindowPlan:
+def plan_windows(config: Config, rules: Sequence[WindowRule] | None = None, tick: int | None = None) -> WindowPlan:
     """The rules in force, laid out for the kernels.
+
+    Args:
+        rules: those of the configuration, with what else is to be judged; none: just those.
+        tick: the first second that the plan is for; see `detectors.windowed.lay_out`.
 
     Raises:
         ConfigError: see `settings`.
     """
     sections = settings(config)
     samples = any(detector.samples and sections[detector.name].enabled for detector in registered())
-    return lay_out(window_rules(config), config.policy.renew_s, samples=samples)
+    chosen = window_rules(config) if rules is None else rules
+    return lay_out(chosen, config.policy.renew_s, samples=samples, tick=tick)

@@ -23,6 +23,7 @@ from schemas.config import Action, Section, dimension_of
 from schemas.fields import COMMON, DIMENSIONS, MEASURES, Dimension, Item, Measure
 
 BINS = 64
+NEVER_CROSSED = 1 << 62
 DISTINCT_MAX = 150
 """A larger number cannot be told from others by 64 bins: with so many items 58 are taken, and one bin more or less is ten
 items."""
@@ -95,6 +96,11 @@ class WindowRule:
     """Only of addresses on this list."""
     evidence: tuple[tuple[str, str], ...] = ()
     """What else a reader of a finding has to know to come to the same: digests of lists."""
+    whole_from: int = 0
+    """The first second whose window is known as a whole: the rule came later, and what lies before was not kept for it. It
+    decides nothing until then."""
+    trial: bool = False
+    """It is tried beside the rules in force, so it has no voice in what they do."""
 
     @property
     def kind(self) -> int:
@@ -156,6 +162,8 @@ class Detector:
     """(rule, whom, observed): one sentence with what was observed, in how long, and what would have been allowed."""
     samples: bool = False
     """Whether it needs whole events (`schemas.sample`), which cost time."""
+    fixed: tuple[str, ...] = ()
+    """Settings that hold from the start only, and no change on the way: they name files of a host, or observers need them."""
 
 
 def judged(
@@ -202,8 +210,11 @@ class WindowPlan:
         return [rule.plain() for rules in self.rules for rule in rules]
 
 
-def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False) -> WindowPlan:
-    """Arrays for the kernels of rules that may come in any order, and whether whole events are wanted beside them."""
+def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False, tick: int | None = None) -> WindowPlan:
+    """Arrays for the kernels of rules that may come in any order, and whether whole events are wanted beside them.
+
+    ``tick``: the first second that they are for; rules whose windows are not whole by then cross nothing.
+    """
     every = [tuple(rule for rule in chosen if rule.dimension == index) for index in range(DIMENSIONS)]
     columns = [_columns(rules) for rules in every]
     by_dimension = [tuple(rule for rule in rules if not rule.is_long) for rules in every]
@@ -264,7 +275,14 @@ def lay_out(chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False
         wanted |= 1 << WANT_SAMPLE
     words = tuple(sorted({word for rule in chosen for word in rule.words}))
     rules_of = tuple((*short, *long) for short, long in zip(by_dimension, slow, strict=True))
-    return WindowPlan(arrays, _lay_out_long(slow, columns, [len(rules) for rules in by_dimension]), rules_of, wanted, words)
+    plan = WindowPlan(arrays, _lay_out_long(slow, columns, [len(rules) for rules in by_dimension]), rules_of, wanted, words)
+    for dimension, rules in enumerate(rules_of):
+        many_short = len(by_dimension[dimension])
+        for index, rule in enumerate(rules):
+            if tick is not None and rule.whole_from > tick:
+                limits, at = (arrays.rule_limit, index) if index < many_short else (plan.long.rule_limit, index - many_short)
+                limits[dimension, at] = BINS if rule.kind == DISTINCT else NEVER_CROSSED
+    return plan
 
 
 def _span(rules: Sequence[WindowRule]) -> int:

@@ -21,15 +21,19 @@ class Budgets:
     """
 
     def __init__(self, section: Section, partitions: int) -> None:
-        self._active_max = -(-section.active_max // partitions)
-        self._per_minute_max = -(-section.new_per_minute_max // partitions)
-        self._share_max, self._share_from_keys = section.share_max, section.share_from_keys
+        self.take(section, partitions)
         self._ends: dict[Key, int] = {}
         self._expiries: list[tuple[int, Key]] = []
         self._detectors: Counter[Whom] = Counter()
         """How many have somebody mitigated: whoever is once, is no less so by a second."""
         self._targets: Counter[int] = Counter()
         self.minute, self.issued = -1, 0
+
+    def take(self, section: Section, partitions: int) -> None:
+        """Go by another section from here on; what is spent stays spent."""
+        self._active_max = -(-section.active_max // partitions)
+        self._per_minute_max = -(-section.new_per_minute_max // partitions)
+        self._share_max, self._share_from_keys = section.share_max, section.share_from_keys
 
     def __contains__(self, key: Key) -> bool:
         return key in self._ends
@@ -41,8 +45,8 @@ class Budgets:
             if self._ends.get(key, now + 1) <= now:
                 self.release(key)
 
-    def is_exceeded(self, whom: Whom, active_keys: int, minute: int, *, early: bool) -> bool:
-        """Whether one more mitigation of this target, in this minute of the clock of events, is too much.
+    def exceeded(self, whom: Whom, active_keys: int, minute: int, *, early: bool) -> str:
+        """Of which budget one more mitigation of this target, in this minute of the clock of events, is too much; empty: none.
 
         Args:
             active_keys: how many there are of its dimension now.
@@ -50,11 +54,13 @@ class Budgets:
         """
         if minute != self.minute and not early:
             self.minute, self.issued = minute, 0
-        if len(self._ends) >= self._active_max or (minute == self.minute and self.issued >= self._per_minute_max):
-            return True
+        if len(self._ends) >= self._active_max:
+            return "policy.active_max"
+        if minute == self.minute and self.issued >= self._per_minute_max:
+            return "policy.new_per_minute_max"
         if whom in self._detectors or active_keys < self._share_from_keys:
-            return False
-        return self._targets[whom[0]] + 1 > self._share_max * active_keys
+            return ""
+        return "policy.share_max" if self._targets[whom[0]] + 1 > self._share_max * active_keys else ""
 
     def spend(self, key: Key, expires_at: int) -> None:
         """A mitigation is in force until then; again, if it was."""

@@ -12,17 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from detectors.kernels.windows import NEVER
 from detectors.windowed import WindowRule
 from engine.budgets import Budgets, Key
 from engine.corroborate import Corroboration, Together, Whom
-from schemas.config import Config, parse_prefixes
+from engine.standing import Standing, standing_of
+from engine.terms import Terms
+from schemas.config import Config
+from schemas.config import Policy as PolicySection
 from schemas.fields import Dimension
 from schemas.mitigation import Evidence, Finding, Mitigation, Stage, State, Target, Window
-from schemas.prefixes import Prefixes
 
-CONFIG_VERSION = 1
-"""Of a configuration that comes from a file."""
-_RANK = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5}
+ACTION_RANKS = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5}
 _ADDRESSES = (Dimension.IP, Dimension.NET)
 _MEMORY_FACTOR = 4
 """A partition remembers the returns of so many times its share of ``active_max``."""
@@ -110,7 +111,7 @@ class _Partition:
     def __init__(self, budgets: Budgets, corroboration: Corroboration) -> None:
         self.budgets, self.corroboration = budgets, corroboration
         self.entries: dict[Key, _Entry] = {}
-        self.early: dict[Key, tuple[int, str]] = {}
+        self.early: dict[Key, tuple[int, str, str]] = {}
         self.early_minute = -1
 
     def forget(self, now: int, memory_s: int, most: int) -> None:
@@ -133,33 +134,38 @@ class Policy:
     """
 
     def __init__(
-        self, config: Config, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]], owned: int
+        self, config: Config | Standing, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]], owned: int
     ) -> None:
-        self._config = config.policy
+        standing = standing_of(config) if isinstance(config, Config) else config
+        config = standing.config
+        self._terms = [(NEVER, Terms(standing))]
+        """From which second on."""
+        self._partitions_of_all = config.engine.judge_partitions
+        self._renew_s, self._drill = config.policy.renew_s, config.policy.drill
         self._lateness_s = config.time.lateness_s
         self._fingerprint = fingerprint
         self._offsets = offsets
         self._offsets_of: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
-        partitions = config.engine.judge_partitions
-        self._entries_max = 1024 + _MEMORY_FACTOR * -(-self._config.active_max // partitions)
+        section = config.policy
         self._partitions = [
-            _Partition(Budgets(self._config, partitions), Corroboration(self._config)) for _ in range(owned)
+            _Partition(Budgets(section, self._partitions_of_all), Corroboration(section)) for _ in range(owned)
         ]
-        core = list(parse_prefixes(self._config.allowlist_core, "policy.allowlist_core"))
-        self._passing: list[tuple[int, Prefixes]] = []
-        self._allowed_names: dict[tuple[str, str], int | None] = {}
-        for allow in self._config.allow:
-            if allow.dimension not in ("ip", "net"):
-                self._allowed_names[allow.dimension, allow.value] = allow.expires_tick
-                continue
-            networks = parse_prefixes((allow.value,), "policy.allow")
-            if allow.expires_tick is None:
-                core += networks
-            else:
-                self._passing.append((allow.expires_tick, Prefixes(networks)))
-        self._allowed = Prefixes(core)
-        self._shared = Prefixes(parse_prefixes(self._config.shared_networks, "policy.shared_networks"))
         self.held = 0
+
+    def plan_terms(self, standing: Standing, tick: int) -> None:
+        """What decides from ``tick`` on, also for early records of seconds that are not closed."""
+        self._terms = [*(one for one in self._terms if one[0] < tick), (tick, Terms(standing))]
+
+    def take_terms(self, tick: int) -> None:
+        """All seconds before ``tick`` are decided: budgets and voices go by what holds from here on."""
+        terms = self._terms_at(tick)
+        self._terms = [(NEVER, terms), *(one for one in self._terms if one[0] > tick)]
+        for state in self._partitions:
+            state.budgets.take(terms.section, self._partitions_of_all)
+            state.corroboration.take(terms.section)
+
+    def _terms_at(self, tick: int) -> Terms:
+        return next(terms for since, terms in reversed(self._terms) if since <= tick)
 
     def begin(self) -> None:
         """A new batch of crossings: what was looked up for the last one may have changed."""
@@ -167,9 +173,9 @@ class Policy:
 
     def decide(self, crossing: Crossing, stage: Stage) -> tuple[Finding, Mitigation | None]:
         """The finding as published, and the mitigation that comes of it, if any."""
-        rule, tick = crossing.rule, crossing.tick
+        rule, tick, terms = crossing.rule, crossing.tick, self._terms_at(crossing.tick)
         value = target_value(crossing.dimension, crossing.key_a, crossing.key_b, crossing.name)
-        outcome, mitigation = self._mitigate(crossing, value, stage)
+        outcome, mitigation = self._mitigate(crossing, value, stage, terms)
         finding = Finding(
             id=_identify(
                 "finding", rule.detector.name, crossing.dimension, value, rule.measure, rule.window_s, rule.limit, tick
@@ -190,48 +196,47 @@ class Policy:
             dry_run=rule.dry_run,
             outcome=outcome,
             evidence=self._evidence(crossing),
-            config_version=CONFIG_VERSION,
+            config_version=terms.version,
         )
         return finding, mitigation
 
-    def _mitigate(self, crossing: Crossing, value: str, stage: Stage) -> tuple[str, Mitigation | None]:
+    def _mitigate(self, crossing: Crossing, value: str, stage: Stage, terms: Terms) -> tuple[str, Mitigation | None]:
         state = self._partitions[crossing.partition]
         early = stage == "early"
         issued_at = crossing.tick + 1 + (0 if early else self._lateness_s)
         if not early:
             state.budgets.expire(issued_at)
-        if self._is_allowed(crossing, value):
+        if _is_allowed(crossing, value, terms):
             return "allowlisted", None
         rule = crossing.rule
-        if not early:
+        if not early and not rule.trial:
             state.corroboration.hear(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
         together = state.corroboration.together(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
         entry = state.entries.get(crossing.key)
-        cell = crossing.tick // self._config.renew_s
-        level, outcome = self._level(entry, crossing.tick, cell)
-        action = self._action(crossing, level, state.corroboration, together)
-        if entry is not None and entry.cell == cell and _RANK[action] <= _RANK[entry.action]:
+        cell = crossing.tick // self._renew_s
+        version = terms.version_of(rule.detector.name)
+        identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, version)
+        level, outcome = _level(entry, crossing.tick, cell, terms.section)
+        action = _action(crossing, level, state.corroboration, together, terms)
+        if entry is not None and entry.id == identifier and ACTION_RANKS[action] <= ACTION_RANKS[entry.action]:
             return "merged", None
-        if early and not self._is_first_early(state, crossing.key, cell, action):
+        if early and not self._is_first_early(state, crossing.key, cell, identifier, action):
             return "merged", None
-        identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, CONFIG_VERSION)
         counted = action != "notify" and not rule.dry_run
         minute = (crossing.tick + 1 + self._lateness_s) // 60
-        held = (
-            counted  # renewed or made stronger, it is in the budgets already
-            and crossing.key not in state.budgets
-            and state.budgets.is_exceeded(crossing.whom, crossing.active_keys, minute, early=early)
-        )
+        held_by = ""
+        if counted and crossing.key not in state.budgets:  # renewed or made stronger, it is in them already
+            held_by = state.budgets.exceeded(crossing.whom, crossing.active_keys, minute, early=early)
+        held = held_by != ""
         end = max(crossing.tick + 1, issued_at)
         if early:
             expires_at = end + max(30, 3 * self._lateness_s)
         else:
-            ttl_s = rule.ttl_s or min(
-                self._config.ttl_s * self._config.escalation_factor ** min(level, 64), self._config.ttl_s_max
-            )
+            section = terms.section
+            ttl_s = rule.ttl_s or min(section.ttl_s * section.escalation_factor ** min(level, 64), section.ttl_s_max)
             expires_at = end + ttl_s
             remembered = _Entry(cell, identifier, action, "held" if held else "active", level, expires_at)
-            self._remember(state, crossing.key, remembered, issued_at, spent=counted and not held)
+            self._remember(state, crossing.key, remembered, issued_at, section, spent=counted and not held)
             self.held += held
         if rule.dry_run:
             outcome = "dry_run"
@@ -239,67 +244,33 @@ class Policy:
             outcome = "held"
         elif action == "notify":
             outcome = "notified"
-        return outcome, self._mitigation(crossing, value, stage, identifier, action, held, issued_at, expires_at, together)
+        mitigation = self._mitigation(
+            crossing, value, stage, identifier, action, held_by, issued_at, expires_at, together, terms
+        )  # fmt: skip
+        return outcome, mitigation
 
-    def _level(self, entry: _Entry | None, tick: int, cell: int) -> tuple[int, str]:
-        """How often the key has come back, and whether this mitigation is new or goes on."""
-        if entry is None:
-            return 0, "mitigated"
-        if entry.cell == cell:
-            return entry.level, "mitigated"
-        if tick < entry.expires_at:
-            return entry.level, "renewed"
-        if entry.action != "notify" and tick - entry.expires_at < self._config.escalation_memory_s:
-            return entry.level + 1, "mitigated"
-        return 0, "mitigated"
-
-    def _action(self, crossing: Crossing, level: int, corroboration: Corroboration, together: Together) -> str:
-        shared = crossing.dimension in _ADDRESSES and self._shared.touches(
-            *address_range(crossing.dimension, crossing.key_a, crossing.key_b)
-        )
-        action = corroboration.raised(crossing.rule.action, crossing.dimension, together, shared=shared)
-        if shared and _RANK[action] > _RANK["throttle"]:
-            return "throttle"
-        single = crossing.dimension == Dimension.IP and not shared
-        level += corroboration.shortens(together)
-        return "block" if action == "throttle" and single and level >= self._config.block_from_level else action
-
-    def _is_allowed(self, crossing: Crossing, value: str) -> bool:
-        if crossing.dimension in _ADDRESSES:
-            low, high = address_range(crossing.dimension, crossing.key_a, crossing.key_b)
-            return self._is_passing(low, high, crossing.tick)
-        if any(self._is_passing(low, high, crossing.tick) for low, high in crossing.spans):
-            return True
-        name = crossing.dimension.label, value
-        if name not in self._allowed_names:
-            return False
-        until = self._allowed_names[name]
-        return until is None or crossing.tick < until
-
-    def _is_passing(self, low: int, high: int, tick: int) -> bool:
-        return self._allowed.touches(low, high) or any(
-            tick < until and prefixes.touches(low, high) for until, prefixes in self._passing
-        )
-
-    def _is_first_early(self, state: _Partition, key: Key, cell: int, action: str) -> bool:
-        """One early record per key and cell, unless the action grows."""
+    def _is_first_early(self, state: _Partition, key: Key, cell: int, identifier: str, action: str) -> bool:
+        """One early record per id, unless the action grows."""
         if state.early_minute != cell:
             state.early = {k: entry for k, entry in state.early.items() if entry[0] >= cell - 1}
             state.early_minute = cell
         known = state.early.get(key)
-        if known is not None and known[0] == cell and _RANK[known[1]] >= _RANK[action]:
+        if known is not None and known[1] == identifier and ACTION_RANKS[known[2]] >= ACTION_RANKS[action]:
             return False
-        state.early[key] = (cell, action)
+        state.early[key] = (cell, identifier, action)
         return True
 
-    def _remember(self, state: _Partition, key: Key, entry: _Entry, now: int, *, spent: bool) -> None:
+    def _remember(
+        self, state: _Partition, key: Key, entry: _Entry, now: int, section: PolicySection, *, spent: bool
+    ) -> None:  # fmt: skip
         state.entries.pop(key, None)
         state.entries[key] = entry
         if spent:
             state.budgets.spend(key, entry.expires_at)
         else:
             state.budgets.release(key)
-        state.forget(now, self._config.escalation_memory_s, self._entries_max)
+        entries_max = 1024 + _MEMORY_FACTOR * -(-section.active_max // self._partitions_of_all)
+        state.forget(now, section.escalation_memory_s, entries_max)
 
     def _evidence(self, crossing: Crossing) -> Evidence:
         window = _window(crossing)
@@ -309,25 +280,27 @@ class Policy:
         features: dict[str, int | float | str | bool] = {"requests": crossing.requests, "seed": self._fingerprint}
         features |= crossing.features
         features.update(crossing.rule.evidence)
+        if crossing.rule.whole_from:
+            features["judged_from"] = crossing.rule.whole_from
         if crossing.aged_out:
             features["aged_out"] = True
         return Evidence(offsets=self._offsets_of[span], features=features)
 
     def _mitigation(
-        self, crossing: Crossing, value: str, stage: Stage, identifier: str, action: str, held: bool, issued_at: int,
-        expires_at: int, together: Together,
+        self, crossing: Crossing, value: str, stage: Stage, identifier: str, action: str, held_by: str, issued_at: int,
+        expires_at: int, together: Together, terms: Terms,
     ) -> Mitigation:  # fmt: skip
         rule = crossing.rule
         return Mitigation(
             id=identifier,
             tick=crossing.tick,
             stage=stage,
-            state="held" if held else "active",
+            state="held" if held_by else "active",
             action=action,
             target=Target(type=crossing.dimension.label, value=value),
             detector=rule.detector.name,
             detector_version=rule.detector.version,
-            reason=crossing.told(value) + together.sentence,
+            reason=crossing.told(value) + together.sentence + (f"; held by {held_by}" if held_by else ""),
             severity=rule.severity,
             confidence=round(together.confidence, 4),
             window=_window(crossing),
@@ -336,8 +309,8 @@ class Policy:
             issued_at=issued_at,
             expires_at=expires_at,
             dry_run=rule.dry_run,
-            drill=self._config.drill,
-            config_version=CONFIG_VERSION,
+            drill=self._drill,
+            config_version=terms.version,
             evidence=self._evidence(crossing),
         )
 
@@ -367,6 +340,40 @@ class Policy:
                 state.entries[key] = _Entry(cell, identifier, action, condition, level, expires_at)
                 if counted:
                     state.budgets.restore(key, expires_at)
+
+
+def _level(entry: _Entry | None, tick: int, cell: int, section: PolicySection) -> tuple[int, str]:
+    """How often the key has come back, and whether this mitigation is new or goes on."""
+    if entry is None:
+        return 0, "mitigated"
+    if entry.cell == cell:
+        return entry.level, "mitigated"
+    if tick < entry.expires_at:
+        return entry.level, "renewed"
+    if entry.action != "notify" and tick - entry.expires_at < section.escalation_memory_s:
+        return entry.level + 1, "mitigated"
+    return 0, "mitigated"
+
+
+def _action(crossing: Crossing, level: int, corroboration: Corroboration, together: Together, terms: Terms) -> str:
+    shared = crossing.dimension in _ADDRESSES and terms.shared.touches(
+        *address_range(crossing.dimension, crossing.key_a, crossing.key_b)
+    )
+    action = corroboration.raised(crossing.rule.action, crossing.dimension, together, shared=shared)
+    if shared and ACTION_RANKS[action] > ACTION_RANKS["throttle"]:
+        return "throttle"
+    single = crossing.dimension == Dimension.IP and not shared
+    level += corroboration.shortens(together)
+    return "block" if action == "throttle" and single and level >= terms.section.block_from_level else action
+
+
+def _is_allowed(crossing: Crossing, value: str, terms: Terms) -> bool:
+    if crossing.dimension in _ADDRESSES:
+        low, high = address_range(crossing.dimension, crossing.key_a, crossing.key_b)
+        return terms.allows(low, high, crossing.tick)
+    if any(terms.allows(low, high, crossing.tick) for low, high in crossing.spans):
+        return True
+    return terms.allows_name(crossing.dimension.label, value, crossing.tick)
 
 
 def _window(crossing: Crossing) -> Window:

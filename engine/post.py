@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from detectors.kernels.windows import NEVER
+from engine.config_chain import ConfigChain
 from engine.intake import ANY_OFFSET
 from engine.judge import Judge
 from engine.outbox import Decisions, Outbox
@@ -24,9 +25,13 @@ class JudgePost:
         partition: which judge partition.
         sources: every source partition there is, so that none is overtaken before it has spoken.
         early: also decide inside the tick.
+        history: changes of the configuration so far.
     """
 
-    def __init__(self, config: Config, seeds: Seeds, partition: int, sources: list[str], *, early: bool) -> None:
+    def __init__(
+        self, config: Config, seeds: Seeds, partition: int, sources: list[str], *, early: bool,
+        history: ConfigChain | None = None,
+    ) -> None:  # fmt: skip
         self.partition = partition
         self.position = 0
         """The next offset of the tallies."""
@@ -34,10 +39,19 @@ class JudgePost:
         self._partitions = config.engine.judge_partitions
         self._sources = sources
         self._outbox = Outbox()
-        self.judge = Judge(config, seeds, self._outbox.publish, early=early, owned=1)
+        self._history, self._early = history, early
+        self.judge = self._make_judge(NEVER)
         self._needed: deque[tuple[int, int]] = deque()
         self._ends: dict[str, int] = {}
         self._open_sources()
+
+    def _make_judge(self, closed: int) -> Judge:
+        """With what stands after a second, and what will from later ones on."""
+        standing = self._config if self._history is None else self._history.standing_at(closed + 1)
+        judge = Judge(standing, self._seeds, self._outbox.publish, early=self._early, owned=1, decided=closed)
+        for accepted in () if self._history is None else self._history.after(closed + 1):
+            judge.reconfigure(accepted.standing, accepted.change.effective_tick)
+        return judge
 
     def _open_sources(self) -> None:
         intake = self.judge.intake
@@ -50,6 +64,8 @@ class JudgePost:
 
     def begin(self, record: Record) -> None:
         """Take over a record; then `reread` the tallies of [record.rebuild_from, record.position), then `end`."""
+        if self._history is not None and self._history.accepted:
+            self.judge = self._make_judge(record.closed)
         begin_judge(self.judge, record)
         self._open_sources()
 
