@@ -121,7 +121,7 @@ class ConfigChain:
             stale = "somebody else has changed it meanwhile: look again" if is_old else "there is none yet"
             raise ConfigError(f"expected `$.base` {before.version}, the version in force, got {change.base}: {stale}")
         self._check_tick(change, at_ms)
-        if change.arms is not None:
+        if change.arms is not None and change.section != POLICY:
             return self._arm(change, before)
         if not change.values and not change.unset:
             raise ConfigError("expected something in `$.values` or `$.unset`, got nothing to change")
@@ -239,7 +239,7 @@ class ConfigChain:
     def _detector_of(section: str) -> Detector:
         known = {detector.name: detector for detector in registered()}
         name = section.removeprefix(_DETECTORS)
-        if name not in known:
+        if name not in known or not section.startswith(_DETECTORS):
             raise ConfigError(f"expected `$.section` to be policy or detectors.NAME ({', '.join(known)}), got {section!r:.80}")
         return known[name]
 

@@ -29,7 +29,6 @@ _MEMORY_FACTOR = 4
 """A partition remembers the returns of so many times its share of ``active_max``."""
 
 
-
 def unsigned(words: tuple[int, int]) -> tuple[int, int]:
     """A key's words as a `Crossing` has them; records hold them as signed numbers."""
     a, b = (word & (1 << 64) - 1 for word in words)
@@ -147,9 +146,7 @@ class Policy:
         self._offsets = offsets
         self._offsets_of: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
         section = config.policy
-        self._partitions = [
-            _Partition(Budgets(section, self._partitions_of_all), Corroboration(section)) for _ in range(owned)
-        ]
+        self._partitions = [_Partition(Budgets(section, self._partitions_of_all), Corroboration(section)) for _ in range(owned)]
         self.held = 0
 
     def plan_terms(self, standing: Standing, tick: int) -> None:

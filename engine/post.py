@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from detectors.kernels.windows import NEVER
-from engine.config_chain import ConfigChain
+from engine.config_chain import Accepted, ConfigChain
 from engine.intake import ANY_OFFSET
 from engine.judge import Judge
 from engine.outbox import Decisions, Outbox
@@ -40,6 +40,7 @@ class JudgePost:
         self._sources = sources
         self._outbox = Outbox()
         self._history, self._early = history, early
+        self._known_to: int | None = None
         self.judge = self._make_judge(NEVER)
         self._needed: deque[tuple[int, int]] = deque()
         self._ends: dict[str, int] = {}
@@ -51,6 +52,7 @@ class JudgePost:
         judge = Judge(standing, self._seeds, self._outbox.publish, early=self._early, owned=1, decided=closed)
         for accepted in () if self._history is None else self._history.after(closed + 1):
             judge.reconfigure(accepted.standing, accepted.change.effective_tick)
+        judge.changes.known_to = self._known_to
         return judge
 
     def _open_sources(self) -> None:
@@ -100,6 +102,15 @@ class JudgePost:
     def _need(self, offset: int, tally: Tally) -> None:
         if tally.rows:
             self._needed.append((offset, tally.tick_max))
+
+    def reconfigure(self, accepted: Accepted) -> int:
+        """Another configuration holds from its second on; see `Judge.reconfigure`."""
+        return self.judge.reconfigure(accepted.standing, accepted.change.effective_tick)
+
+    def know(self, tick: int) -> None:
+        """All changes that can hold up to ``tick`` have been read. Without that, nothing can come any more."""
+        self._known_to = tick
+        self.judge.changes.known_to = tick
 
     def take(self) -> Decisions:
         """What was decided since the last call."""

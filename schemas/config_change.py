@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from schemas.config import explain
 from schemas.errors import ConfigError
 
 CHANGE_BYTES_MAX = 512 << 10
@@ -33,7 +34,7 @@ class ConfigChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """One change of one section."""
 
     schema: Literal[1] = 1
-    section: Annotated[str, msgspec.Meta(pattern=r"^(policy|detectors\.[a-z0-9_]{1,32})$")]
+    section: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     """``policy`` or ``detectors.NAME``."""
     values: dict[str, Any] = {}
     """Settings of the section, each as a whole: a list of rules has all of them. What is not named stays as it is."""
@@ -90,11 +91,18 @@ def decode_change(data: bytes) -> ConfigChange:
     if len(data) > CHANGE_BYTES_MAX:
         raise ConfigError(f"expected a change of at most {CHANGE_BYTES_MAX} bytes, got {len(data)}")
     try:
-        return _decoder.decode(data)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"expected a change of the configuration: {str(error)[:200]}") from None
+        return _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"expected a change of the configuration as JSON, got: {ascii(str(error))[1:-1][:120]}") from None
+
+
+def _decode(data: bytes) -> ConfigChange:
+    try:
+        return _decoder.decode(data)
+    except msgspec.ValidationError as error:
+        document = msgspec.json.decode(data)
+        what = explain(str(error), document) if isinstance(document, dict) else f"got {str(error)}"
+        raise ConfigError(f"expected a change of the configuration: {what[:300]}") from None
 
 
 def encode_change(change: ConfigChange) -> bytes:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import msgspec
 import pytest
 
-from engine.config_chain import ConfigChain
+from engine.config_chain import Accepted, ConfigChain
 from engine.embedded import Embedded
+from engine.judge import Judge
+from engine.post import JudgePost
+from engine.record import decode_record
+from engine.seeds import make_seeds
+from engine.source_post import Bench, Messages, SourcePost
 from schemas.config import Config
 from schemas.mitigation import Mitigation
 from tests.engines import Decided, conclude, config_of, decide, feed, nothing_was_bounded, only
@@ -34,9 +41,13 @@ def config(*rules: dict[str, Any], partitions: int = 4, **sections: Any) -> Conf
 
 
 def line(second: int, client: str, path: str, status: int = 200) -> bytes:
-    return (
-        b'{"time":%d,"client_ip":"%s","account":"a%d","user_agent":"agent/%d","path":"/p%s","status":%d,"tokens_in":7}\n'
-        % (START + second, client.encode(), second % 7, second % 11, path.encode(), status)
+    return b'{"time":%d,"client_ip":"%s","account":"a%d","user_agent":"agent/%d","path":"/p%s","status":%d,"tokens_in":7}\n' % (
+        START + second,
+        client.encode(),
+        second % 7,
+        second % 11,
+        path.encode(),
+        status,
     )
 
 
@@ -154,7 +165,9 @@ CHANGES: list[tuple[str, Config, list[tuple[str, dict[str, Any], int]]]] = [
         ("detectors.rate", {"rules": [rule(), rule(700, 180)]}, TICK),
         ("detectors.rate", {"rules": [rule(), rule(50, 180, measure="client_errors"), LONG]}, TICK + 30),
     ]),
-    ("share", config(detectors={"ratio": {"rules": [{**SHARE, "share": 0.9}]}}), [("detectors.ratio", {"rules": [SHARE]}, TICK)]),
+    ("share", config(detectors={"ratio": {"rules": [{**SHARE, "share": 0.9}]}}), [
+        ("detectors.ratio", {"rules": [SHARE]}, TICK),
+    ]),
     ("sets", config(detectors={"distinct": {"rules": [SETS]}}), [
         ("detectors.distinct", {"rules": [{**SETS, "limit": 4}]}, TICK),
         ("detectors.distinct", {"rules": [{**SETS, "limit": 7, "window_s": 40}]}, TICK + 5),
@@ -181,7 +194,10 @@ def test_the_same_ids_for_any_cut_partitioning_and_restart(
     assert nothing_was_bounded(whole.account)
     assert {m.config_version for m in whole.mitigations} - {1}
     other = config_of({**_document(configuration), "engine": {"judge_partitions": 1, "seed": configuration.engine.seed}})
-    runs = [run(configuration, chain, piece=31), run(configuration, chain, early=True, piece=977), run(other, history(other, *changes))]
+    runs = [
+        run(configuration, chain, piece=31), run(configuration, chain, early=True, piece=977),
+        run(other, history(other, *changes)),
+    ]  # fmt: skip
     per_second = len(TRAFFIC.splitlines()) // SECONDS
     runs += [restarted(configuration, chain, per_second * second + 5) for second in (60, 77, 79, 84, 97, 112, 140)]
     for decided in runs:
@@ -190,8 +206,6 @@ def test_the_same_ids_for_any_cut_partitioning_and_restart(
 
 
 def _document(configuration: Config) -> dict[str, Any]:
-    import msgspec
-
     return {k: v for k, v in msgspec.to_builtins(configuration).items() if k != "engine"}
 
 
@@ -236,9 +250,6 @@ def test_a_change_is_tried_beside_what_is_in_force_and_then_armed() -> None:
 
 
 def test_a_change_that_comes_after_its_second_holds_from_the_next_one_on() -> None:
-    from engine.judge import Judge
-    from engine.seeds import make_seeds
-
     configuration = config()
     (accepted,) = history(configuration, ("detectors.rate", {"rules": [rule(50)]}, TICK)).accepted
     judge = Judge(configuration, make_seeds(configuration), lambda mitigations, findings: None)
@@ -260,3 +271,91 @@ def test_a_mistaken_limit_is_held_past_half_of_the_keys_and_one_change_undoes_it
     assert len({m.target.value for m in held}) >= 29
     assert all(m.reason.endswith("; held by policy.share_max") for m in held)
     assert {TICK <= m.tick < TICK + 30 for m in made} == {True}
+
+
+def tallies_of(configuration: Config) -> list[list[bytes]]:
+    """What an observer ships to each judge partition, in flushes of less than a second, and then silence."""
+    source = SourcePost("log-0", 0, "", Bench(configuration, make_seeds(configuration)))
+    lines = [row.rstrip(b"\n") for row in TRAFFIC.splitlines(keepends=True)]
+    shipped: list[list[bytes]] = [[] for _ in range(configuration.engine.judge_partitions)]
+    for first in range(0, len(lines), 13):
+        some = lines[first : first + 13]
+        messages = Messages()
+        messages.add(some, list(range(first, first + len(some))), [BOUND_MS] * len(some), sum(map(len, some)))
+        for partition, part in enumerate(source.ship(messages, 0, 0).parts):
+            shipped[partition] += part
+    for second in range(20):
+        silent = source.silence(1000 * second)
+        for partition, part in enumerate(silent.parts if silent is not None else ()):
+            shipped[partition] += part
+    return shipped
+
+
+class Live:
+    """One judge partition that learns of changes as it goes, late, and dies now and then."""
+
+    def __init__(self, configuration: Config, written: list[Accepted], partition: int, chance: random.Random) -> None:
+        self.configuration, self.partition, self.chance = configuration, partition, chance
+        self.unread, self.chain = list(written), ConfigChain(configuration)
+        self.seeds = make_seeds(configuration)
+        self.record: bytes | None = None
+        self.known = 0
+        self.post = self.begin()
+
+    def begin(self) -> JudgePost:
+        return JudgePost(self.configuration, self.seeds, self.partition, ["log-0"], early=True, history=self.chain)
+
+    def look(self, now: int) -> None:
+        """Read the topic up to a while ago."""
+        lateness = self.configuration.time.lateness_s
+        self.known = max(self.known, now - self.chance.choice((0, 1, 5, 9)))
+        while self.unread and self.unread[0].change.effective_tick - lateness - 5 <= self.known:
+            self.chain.accepted.append(self.unread.pop(0))
+            accepted = self.chain.accepted[-1]
+            assert self.post.reconfigure(accepted) == accepted.change.effective_tick
+        self.post.know(self.known + lateness)
+
+    def die(self, tallies: list[bytes]) -> None:
+        if self.record is None:
+            return
+        read = decode_record(self.record, self.configuration, self.seeds, self.partition)
+        self.post = self.begin()
+        self.post.know(self.known + self.configuration.time.lateness_s)
+        self.post.begin(read)
+        for offset in range(read.rebuild_from, read.position):
+            self.post.reread(offset, tallies[offset])
+        self.post.end(read)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"), [("limit", 1), ("back and forth", 1), ("back and forth", 2), ("long", 1), ("sets", 1), ("learning", 1)]
+)
+def test_judges_that_read_the_topic_late_and_die_decide_what_a_replay_does(name: str, seed: int) -> None:
+    configuration, changes = next((case[1], case[2]) for case in CHANGES if case[0] == name)
+    chain, chance = history(configuration, *changes), random.Random(seed)
+    whole = run(configuration, chain)
+    mitigations, findings = [], []
+    for partition, tallies in enumerate(tallies_of(configuration)):
+        live = Live(configuration, chain.accepted, partition, chance)
+        for _ in range(3 * len(tallies)):
+            position = live.post.position
+            if position == len(tallies):
+                break
+            live.look(START + position * SECONDS // len(tallies))
+            live.post.accept(position, tallies[position])
+            made = live.post.take()
+            mitigations += made.mitigations
+            findings += made.findings
+            if chance.random() < 0.05:
+                live.record = live.post.record()
+            if chance.random() < 0.03:
+                live.die(tallies)
+        live.known = START + SECONDS + 100
+        live.post.know(live.known)
+        live.post.judge.advance()
+        made = live.post.take()
+        mitigations += made.mitigations
+        findings += made.findings
+    decided = Decided(mitigations, findings, whole.account)
+    assert decided.final_ids == whole.final_ids
+    assert sorted(set(decided.final_finding_ids)) == sorted(set(whole.final_finding_ids))
