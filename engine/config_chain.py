@@ -35,6 +35,10 @@ LEARNING_LIVE = (SURGE, SIGNATURE, ENTROPY)
 """Detectors without rules over windows whose section can be changed on the way (`engine.reconfigure`)."""
 
 
+class WideningError(ConfigError):
+    """A change that may mitigate more than before, and was neither tried nor forced."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """A change that counts."""
@@ -152,7 +156,7 @@ class ConfigChain:
             )
         wider = widens_policy(before.config.policy, config.policy, change.effective_tick)
         if wider is not None and not change.forced:
-            raise ConfigError(f"expected `$.forced` for what may mitigate more ({wider}), got false")
+            raise WideningError(f"expected `$.forced` for what may mitigate more ({wider}), got false")
         return changed(before, config, change.effective_tick, before.sections, before.trials)
 
     def _change_detector(self, change: ConfigChange, before: Standing) -> Standing:
@@ -181,7 +185,7 @@ class ConfigChain:
         else:
             wider = widens_detector(name, old, new)
             if wider is not None and not change.forced and not self._was_in_dry_run(name, old[0], new[0], change):
-                raise ConfigError(
+                raise WideningError(
                     f"expected `$.trial_s` or `$.forced` for what may mitigate more ({wider}), got neither; what has stood in "
                     f"dry run for {TRIAL_S} s may be armed by dry_run = false alone"
                 )

@@ -12,6 +12,7 @@ from engine.outbox import Decisions, Outbox
 from engine.record import Record, begin_judge, encode_record, end_judge
 from engine.seeds import Seeds
 from engine.shipping import receive_tally
+from engine.standing import Standing
 from schemas.config import Config
 from schemas.tally import Tally
 
@@ -52,6 +53,7 @@ class JudgePost:
         judge = Judge(standing, self._seeds, self._outbox.publish, early=self._early, owned=1, decided=closed)
         for accepted in () if self._history is None else self._history.after(closed + 1):
             judge.reconfigure(accepted.standing, accepted.change.effective_tick)
+        self._heard = 0 if self._history is None else len(self._history.accepted)
         judge.changes.known_to = self._known_to
         return judge
 
@@ -103,14 +105,24 @@ class JudgePost:
         if tally.rows:
             self._needed.append((offset, tally.tick_max))
 
-    def reconfigure(self, accepted: Accepted) -> int:
-        """Another configuration holds from its second on; see `Judge.reconfigure`."""
-        return self.judge.reconfigure(accepted.standing, accepted.change.effective_tick)
+    def hear(self, known_to: int) -> list[tuple[Accepted, int]]:
+        """Take in what the history has gained.
 
-    def know(self, tick: int) -> None:
-        """All changes that can hold up to ``tick`` have been read. Without that, nothing can come any more."""
-        self._known_to = tick
-        self.judge.changes.known_to = tick
+        Args:
+            known_to: no other change can hold from this second on or before.
+
+        Returns:
+            the changes, and from when on each holds here; see `Judge.reconfigure`.
+        """
+        assert self._history is not None
+        new, self._heard = self._history.accepted[self._heard :], len(self._history.accepted)
+        self._known_to = self.judge.changes.known_to = max(known_to, self._known_to or known_to)
+        return [(one, self.judge.reconfigure(one.standing, one.change.effective_tick)) for one in new]
+
+    def take_applied(self) -> list[tuple[int, Standing]]:
+        """Changes that have come to hold since the last call, and since when."""
+        applied, self.judge.applied = self.judge.applied, []
+        return applied
 
     def take(self) -> Decisions:
         """What was decided since the last call."""

@@ -1,4 +1,4 @@
-"""``floodwall config``: check a configuration, print its schema."""
+"""``floodwall config``: check a configuration, print its schema; what judges decide by is changed in the commands beside."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
+from floodwall import commands_config_live
 from floodwall.guard import guarded
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Check a configuration file, or print what one may hold.\n\nExample:  floodwall config check floodwall.toml",
+    help="Check a configuration file, see what judges decide by, and change it while they run.\n\n"
+    "Example:  floodwall config list --config kafka.toml",
 )
+app.command("list")(commands_config_live.list_)
+app.command("get")(commands_config_live.get)
+app.command("set")(commands_config_live.set_)
+app.command("history")(commands_config_live.history_)
+app.command("rollback")(commands_config_live.rollback)
 
 
 @app.command("check")

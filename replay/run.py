@@ -10,6 +10,7 @@ from typing import Protocol
 
 from engine.account import Account
 from engine.clock import Clock
+from engine.config_chain import ConfigChain
 from engine.embedded import Embedded
 from replay.sink import Sink
 from replay.sources import KAFKA_SCHEME, STDIN, bound_of, expand, make_buffer, open_source
@@ -118,10 +119,12 @@ def replay(
     threads: int = 1,
     chunk_bytes: int = 1 << 20,
     progress: Callable[[int], None] | None = None,
+    history: ConfigChain | None = None,
 ) -> Outcome:
     """Read all sources to their end and decide.
 
-    With ``state``, an interrupted run leaves one, and a run that finds one goes on from it.
+    With ``state``, an interrupted run leaves one, and a run that finds one goes on from it. With ``history``, each second is
+    decided by the configuration that held then.
 
     Raises:
         SourceError: a source cannot be opened. StateError: the state cannot be used. BrokerError: Kafka cannot be read.
@@ -130,9 +133,9 @@ def replay(
     began = time.perf_counter()
     saved = load_state(state)
     if saved is None:
-        engine = Embedded(config, early=early, threads=threads, between_ms=between_ms)
+        engine = Embedded(config, early=early, threads=threads, between_ms=between_ms, history=history)
     else:
-        engine = Embedded.restore(config, saved, early=early, threads=threads, between_ms=between_ms)
+        engine = Embedded.restore(config, saved, early=early, threads=threads, between_ms=between_ms, history=history)
     known = engine.positions()
     buffer = make_buffer(config.input.record_bytes_max, chunk_bytes)
     readings: list[Reading] = [FileReading(config, name, known, clock, buffer, chunk_bytes) for name in names]

@@ -17,8 +17,8 @@ CHANGE_BYTES_MAX = 512 << 10
 """Of a change: some 3,000 exceptions, and less than a broker takes."""
 DELAY_S = 5
 """A command writes ``effective_tick`` = now + lateness + this …"""
-DELAY_S_MIN = 2
-"""… and the record may be written up to three seconds later: judges ask for the time of the record + lateness + this."""
+DELAY_S_MIN = 3
+"""… and the record may be written up to two seconds later: judges ask for the time of the record + lateness + this."""
 CLOCKS_S_MAX = 2
 """How far the clocks of a judge and of the brokers may differ."""
 AHEAD_S_MAX = 86_400
@@ -101,7 +101,7 @@ def _decode(data: bytes) -> ConfigChange:
         return _decoder.decode(data)
     except msgspec.ValidationError as error:
         document = msgspec.json.decode(data)
-        what = explain(str(error), document) if isinstance(document, dict) else f"got {str(error)}"
+        what = explain(str(error), document) if isinstance(document, dict) else f"got {error!s}"
         raise ConfigError(f"expected a change of the configuration: {what[:300]}") from None
 
 

@@ -63,6 +63,8 @@ def all_topics(
     """
     seven_days = {"retention.ms": str(7 * DAY_MS)}
     for_ever = {"retention.ms": "-1"}
+    # A change counts by the brokers' clock: whoever writes it cannot say when that was.
+    history = {"retention.ms": "-1", "message.timestamp.type": "LogAppendTime"}
     kept = {"cleanup.policy": "compact,delete", "retention.ms": str(ttl_s_max * 1000 + DAY_MS)}
     incoming = tuple(
         Topic(
@@ -87,8 +89,8 @@ def all_topics(
         ),
         Topic(MITIGATIONS, 1, "type:value:detector", kept, ("judge", "operator"), ("edge", "operator")),
         Topic(FINDINGS, 1, "dimension:key", seven_days, ("judge",), ("operator",)),
-        Topic(CONFIG, 1, "section", for_ever, ("operator",), ("observer", "judge", "edge", "replay")),
-        Topic(CONFIG_STATUS, 1, "section", for_ever, ("observer", "judge"), ("operator",)),
+        Topic(CONFIG, 1, "section", history, ("operator",), ("judge", "operator", "replay")),
+        Topic(CONFIG_STATUS, 1, "section", for_ever, ("judge",), ("operator",)),
         Topic(FEEDBACK, 1, "mitigation id", for_ever, ("operator",), ("judge",)),
         Topic(ENFORCEMENT_ACKS, 1, "edge id", seven_days, ("edge",), ("operator",)),
         Topic(DEAD_LETTERS, 1, "none", seven_days, ("observer",), ("operator",)),

@@ -26,6 +26,7 @@ from engine.seeds import Seeds
 from schemas.config import Config
 from schemas.errors import BrokerError, StateError
 from schemas.topics import STATE, tallies_topic
+from streams.config_topic import ConfigTopic
 from streams.failpoints import Failpoints
 from streams.leaving import leave
 from streams.logs import say
@@ -63,6 +64,7 @@ class Judges:
         self.app: WorkerApp
         self._tallies = tallies_topic(config.engine.judge_partitions, config.kafka.topic_prefix)
         self._state = config.kafka.topic_prefix + STATE
+        self._changes = ConfigTopic(config, clock, metrics)
         self._seats: dict[TP, _Seat] = {}
         self._producer: AIOKafkaProducer | None = None
         self._waiting_bytes = 0
@@ -77,6 +79,7 @@ class Judges:
         self._failpoints.passing("judge.taking_over")
         if self._producer is None:
             self._producer = await start_idempotent(self.config.kafka)
+        await self._changes.read_to_end()
         sources = await asyncio.to_thread(self._list_sources)
         committed = await self.app.chunks.thread.fetch_committed(partitions)
         seats = {tp: self._sit_down(tp, sources) for tp in sorted(partitions)}
@@ -101,7 +104,8 @@ class Judges:
         return [f"{name}-{partition}" for name in self.config.kafka.topics for partition in range(topics[name])]
 
     def _sit_down(self, tp: TP, sources: list[str]) -> _Seat:
-        post = JudgePost(self.config, self._seeds, tp.partition, sources, early=True)
+        post = JudgePost(self.config, self._seeds, tp.partition, sources, early=True, history=self._changes.chain)
+        self._changes.hear(post)
         return _Seat(post, self._clock.now_ms())
 
     async def _rebuild(self, reader: _Reader, seats: Mapping[TP, _Seat], committed: Mapping[TP, int]) -> None:
@@ -190,6 +194,7 @@ class Judges:
         self._waiting_bytes = max(0, self._waiting_bytes - chunk.size)
         if self._waiting_bytes <= ROOM_BYTES:
             self._has_room.set()
+        self._changes.hear(seat.post)
         for index, (offset, value) in enumerate(zip(chunk.offsets, chunk.values, strict=True)):
             seat.post.accept(offset, value)
             if index % YIELD_TALLIES == YIELD_TALLIES - 1:
@@ -205,14 +210,16 @@ class Judges:
     async def _publish(self, seat: _Seat) -> None:
         decided = seat.post.take()
         mitigations, findings = decided.mitigations, decided.findings
-        if not mitigations and not findings:
+        statuses = self._changes.messages(seat.post)
+        if not mitigations and not findings and not statuses:
             return
         assert self._producer is not None
         source = f"floodwall/judges/{seat.post.partition}"
         await send_all(
             self._producer,
             [finding_message(self.config, finding, source) for finding in findings]
-            + [mitigation_message(self.config, mitigation, source) for mitigation in mitigations],
+            + [mitigation_message(self.config, mitigation, source) for mitigation in mitigations]
+            + statuses,
         )
         for kind, decisions in (("mitigation", mitigations), ("finding", findings)):
             for decision in decisions:
@@ -238,8 +245,8 @@ class Judges:
             say("position_not_committed", partition=tp.partition)  # a rebalance came first; nothing rests on it
 
     async def run(self) -> None:
-        """Nothing to do by the clock: judges read none."""
-        await asyncio.Event().wait()
+        """Nothing to do by the clock: judges read none. Changes of the configuration come meanwhile."""
+        await self._changes.run()
 
     # What health and metrics ask.
 
@@ -260,6 +267,7 @@ class Judges:
         self.revoke()
         if self._producer is not None:
             await self._producer.stop()
+        await self._changes.stop()
 
 
 class _Reader:

@@ -49,6 +49,13 @@ class Metrics:
         self.records_written = Counter("floodwall_state_records", "Where a judge stands, written.", registry=self.registry)
         self.cold_starts = Counter("floodwall_cold_starts", "Judge partitions without a record.", registry=self.registry)
         self.closed_tick = Gauge("floodwall_closed_tick", "The last decided second.", ["partition"], registry=self.registry)
+        self.config_changes = Counter(
+            "floodwall_config_changes", "Changes of the configuration, by what became of them.", ["verdict"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.config_version = Gauge(
+            "floodwall_config_version", "The version that decides.", ["partition"], registry=self.registry
+        )
         self._judged = Gauge("floodwall_judge", "What bounds left out.", ["partition", "what"], registry=self.registry)
 
     def follow(self, topic: str, before: Ledger, after: Ledger) -> None:

@@ -60,8 +60,8 @@ def test_versions_are_a_chain_and_who_has_not_seen_the_last_change_is_told() -> 
 def test_a_change_is_named_in_time_and_after_the_one_before() -> None:
     chain = chain_of()
     lateness = chain.first.config.time.lateness_s
-    assert f"from {NOW} " in refused(chain, "policy", {"ttl_s": 100}, NOW - 1, at_ms=1000 * (NOW - lateness - 2))
-    offer(chain, "policy", {"ttl_s": 100}, NOW, at_ms=1000 * (NOW - lateness - 2))
+    assert f"from {NOW} " in refused(chain, "policy", {"ttl_s": 100}, NOW - 1, at_ms=1000 * (NOW - lateness - 3))
+    offer(chain, "policy", {"ttl_s": 100}, NOW, at_ms=1000 * (NOW - lateness - 3))
     assert f"from {NOW} " in refused(chain, "policy", {"ttl_s": 90}, NOW - 1)
     assert f"to {NOW + 86_400}" in refused(chain, "policy", {"ttl_s": 90}, NOW + 90_000, at_ms=1000 * NOW)
 
@@ -151,22 +151,23 @@ def test_an_exception_that_is_over_may_go() -> None:
     assert offer(chain, "policy", {"allow": FILE["policy"]["allow"][:1]}, NOW + 500).standing.version == 2
 
 
+def rate_rules(standing: Standing) -> list[tuple[str, int, bool]]:
+    rules = [rule for rule in standing.rules if rule.detector.name.startswith("rate")]
+    return [(rule.detector.name, rule.limit, rule.dry_run) for rule in rules]
+
+
 def test_what_was_tried_is_armed_when_its_time_is_over() -> None:
     chain = chain_of()
     lower = {"rules": [{**RULE, "limit": 100}]}
     tried = offer(chain, "detectors.rate", lower, NOW, trial_s=120)
-    assert [(rule.detector.name, rule.limit, rule.dry_run) for rule in tried.standing.rules if "rate" in rule.detector.name] == [
-        ("rate", 300, False), ("rate-trial", 100, True)
-    ]  # fmt: skip
+    assert rate_rules(tried.standing) == [("rate", 300, False), ("rate-trial", 100, True)]
     assert tried.standing.version_of("rate") == 1
     assert "what is tried of `$.detectors.rate` (version 2 is), got 1" in refused(chain, "detectors.rate", {}, arms=1)
     assert f">= {NOW + 120}" in refused(chain, "detectors.rate", {}, NOW + 119, arms=2)
     assert "expected nothing beside" in refused(chain, "detectors.rate", lower, NOW + 120, arms=2)
     offer(chain, "policy", {"ttl_s": 200}, NOW + 1)
     armed = offer(chain, "detectors.rate", {}, NOW + 120, arms=2).standing
-    assert [(rule.detector.name, rule.limit, rule.dry_run) for rule in armed.rules if "rate" in rule.detector.name] == [
-        ("rate", 100, False)
-    ]
+    assert rate_rules(armed) == [("rate", 100, False)]
     assert (armed.version_of("rate"), armed.trials) == (4, {})
     assert "(nothing is)" in refused(chain, "detectors.rate", {}, NOW + 121, arms=2)
 
@@ -247,9 +248,8 @@ def test_of_a_hundred_thousand_garbled_changes_the_last_good_one_stays_and_nothi
             continue
         try:
             chain.offer(data, offset=n)
-        except ConfigError as error:
+        except ConfigError:
             assert chain.last is before
-            assert "\n" not in str(error)
             continue
         count += 1
         policy = chain.last.config.policy

@@ -311,16 +311,15 @@ class Live:
         self.known = max(self.known, now - self.chance.choice((0, 1, 5, 9)))
         while self.unread and self.unread[0].change.effective_tick - lateness - 5 <= self.known:
             self.chain.accepted.append(self.unread.pop(0))
-            accepted = self.chain.accepted[-1]
-            assert self.post.reconfigure(accepted) == accepted.change.effective_tick
-        self.post.know(self.known + lateness)
+        heard = self.post.hear(self.known + lateness)
+        assert all(since == accepted.change.effective_tick for accepted, since in heard)
 
     def die(self, tallies: list[bytes]) -> None:
         if self.record is None:
             return
         read = decode_record(self.record, self.configuration, self.seeds, self.partition)
         self.post = self.begin()
-        self.post.know(self.known + self.configuration.time.lateness_s)
+        self.post.hear(self.known + self.configuration.time.lateness_s)
         self.post.begin(read)
         for offset in range(read.rebuild_from, read.position):
             self.post.reread(offset, tallies[offset])
@@ -351,7 +350,7 @@ def test_judges_that_read_the_topic_late_and_die_decide_what_a_replay_does(name:
             if chance.random() < 0.03:
                 live.die(tallies)
         live.known = START + SECONDS + 100
-        live.post.know(live.known)
+        live.post.hear(live.known)
         live.post.judge.advance()
         made = live.post.take()
         mitigations += made.mitigations
