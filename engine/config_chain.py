@@ -38,6 +38,10 @@ LEARNING_LIVE = (SURGE, SIGNATURE, ENTROPY)
 class WideningError(ConfigError):
     """A change that may mitigate more than before, and was neither tried nor forced."""
 
+    def __init__(self, what: str, message: str) -> None:
+        super().__init__(message)
+        self.what = what
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -156,7 +160,7 @@ class ConfigChain:
             )
         wider = widens_policy(before.config.policy, config.policy, change.effective_tick)
         if wider is not None and not change.forced:
-            raise WideningError(f"expected `$.forced` for what may mitigate more ({wider}), got false")
+            raise WideningError(wider, f"expected `$.forced` for what may mitigate more ({wider}), got false")
         return changed(before, config, change.effective_tick, before.sections, before.trials)
 
     def _change_detector(self, change: ConfigChange, before: Standing) -> Standing:
@@ -186,8 +190,9 @@ class ConfigChain:
             wider = widens_detector(name, old, new)
             if wider is not None and not change.forced and not self._was_in_dry_run(name, old[0], new[0], change):
                 raise WideningError(
+                    wider,
                     f"expected `$.trial_s` or `$.forced` for what may mitigate more ({wider}), got neither; what has stood in "
-                    f"dry run for {TRIAL_S} s may be armed by dry_run = false alone"
+                    f"dry run for {TRIAL_S} s may be armed by dry_run = false alone",
                 )
             versions[name] = version
         return self._checked(changed(before, config, change.effective_tick, versions, trials))

@@ -134,7 +134,7 @@ def set_(
         change = msgspec.structs.replace(change, trial_s=TRIAL_S)
         chain.judge(change, change.at_ms)
         if not as_json:
-            typer.echo(f"It may mitigate more than before, so it is tried first; --force would not. ({error})")
+            typer.echo(f"It may mitigate more than before ({error.what}), so it is tried first; --force would not.")
     if only_check:
         _print_outcomes(chain, [(change, None)], as_json)
         return 0
