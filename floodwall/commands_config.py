@@ -9,6 +9,7 @@ import typer
 
 from floodwall import commands_config_live
 from floodwall.guard import guarded
+from schemas.errors import ConfigError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +27,9 @@ app.command("rollback")(commands_config_live.rollback)
 @guarded
 def check(
     file: Annotated[Path, typer.Argument(help="A TOML file.", readable=False)],
+    history: Annotated[
+        Path | None, typer.Option("--history", help="Also say which changes of this history would not fit the file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults included, as JSON.")] = False,
 ) -> int:
     """Say whether a configuration is right; a wrong one is refused with its path, the bound and what came.
@@ -39,6 +43,14 @@ def check(
 
     config = load_config(file)
     window_rules(config)  # reads the lists that it names
+    if history is not None:
+        from replay.history import HistoryFile
+
+        changes = HistoryFile(config, history)
+        changes.read()
+        if changes.refused:
+            line, why = changes.refused[0]
+            raise ConfigError(f"{len(changes.refused)} changes of {history} do not fit, the first in line {line}: {why}")
     config = msgspec.structs.replace(config, detectors=msgspec.to_builtins(settings(config)))
     typer.echo(msgspec.json.encode(config).decode() if as_json else f"{file}: fine (profile {config.profile})")
     return 0
