@@ -211,7 +211,6 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
             w.scalars[p, index] = scalars[index]
     if not same_rules:
         return
-    w.cells[w.tag[:, :-1] > TOMBSTONE] = 0  # rows that were judged by other rules, before a change, may cross these
     decided = state["decided"]
     hashes = hash_keys(seeds, decided["a"], decided["b"], decided["dimension"])
     keys = zip(decided["a"], decided["b"], decided["dimension"], decided["cells"], strict=True)

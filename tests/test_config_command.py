@@ -17,7 +17,7 @@ from schemas.config_change import encode_change
 from schemas.mitigation import decode_mitigation
 from tests.engines import Decided, config_of
 from tests.histories import change_of
-from tests.test_config_history import ATTACKER, START, TICK, TRAFFIC, about, config, history, rule, run
+from tests.test_config_history import ATTACKER, START, TICK, TRAFFIC, about, config, history, lines_before, rule, run
 
 FILE = """
 [engine]
@@ -175,9 +175,8 @@ class Clock:
         return 1000 * (START + self.second)
 
     def wait(self, seconds: float) -> None:
-        per_second = len(self.lines) // 200
         with self.log.open("ab") as file:
-            file.write(b"".join(self.lines[per_second * self.second : per_second * (self.second + 1)]))
+            file.write(b"".join(self.lines[lines_before(self.second) : lines_before(self.second + 1)]))
         self.second += 1
         if START + self.second == TICK - 8:
             self.changes.write_bytes(self.change)
