@@ -122,7 +122,7 @@ class Judge:
         self._rows_max = engine.rows_max * owned // partitions
         self.make_distributed(config)
         self.allocate(self.standing.plan(decided + 1))
-        self.changes.add_steps(self.standing, self.standing.steps(decided + 1), self.plan)
+        self.changes.add_steps(self.standing, self.standing.steps(decided + 1))
         self.make_surge(config)
         self._out: Crossings = allocate_crossings(_CROSSINGS)
         self.waiting: list[_Waiting] = []
@@ -231,7 +231,7 @@ class Judge:
             from when on it does: ``tick``, or the second after the last closed one if that is later.
         """
         since = max(tick, self.closed + 1)
-        self.changes.add(standing, since, self.plan)
+        self.changes.add(standing, since)
         self.policy.plan_terms(standing, since)
         return since
 
@@ -255,7 +255,7 @@ class Judge:
             return
         while True:
             self._change_rules()
-            limit = self.changes.reach(self.closed + HORIZON_S)
+            limit = self.changes.reach(self.plan, self.closed + HORIZON_S)
             for waiting in queue:
                 self._insert(waiting, limit)
             queue = [waiting for waiting in queue if waiting.left]
@@ -391,10 +391,10 @@ class Judge:
         self.windows.scalars[:, CLOSED] = min(closed, waiting.least_tick() - 1) if tally.rows else closed
         early, self._early, self._silent = self._early, False, True
         while True:
-            self._insert(waiting, self.changes.reach(self.closed + HORIZON_S, closed))
+            self._insert(waiting, self.changes.reach(self.plan, self.closed + HORIZON_S, closed))
             self._close(min(closed, self.closed + HORIZON_S), emit=False)
             if self.closed >= closed:
-                self._insert(waiting, self.changes.reach(closed + HORIZON_S, closed))
+                self._insert(waiting, self.changes.reach(self.plan, closed + HORIZON_S, closed))
                 break
             if self.rows == 0:
                 ahead = min(waiting.least_tick() - 1, closed) if waiting.left else closed
@@ -431,7 +431,7 @@ class Judge:
     def _insert_silently(self, queue: list[_Waiting]) -> None:
         early, self._early, self._silent = self._early, False, True
         for waiting in queue:
-            self._insert(waiting, self.changes.reach(self.closed + HORIZON_S, self._rebuilt_to))
+            self._insert(waiting, self.changes.reach(self.plan, self.closed + HORIZON_S, self._rebuilt_to))
         self._early, self._silent = early, False
 
     def save(self) -> dict[str, Any]:

@@ -151,7 +151,9 @@ class Policy:
 
     def plan_terms(self, standing: Standing, tick: int) -> None:
         """What decides from ``tick`` on, also for early records of seconds that are not closed."""
-        self._terms = [*(one for one in self._terms if one[0] < tick), (tick, Terms(standing))]
+        while self._terms[-1][0] >= tick:
+            self._terms.pop()
+        self._terms.append((tick, Terms(standing)))
 
     def take_terms(self, tick: int) -> None:
         """All seconds before ``tick`` are decided: budgets and voices go by what holds from here on."""
