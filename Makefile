@@ -58,8 +58,11 @@ schemas: $(STAMP)  ## write what docs/ has from the code: schemas, configuration
 bench: $(STAMP)  ## measure, with the data, the count, the median and the spread
 	$(BIN)/python -m benchmarks $(ARGS)
 
-quality: $(STAMP)  ## what is found of every attack at every strength, and at whose cost: ten minutes; ARGS="--days 28" for four quiet weeks
+quality: $(STAMP)  ## what is found of every attack at every strength, and at whose cost, and the studies of models: a quarter of an hour; ARGS="--days 28" for four quiet weeks
+	$(BIN)/python -m drills.quality.study_registrations --out docs/models-registrations.md
+	$(BIN)/python -m drills.quality.study_slow
 	$(BIN)/python -m drills.quality --out docs/detection-quality.md $(ARGS)
+	$(BIN)/python -m drills.quality.study_keys --out docs/models-keys-study.md
 
 LOCK := env -u PIP_FIND_LINKS $(VENV)/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config --quiet

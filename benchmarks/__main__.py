@@ -189,7 +189,7 @@ def replay_spoofed(sources: int, every: bool) -> None:
         raise SystemExit(f"expected at most {mb_max} MB and only {attacker} stopped")
 
 
-WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec", "lists", "planted")
+WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec", "lists", "planted", "sizing")
 OF_DATA = ("nab", "crowdsec", "planted")
 
 
@@ -228,6 +228,10 @@ def main() -> None:
         from benchmarks import lists
 
         lists.run(decide, options.runs, options.events)
+    if "sizing" in options.what:
+        from benchmarks import sizing
+
+        sizing.run()
     for what in [what for what in options.what if what in OF_DATA]:
         if options.data is None:
             parser.error(f"{what} needs --data FOLDER")

@@ -200,10 +200,17 @@ def signer_of(config: Config, topic: str, clock: Clock) -> Signer:
     """The signer that a configuration asks for: one that does not sign, if it names no key.
 
     Raises:
-        ConfigError: as `load_private_key`.
+        ConfigError: as `load_private_key`; or edges with this configuration would not believe what it signs.
     """
-    file = config.signing.private_key_file
-    return Signer(topic, None if file is None else load_private_key(Path(file)), clock)
+    file, trusted = config.signing.private_key_file, {one.key for one in config.signing.public_keys}
+    private = None if file is None else load_private_key(Path(file))
+    if trusted and private is None:
+        raise ConfigError("expected `$.signing.private_key_file` beside public keys, got none: edges would refuse what is said")
+    if private is not None and trusted and public_text(private) not in trusted:
+        raise ConfigError(
+            f"expected the key of {file} among `$.signing.public_keys`, it is not there: edges would refuse what is said"
+        )
+    return Signer(topic, private, clock)
 
 
 def verifier_of(config: Config, topic: str) -> Verifier | None:

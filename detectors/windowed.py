@@ -97,7 +97,8 @@ class WindowRule:
     evidence: tuple[tuple[str, str], ...] = ()
     """What else a reader of a finding has to know to come to the same: digests of lists."""
     alone: bool = False
-    """What others say of the target changes nothing, and this changes nothing of theirs."""
+    """What others say of the target changes nothing, and this changes nothing of theirs: it needs nobody, or it is told when
+    seconds that come later have been decided, and voices would hang on the cut."""
     for_ever: bool = False
     """What comes of it does not end by itself."""
     whole_from: int = 0

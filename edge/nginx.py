@@ -123,17 +123,35 @@ class NginxFiles:
         if self._show is not None:
             return
         try:
-            self._put(self._server_file, server_text(self._settings).encode())
-            if not self._file.exists():
-                self._put(self._file, http_text(self._settings, {}).encode())
+            is_included = self._open_files()
             self._written = self._file.read_bytes()
         except OSError as error:
             raise EdgeError(f"expected to write to {self._file.parent}, got: {error.strerror or error}") from None
-        if not self._nginx.includes(self._file):
+        if not is_included:
             raise EdgeError(
                 f"expected nginx to include {self._file}, it does not: put `include {self._file};` into http {{ }} and"
                 f" `include {self._server_file};` into each server or location to protect, and start again"
             )
+
+    def _open_files(self) -> bool:
+        """Make the files fit the options; whether nginx includes them. Nothing is reloaded yet."""
+        empty = http_text(self._settings, {}).encode()
+        if not self._file.exists():
+            self._put(self._file, empty)
+        server_before = self._server_file.read_bytes() if self._server_file.exists() else b""
+        http_before = self._file.read_bytes()
+        self._put(self._server_file, server_text(self._settings).encode())
+        try:
+            return self._nginx.includes(self._file)
+        except EdgeError:
+            # Perhaps what is there was written under other options. What nginx has in memory stays until it is told.
+            self._put(self._file, empty)
+            try:
+                return self._nginx.includes(self._file)
+            except EdgeError:
+                self._put(self._server_file, server_before)
+                self._put(self._file, http_before)
+                raise
 
     def replace(self, standing: Mapping[Subject, Standing], now_ms: int) -> None:
         """Hold exactly this, once nginx has been told."""
@@ -244,11 +262,9 @@ class NginxFiles:
         for subject, record in self._waiting.items():
             if subject in room:
                 found.append(Done(record, "applied", ""))
+                self._said[subject] = record.id, record.action
             elif subject in left:
                 found.append(Done(record, "error", _FULL))
-            else:
-                continue
-            self._said[subject] = record.id, record.action
         self._waiting.clear()
         return found
 

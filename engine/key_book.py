@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +42,7 @@ class KeyBook:
         places, none = self._places, self.room
         return np.array([places.get(key, none) for key in keys], np.int64)
 
-    def take_in(self, window: int, keys: list[Key], names: list[bytes], requests: I64) -> list[int]:
+    def take_in(self, window: int, keys: list[Key], name_of: Callable[[int], bytes], requests: I64) -> list[int]:
         """Count what keys were asked for, and give places to those that have none, if there is room or they are worth more
         than who has one. Returns the places that are somebody else's now."""
         found = self.find(keys)
@@ -62,10 +63,10 @@ class KeyBook:
                     break
                 replaced += 1
                 del self._places[self.keys[place]]
-                self.keys[place], self.names[place] = keys[index], names[index]
+                self.keys[place], self.names[place] = keys[index], name_of(index)
             else:
                 self.keys.append(keys[index])
-                self.names.append(names[index])
+                self.names.append(name_of(index))
             self._places[keys[index]] = place
             self._worth[place], self._at[place] = requests[index], window
             changed.append(place)

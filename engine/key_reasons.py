@@ -28,6 +28,7 @@ from detectors.learning.calibration import Calibration
 from detectors.learning.key_abuse import FEATURE_NAMES, Judged, KeyAbuse
 from schemas.columns import I64
 
+ONE = {F_NEW_NETS: "new network", F_NEW_COUNTRIES: "new country", F_NEW_AGENTS: "new user agent"}
 NAMED = 3
 """So many things that stood out are named …"""
 NAMED_FROM = 1.0
@@ -53,7 +54,7 @@ def _said(f: int, feature: float, usual: float, values: I64) -> str:
         what, total = ("input", int(values[V_TOKENS_IN])) if f == F_TOKENS_IN else ("output", int(values[V_TOKENS_OUT]))
         return f"{total / requests:,.0f} {what} tokens a request (usually {math.exp(usual):,.0f})"
     if f in (F_NEW_NETS, F_NEW_COUNTRIES, F_NEW_AGENTS):
-        return f"{feature:.0f} {FEATURE_NAMES[f]} (usually {usual:.1f})"
+        return f"{feature:.0f} {ONE[f] if feature == 1 else FEATURE_NAMES[f]} (usually {usual:.1f})"
     if f == F_NETS:
         return f"about {math.expm1(feature):.0f} networks (usually {math.expm1(max(usual, 0.0)):.0f})"
     if f == F_HOUR:

@@ -6,6 +6,7 @@ judged in order as their last second is closed. What could only grow is looked a
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -75,8 +76,10 @@ class _Part:
 class _Group:
     """What keys of a partition did in a window, as far as it has come; by their words."""
 
-    keys: list[Key]
-    names: list[bytes]
+    keys: I64
+    """i64[n, 2]"""
+    entries: I64
+    """i64[n]: an entry of each, for its name"""
     values: I64
 
 
@@ -182,7 +185,7 @@ class LearnedKeys:
                 group = self._group(part)
                 loud = np.flatnonzero(group.values[:, V_REQUESTS] >= LOUD_REQUESTS)
                 if len(loud):
-                    some = _Group([group.keys[i] for i in loud], [group.names[i] for i in loud], group.values[loud])
+                    some = _Group(group.keys[loud], group.entries[loud], group.values[loud])
                     found += self._judge(partition, window, some, minute + 1 - first, muted)
         return found
 
@@ -211,12 +214,14 @@ class LearnedKeys:
         values = np.empty((len(starts), VALUES), np.int64)
         values[:, :V_NETS] = np.add.reduceat(rows[:, G_VALUES : G_VALUES + V_NETS], starts, axis=0)
         values[:, V_NETS:] = np.bitwise_or.reduceat(rows[:, G_VALUES + V_NETS :], starts, axis=0)
-        keys = [(a, b) for a, b in rows[starts][:, [G_A, G_B]].tolist()]
-        return _Group(keys, [self._name(int(entry)) for entry in which[starts]], values)
+        return _Group(rows[starts, G_A : G_B + 1], which[starts], values)
 
     def _name(self, entry: int) -> bytes:
         start = entry * NAME_BYTES_MAX
         return self._rows.names[start : start + int(self._rows.entries[entry, G_NAME_LENGTH])].tobytes()
+
+    def _names_of(self, group: _Group, index: int) -> bytes:
+        return self._name(int(group.entries[index]))
 
     def _judge(self, partition: int, window: int, group: _Group, minutes: int, muted: int) -> list[Crossing]:
         part, whole = self._parts[partition], minutes == MINUTES
@@ -224,10 +229,12 @@ class LearnedKeys:
         model.begin(window)
         if window * WINDOW_S <= muted:
             return []
+        keys = [(a, b) for a, b in group.keys.tolist()]
         if whole:
-            for place in book.take_in(window, group.keys, group.names, group.values[:, V_REQUESTS]):
+            names = functools.partial(self._names_of, group)
+            for place in book.take_in(window, keys, names, group.values[:, V_REQUESTS]):
                 model.forget(place)
-        places = book.find(group.keys)
+        places = book.find(keys)
         order = np.argsort(places, kind="stable")
         values = group.values[order]
         judged = model.judge(window, places[order], values, whole=whole)
@@ -240,7 +247,7 @@ class LearnedKeys:
         found: list[Crossing] = []
         for index in np.flatnonzero(told | acts).tolist():
             at = int(order[index])
-            key, name = group.keys[at], group.names[at]
+            key, name = keys[at], self._names_of(group, at)
             crossing = self._crossing(partition, key, name, window, minutes, judged, index, values[index], bool(acts[index]))
             found.append(crossing)
             self._remember(crossing, _Told(partition, key, window, judged.features[index].tolist(), values[index].tolist()))
@@ -258,6 +265,7 @@ class LearnedKeys:
             DETECTOR, section, section.dry_run, Dimension.API_KEY, Measure.REQUESTS, minutes * MINUTE_S,
             round(calibration.notify), "throttle" if acts else "notify", section.severity,
             THROTTLE_CONFIDENCE if acts else section.confidence, label="score" if by_score else "sum of scores",
+            alone=True,
         )  # fmt: skip
         reason = sentence(target_value(Dimension.API_KEY, *unsigned(key), name), model, judged, index, values, minutes)
         tick = window * WINDOW_S + minutes * MINUTE_S - 1

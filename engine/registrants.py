@@ -284,6 +284,7 @@ class Registrants:
         return WindowRule(
             DETECTOR, section, dry_run, dimension, Measure.REGISTRATIONS, window_s, round(expected), action, section.severity,
             section.confidence, ttl_s=section.restrict_ttl_s if action == "restrict_registration" else None,
+            alone=True,
         )  # fmt: skip
 
     def _named(self, one: Cohort) -> str:

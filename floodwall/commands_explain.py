@@ -43,6 +43,7 @@ def explain(
     from engine.clock import SystemClock
     from floodwall.commands_run import chosen_config
     from floodwall.explain_screen import print_explanation
+    from replay.advice import advise_feedback
     from replay.explain import explain_files, explain_topics
     from schemas.errors import UsageError
 
@@ -59,6 +60,8 @@ def explain(
         found = explain_files(chosen, identifier, mitigations, findings, logs, now, standing)
     else:
         found = explain_topics(chosen, identifier, logs, now, standing)
+        if _has_command("feedback"):
+            found.next += advise_feedback(identifier, found.status)
     if as_json:
         import msgspec
 
@@ -66,6 +69,13 @@ def explain(
     else:
         print_explanation(found)
     return 0
+
+
+def _has_command(name: str) -> bool:
+    """What somebody is told to type has to be there."""
+    from floodwall.cli import app
+
+    return any(command.name == name for command in app.registered_commands)
 
 
 def _standing(config: Config, records: list[Mitigation], now: int) -> Mitigation | None:

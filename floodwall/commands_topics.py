@@ -37,6 +37,8 @@ def create(
 ) -> int:
     """Make the topics that are missing. One that is there is never changed: differences are printed, and the exit code is 1.
 
+    Then the access rights that each principal needs are printed, to be granted by whoever runs the brokers.
+
     Example:  floodwall topics create --config kafka.toml
     """
     from broker.connection import Connection
@@ -46,7 +48,7 @@ def create(
 
     chosen = load_config(config)
     reports = create_topics(chosen, Connection(chosen.kafka), raw_partitions=raw_partitions, replication=replication)
-    _print(reports, needed_rights(chosen, wanted_topics(chosen)), as_json, show_rights=False)
+    _print(reports, needed_rights(chosen, wanted_topics(chosen)), as_json)
     return EXIT_DIFFERS if any(report.differences for report in reports) else 0
 
 
@@ -66,13 +68,13 @@ def describe(config: ConfigFile = None, as_json: Json = False) -> int:
     connection = Connection(chosen.kafka)
     cluster = connection.check()
     reports = describe_topics(chosen, connection, cluster)
-    _print(reports, needed_rights(chosen, wanted_topics(chosen)), as_json, show_rights=True)
+    _print(reports, needed_rights(chosen, wanted_topics(chosen)), as_json)
     check_judge_partitions(chosen, cluster)
     return EXIT_DIFFERS if any(report.state in ("missing", "differs") for report in reports) else 0
 
 
-def _print(reports: list[TopicReport], rights: list[Right], as_json: bool, *, show_rights: bool) -> None:
-    """JSON has everything; of the tables, people get the rights where they ask for them."""
+def _print(reports: list[TopicReport], rights: list[Right], as_json: bool) -> None:
+    """The topics, then the rights; only those named there may write what others obey."""
     import msgspec
 
     from floodwall.tables import print_table
@@ -93,8 +95,6 @@ def _print(reports: list[TopicReport], rights: list[Right], as_json: bool, *, sh
             for report in reports
         ],
     )
-    if not show_rights:
-        return
     print_table(
         ("principal", "may", "on", "named"),
         [

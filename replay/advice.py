@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from typing import Literal
@@ -56,10 +57,18 @@ def advise(own: Mitigation, status: Status, left_s: int, *, live: bool) -> list[
     return [Advice("It is over: nothing to do."), *forever]
 
 
+def advise_feedback(identifier: str, status: Status) -> list[Advice]:
+    """To say that it was wrong, where that would still change something."""
+    if status not in ("in_force", "early", "held", "dry_run", "notice", "over"):
+        return []
+    command = f'floodwall feedback {shlex.quote(identifier)} --false-positive --reason "WHY"'
+    return [Advice("Wrong? Say so, and it is lifted, not done again for a while, and learned from:", command)]
+
+
 def _advise_later(own: Mitigation, status: Status) -> list[Advice]:
     """About a file: what was decided there is enforced by nobody."""
     if status == "dry_run":
-        return [Advice(f"Right? Arm it: dry_run = false in [detectors.{own.detector}].")]
+        return [Advice(f"Right? Arm it: dry_run = false in [detectors.{own.detector}]."), *_forever(own)]
     if status == "notice":
         return [Advice("Nobody is stopped by this. Look at the traffic: is it what you expect at this time?")]
     return [Advice("Right? Then there is nothing to do."), *_forever(own)]
@@ -68,7 +77,7 @@ def _advise_later(own: Mitigation, status: Status) -> list[Advice]:
 def _forever(own: Mitigation) -> list[Advice]:
     if own.target.type not in _ALLOWED_BY_NAME:
         return []
-    words = f'dimension = "{own.target.type}", value = "{own.target.value}", owner = "YOU", reason = "WHY"'
+    words = f'dimension = "{own.target.type}", value = {json.dumps(own.target.value)}, owner = "YOU", reason = "WHY"'
     return [Advice("Wrong, and always will be? Allow it in the configuration:", f"[policy] allow = [{{ {words} }}]")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import re
 import shutil
 import socket
@@ -42,7 +43,10 @@ SETTINGS = settings_of(
     passed="$cookie_passed",
     core=("192.0.2.0/24", "fc00::/7"),
 )
-needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="expected nginx on the path, found none")
+needs_nginx = pytest.mark.skipif(
+    shutil.which("nginx") is None and os.environ.get("FLOODWALL_REQUIRE_NGINX") != "1",
+    reason="expected nginx on the path, found none",
+)
 
 
 def now_ms() -> int:
@@ -410,6 +414,23 @@ def test_after_a_death_and_a_restart_the_file_is_the_topics(site: Site) -> None:
 
 
 @needs_nginx
+def test_it_can_be_started_with_other_options(site: Site) -> None:
+    rules = site.folder / "rules"
+    plain = settings_of((), 1, 2, has_challenge=False)
+    (rules / "http.conf").write_text(http_text(plain, {}))
+    (rules / "server.conf").write_text(server_text(plain))
+    site.edge().open()
+    assert "challenge" in (rules / "http.conf").read_text()
+    before = [(rules / name).read_bytes() for name in ("http.conf", "server.conf")]
+    site.settings, whole = plain, site.configuration.read_text()
+    site.configuration.write_text(whole + "nonsense;")
+    with pytest.raises(EdgeError, match="expected a configuration that nginx takes"):
+        site.edge().open()
+    assert [(rules / name).read_bytes() for name in ("http.conf", "server.conf")] == before
+    site.configuration.write_text(whole)
+
+
+@needs_nginx
 def test_a_configuration_that_does_not_include_the_file_is_refused_with_the_lines_to_add(tmp_path: Path) -> None:
     site = Site(tmp_path, free_port())
     site.configuration.write_text(f"pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log; events {{ }} http {{ }}")
@@ -477,6 +498,14 @@ def test_more_names_than_nginx_should_compare_are_acknowledged_as_errors(tmp_pat
     outcomes = {done.record.id: done.outcome for done in point.work()}
     assert sum(outcome == "applied" for outcome in outcomes.values()) == TEXTS_MAX
     assert (len(outcomes), outcomes["worst"]) == (TEXTS_MAX + 3, "applied")
+    extended = [
+        record(f"agent{n}", kind="user_agent", action="throttle", id=f"{n}+", tick=999, expires_at=1101) for n in range(3)
+    ]
+    for one in extended:
+        reader.take(*on_topic(one))
+    point.change(reader.changes(1_000_000), 1_000_000)
+    applied = {f"{n}+" for n in range(3) if outcomes[str(n)] == "applied"}
+    assert {done.record.id for done in point.work()} == applied
 
 
 @pytest.mark.parametrize("word", ["ip", "ip=remote_addr", "country=$a b", "route=$uri", "ip=$x;", "=$x"])

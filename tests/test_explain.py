@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import gzip
 import random
+import shlex
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import orjson
 import pytest
+from typer.main import get_command
 
 from engine.embedded import Embedded
+from floodwall.cli import app
 from floodwall.commands_explain import _standing
 from floodwall.explain_screen import screen, sparkline
+from replay.advice import Status, advise, advise_feedback
 from replay.explain import explain_files
 from replay.reread import find_file
 from replay.story import Explanation, Records, Verdict, tell
 from schemas.acknowledgement import Acknowledgement
-from schemas.config import Config
+from schemas.config import Config, parse_config
 from schemas.errors import SourceError
 from schemas.mitigation import Evidence, Finding, Mitigation, Target, Window, encode_line
 from tests.engines import as_chunk, config_of
@@ -284,3 +289,26 @@ def test_marks_are_of_the_busiest_second() -> None:
     assert (len(marks), seconds) == (60, 2)
     assert marks[50] == "█"
     assert sparkline([None, None])[0] == "··"
+
+
+def test_what_somebody_is_told_to_type_is_a_command_with_these_options() -> None:
+    commands = [advice.command for live in (True, False) for status in get_args(Status) for kind in ("ip", "api_key", "route")
+                for advice in advise(at(900, kind=kind), status, 60, live=live)]  # fmt: skip
+    typed = {command for command in commands if command.startswith("floodwall ")}
+    assert len(typed) >= 4
+    for words in map(shlex.split, typed):
+        command: Any = get_command(app)
+        at_word = 1
+        while hasattr(command, "commands"):
+            command = command.commands[words[at_word]]
+            at_word += 1
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in words[at_word:] if word.startswith("--")} <= options
+    assert advise_feedback("x", "lifted") == []
+    assert advise_feedback("x", "in_force")[0].command == 'floodwall feedback x --false-positive --reason "WHY"'
+
+
+def test_an_allow_that_is_told_is_one_that_a_configuration_takes() -> None:
+    told = next(advice.command for advice in advise(at(900), "over", 0, live=True) if advice.command.startswith("[policy]"))
+    section = tomllib.loads(told.removeprefix("[policy] "))
+    assert parse_config({"policy": section}).policy.allow[0].value == "203.0.113.7"

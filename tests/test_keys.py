@@ -208,10 +208,15 @@ def test_what_people_say_was_honest_stops_alarming_and_the_attack_is_still_found
 
 def test_the_busiest_and_most_recent_keys_have_places_and_a_flood_of_others_does_not_take_them() -> None:
     book = KeyBook(4)
-    assert book.take_in(0, [(n, 0) for n in range(4)], [b"k"] * 4, np.array([50, 40, 30, 2])) == [0, 1, 2, 3]
-    assert book.take_in(1, [(9, 0), (8, 0)], [b"n", b"m"], np.array([5, 1])) == [3]
+    assert book.take_in(0, [(n, 0) for n in range(4)], [b"a", b"b", b"c", b"d"].__getitem__, np.array([50, 40, 30, 2])) == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert book.take_in(1, [(9, 0), (8, 0)], [b"n", b"m"].__getitem__, np.array([5, 1])) == [3]
     assert book.find([(3, 0), (9, 0), (8, 0)]).tolist() == [4, 3, 4]
-    assert book.take_in(2016 * 8, [(7, 0)], [b"o"], np.array([1])) == [3]
+    assert book.take_in(2016 * 8, [(7, 0)], [b"o"].__getitem__, np.array([1])) == [3]
     other = KeyBook(4)
     other.load(book.save())
     assert plain(other.save()) == plain(book.save())

@@ -299,6 +299,15 @@ def test_what_keys_make_prints_is_what_an_edge_is_configured_with(tmp_path: Path
     assert shown == {"key_id": decode_mitigation(value).key_id, "key": config.signing.public_keys[0].key}
 
 
+def test_whoever_edges_would_not_believe_is_told_before_anything_is_said(judge: Keyholder, operator: Keyholder) -> None:
+    trusted = {"public_keys": [{"key": judge.public, "owner": "judges"}]}
+    assert signer_of(parse_config({"signing": {**trusted, "private_key_file": str(judge.file)}}), TOPIC, HandClock()).key_id
+    with pytest.raises(ConfigError, match=r"private_key_file` beside public keys, got none"):
+        signer_of(parse_config({"signing": trusted}), TOPIC, HandClock())
+    with pytest.raises(ConfigError, match=r"among `\$\.signing\.public_keys`, it is not there"):
+        signer_of(parse_config({"signing": {**trusted, "private_key_file": str(operator.file)}}), TOPIC, HandClock())
+
+
 def test_keys_in_the_configuration_are_checked(judge: Keyholder) -> None:
     with pytest.raises(ConfigError, match=r"signing\.public_keys\[0\]\.key"):
         parse_config({"signing": {"public_keys": [{"key": "short", "owner": "x"}]}})

@@ -35,11 +35,17 @@ from broker.settings import PASSWORD
 from broker.status import take_status
 from broker.topics import create_topics, wanted_topics
 from drills.traffic import combined_lines
+from edge.operator import operator_record, publish
+from edge.overview import read_overview
 from engine.clock import SystemClock
+from replay.explain import explain_topics
 from replay.run import replay
 from replay.sink import Sink
-from schemas.config import Kafka, parse_config
+from schemas.config import Config, Kafka, parse_config
 from schemas.errors import BrokerError
+from schemas.mitigation import Evidence, Target
+from schemas.prefixes import Prefixes
+from schemas.topics import ENFORCEMENT_ACKS, MITIGATIONS
 from tests.kafka.certificates import Certificates
 
 FLOODWALL = [str(Path(sys.executable).parent / "floodwall")]
@@ -261,9 +267,24 @@ def test_the_rights_that_are_printed_are_enough(
                 assert replay(config, [f"kafka:///{name}.log"], Sink(), SystemClock()).account.events == 1
             elif role == "operator":
                 assert {topic.state for topic in take_status(config, connection).topics} == {"there"}
+                explain_as_operator(config, connection, name)
             else:
                 assert {topic.state for topic in create_topics(config, connection)} == {"created"}
             break
         except (BrokerError, AssertionError):
             if attempt == 9:
                 raise
+
+
+def explain_as_operator(config: Config, connection: Connection, prefix: str) -> None:
+    """All that an operator reads and writes; the traffic needs the rights of `replay`, and is told to be missing without."""
+    topic, now = f"{prefix}.{MITIGATIONS}", SystemClock().now_ms() // 1000
+    target = Target(type="ip", value="203.0.113.7")
+    own = operator_record(target, "block", now=now, ttl_s=60, ttl_s_max=3600, owner="ana", reason="a test")
+    evidence = Evidence(offsets={f"{prefix}.log-0": (0, 1)})
+    publish(connection, topic, msgspec.structs.replace(own, evidence=evidence))
+    overview = read_overview(connection, topic, f"{prefix}.{ENFORCEMENT_ACKS}", Prefixes([]), SystemClock())
+    assert list(overview.summary(1000 * now).in_force) == ["block"]
+    told = explain_topics(config, own.id, [], now, lambda records, at: None)
+    assert told.traffic is not None
+    assert told.traffic.events == 0

@@ -76,7 +76,7 @@ def test_the_command_line_prints_topics_and_rights(broker: str, tmp_path: Path) 
     assert rows["observer", "transactional_id", "floodwall-observers-"] == {"write", "describe"}
     made = subprocess.run([*FLOODWALL, *words], capture_output=True, check=True)
     assert "line.floodwall.tallies.16" in made.stdout.decode()
-    assert "principal" not in made.stdout.decode()
+    assert "principal" in made.stdout.decode()
     table = subprocess.run([*FLOODWALL, "topics", "describe", "--config", str(path)], capture_output=True, check=True)
     assert "line.floodwall.tallies.16" in table.stdout.decode()
     assert "principal" in table.stdout.decode()
