@@ -86,8 +86,7 @@ class Judges:
         self._failpoints.passing("judge.taking_over")
         if self._producer is None:
             self._producer = await start_idempotent(self.config.kafka)
-        for topic in (self._changes, self._leaked, self._feedback):
-            await topic.read_to_end()
+        await asyncio.gather(self._changes.read_to_end(), self._leaked.read_to_end(), self._feedback.read_to_end())
         sources = await asyncio.to_thread(self._list_sources)
         committed = await self.app.chunks.thread.fetch_committed(partitions)
         seats = {tp: self._sit_down(tp, sources) for tp in sorted(partitions)}

@@ -38,6 +38,7 @@ class SideTopic:
         self.known_ms = 0
         """Everything that was written before has been taken."""
         self._consumer: AIOKafkaConsumer | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._is_read = asyncio.Event()
 
     @property
@@ -46,10 +47,15 @@ class SideTopic:
         return self._is_read.is_set()
 
     async def read_to_end(self) -> None:
-        """Take in everything that is there now; once, later calls return at once."""
-        if self._consumer is not None:
-            await self._is_read.wait()
-            return
+        """Take in everything that is there now; once, later calls return when that is done.
+
+        Whoever asks may be called off, as a take-over is by the next rebalance: the reading goes on for who asks then.
+        """
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._begin())
+        await asyncio.shield(self._reading)
+
+    async def _begin(self) -> None:
         self._consumer = AIOKafkaConsumer(
             **aiokafka_settings(self._config.kafka), isolation_level="read_committed", enable_auto_commit=False,
             auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH_BYTES_MAX, fetch_max_wait_ms=WAIT_MS,
@@ -91,5 +97,7 @@ class SideTopic:
 
     async def stop(self) -> None:
         """Leave the brokers."""
+        if self._reading is not None:
+            self._reading.cancel()
         if self._consumer is not None:
             await self._consumer.stop()
