@@ -6,7 +6,7 @@ windows were busy. Each is compared with what it usually is for this key, drawn 
 Positive distances are added up, and the sum is compared with what it usually is for the key: some are wild by nature. Two
 limits are read off the past: for ``notify`` one alarm a day over the whole service, for ``throttle`` far rarer than was ever
 seen (`detectors.learning`). What is not much, but lasts, is found by the sum of what scores had too much. What only grows can
-be told before five minutes are over: every minute what there is so far is looked at.
+be told before five minutes are over: every half minute what there is so far is looked at.
 
 Where it fails: a stolen key that is used as its owner uses it, from his own networks, looks like him. A customer who moves to
 other networks with another client looks like a thief for a day: people are told, once, and he is slowed down only if he also

@@ -35,13 +35,13 @@ NAMED_FROM = 1.0
 """… if they are so many standard deviations off."""
 
 
-def sentence(value: str, model: KeyAbuse, judged: Judged, index: int, values: I64, minutes: int) -> str:
+def sentence(value: str, model: KeyAbuse, judged: Judged, index: int, values: I64, seconds: int) -> str:
     """One sentence that says what stood out, beside what is usual."""
     z = judged.z[index]
     chosen = [f for f in np.argsort(-z, kind="stable")[:NAMED].tolist() if z[f] >= NAMED_FROM] or [int(z.argmax())]
     usual = model.levels.mean[judged.ids[index], 0]
     said = [_said(f, float(judged.features[index, f]), float(usual[f]), values) for f in chosen]
-    return f"API key {value} is used otherwise than usual in {minutes} minutes: {', '.join(said)}"
+    return f"API key {value} is used otherwise than usual in {seconds} seconds: {', '.join(said)}"
 
 
 def _said(f: int, feature: float, usual: float, values: I64) -> str:

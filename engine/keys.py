@@ -1,7 +1,8 @@
-"""API keys, window by window, handed to `detectors.learning.key_abuse`: what tallies say of them is gathered by the minute.
+"""API keys, window by window, handed to `detectors.learning.key_abuse`: what tallies say of them is gathered by steps of half a
+minute.
 
 A judge partition has all of a key, and learns for itself, so that it does not matter which process has it. Windows are
-judged in order as their last second is closed. What could only grow is looked at each minute before.
+judged in order as their last second is closed. What could only grow is looked at after each step before.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from detectors.kernels.key_rows import (
     ENTRY_WORDS,
     G_A,
     G_B,
-    G_MINUTE,
     G_NAME_LENGTH,
     G_PARTITION,
+    G_STEP,
     G_VALUES,
-    MINUTE_S,
+    STEP_S,
     allocate_key_rows,
     gather_keys_kernel,
     index_keys_kernel,
 )
+from detectors.kernels.long_windows import MINUTE_S, SECONDS_MIN
 from detectors.keys import DETECTOR, NAME, VERSION, KeysSection
 from detectors.learning.key_abuse import WINDOW_S, Judged, KeyAbuse, KeyAbuseConfig
 from detectors.registry import settings
@@ -41,9 +43,9 @@ from schemas.fields import Dimension, Measure
 from schemas.tally import NAME_BYTES_MAX, Tally
 
 ENTRIES = 1 << 12
-ENTRIES_MAX = 1 << 17
-"""Keys and minutes that are not over: 24 MB. What finds no room is counted (`left_out`) and not judged."""
-MINUTES = WINDOW_S // MINUTE_S
+ENTRIES_MAX = 1 << 18
+"""Keys and steps of windows that are not over: 54 MB. What finds no room is counted (`left_out`) and not judged."""
+STEPS = WINDOW_S // STEP_S
 LOUD_REQUESTS = 60
 """Before its window is over a key is looked at that made so many requests in it."""
 FOUND_MAX = 256
@@ -108,7 +110,7 @@ class LearnedKeys:
         )  # fmt: skip
         self._rows = allocate_key_rows(ENTRIES)
         self._closed, self._judged = NEVER, NEVER
-        """The last second that is closed, and the last minute that was looked at."""
+        """The last second that is closed, and the last step that was looked at."""
         self.reset()
 
     def reset(self) -> None:
@@ -138,33 +140,33 @@ class LearnedKeys:
         index_keys_kernel(self._rows.slots, self._rows.entries, self._rows.used)
 
     def close(self, closed: int, muted: int) -> list[Crossing]:
-        """Judge minutes and windows that end with a second up to ``closed``; what touches one up to ``muted`` is not told."""
+        """Judge steps and windows that end with a second up to ``closed``; what touches one up to ``muted`` is not told."""
         self._closed = max(self._closed, closed)
-        over = (closed + 1) // MINUTE_S
+        over = (closed + 1) // STEP_S
         used = int(self._rows.used[0])
         if not used or over - 1 <= self._judged:
             return []
         self._judged = over - 1
         entries = self._rows.entries[:used]
-        minutes = entries[:, G_MINUTE]
-        if int(minutes.min()) >= over:
+        steps = entries[:, G_STEP]
+        if int(steps.min()) >= over:
             return []
-        order = np.lexsort((entries[:, G_B], entries[:, G_A], minutes, entries[:, G_PARTITION]))
+        order = np.lexsort((entries[:, G_B], entries[:, G_A], steps, entries[:, G_PARTITION]))
         found: list[Crossing] = []
-        windows = np.unique(minutes[minutes < over] // MINUTES)
+        windows = np.unique(steps[steps < over] // STEPS)
         for window in windows.tolist():
-            whole = (window + 1) * MINUTES <= over
-            mine = order[minutes[order] // MINUTES == window]
+            whole = (window + 1) * STEPS <= over
+            mine = order[steps[order] // STEPS == window]
             found += self._pass_through(window, mine, over, muted)
             if whole:
                 found += self._end(window, mine, muted)
-        self._drop(over // MINUTES)
+        self._drop(over // STEPS)
         return found
 
     def _drop(self, window: int) -> None:
         """Entries of windows before this one have been judged."""
         rows, used = self._rows, int(self._rows.used[0])
-        kept = np.flatnonzero(rows.entries[:used, G_MINUTE] >= window * MINUTES)
+        kept = np.flatnonzero(rows.entries[:used, G_STEP] >= window * STEPS)
         if len(kept) == used:
             return
         rows.entries[: len(kept)] = rows.entries[kept]
@@ -174,19 +176,19 @@ class LearnedKeys:
         index_keys_kernel(rows.slots, rows.entries, rows.used)
 
     def _pass_through(self, window: int, mine: I64, over: int, muted: int) -> list[Crossing]:
-        """The minutes of a window but its last, each once: who is loud already?"""
+        """The steps of a window but its last, each once: who is loud already?"""
         found: list[Crossing] = []
-        minutes = self._rows.entries[mine, G_MINUTE]
-        first = window * MINUTES
-        for minute in range(max(first, self._looked + 1), min(first + MINUTES - 1, over)):
-            self._looked = minute
-            so_far = mine[minutes <= minute]
+        steps = self._rows.entries[mine, G_STEP]
+        first = window * STEPS
+        for step in range(max(first, self._looked + 1), min(first + STEPS - 1, over)):
+            self._looked = step
+            so_far = mine[steps <= step]
             for partition, part in self._by_partition(so_far):
                 group = self._group(part)
                 loud = np.flatnonzero(group.values[:, V_REQUESTS] >= LOUD_REQUESTS)
                 if len(loud):
                     some = _Group(group.keys[loud], group.entries[loud], group.values[loud])
-                    found += self._judge(partition, window, some, minute + 1 - first, muted)
+                    found += self._judge(partition, window, some, step + 1 - first, muted)
         return found
 
     _looked = NEVER
@@ -195,7 +197,7 @@ class LearnedKeys:
         """A window is over."""
         found: list[Crossing] = []
         for partition, part in self._by_partition(mine):
-            found += self._judge(partition, window, self._group(part), MINUTES, muted)
+            found += self._judge(partition, window, self._group(part), STEPS, muted)
         return found
 
     def _by_partition(self, which: I64) -> list[tuple[int, I64]]:
@@ -223,8 +225,8 @@ class LearnedKeys:
     def _names_of(self, group: _Group, index: int) -> bytes:
         return self._name(int(group.entries[index]))
 
-    def _judge(self, partition: int, window: int, group: _Group, minutes: int, muted: int) -> list[Crossing]:
-        part, whole = self._parts[partition], minutes == MINUTES
+    def _judge(self, partition: int, window: int, group: _Group, steps: int, muted: int) -> list[Crossing]:
+        part, whole = self._parts[partition], steps == STEPS
         model, book = part.model, part.book
         model.begin(window)
         if window * WINDOW_S <= muted:
@@ -248,13 +250,13 @@ class LearnedKeys:
         for index in np.flatnonzero(told | acts).tolist():
             at = int(order[index])
             key, name = keys[at], self._names_of(group, at)
-            crossing = self._crossing(partition, key, name, window, minutes, judged, index, values[index], bool(acts[index]))
+            crossing = self._crossing(partition, key, name, window, steps, judged, index, values[index], bool(acts[index]))
             found.append(crossing)
             self._remember(crossing, _Told(partition, key, window, judged.features[index].tolist(), values[index].tolist()))
         return found
 
     def _crossing(
-        self, partition: int, key: Key, name: bytes, window: int, minutes: int, judged: Judged, index: int, values: I64,
+        self, partition: int, key: Key, name: bytes, window: int, steps: int, judged: Judged, index: int, values: I64,
         acts: bool,
     ) -> Crossing:  # fmt: skip
         model, section = self._parts[partition].model, self._section
@@ -262,13 +264,13 @@ class LearnedKeys:
         by_score = score >= model.by_score.notify or held < model.by_sum.notify
         calibration, observed = (model.by_score, score) if by_score else (model.by_sum, held)
         rule = WindowRule(
-            DETECTOR, section, section.dry_run, Dimension.API_KEY, Measure.REQUESTS, minutes * MINUTE_S,
+            DETECTOR, section, section.dry_run, Dimension.API_KEY, Measure.REQUESTS, _window_s(steps),
             round(calibration.notify), "throttle" if acts else "notify", section.severity,
             THROTTLE_CONFIDENCE if acts else section.confidence, label="score" if by_score else "sum of scores",
             alone=True,
         )  # fmt: skip
-        reason = sentence(target_value(Dimension.API_KEY, *unsigned(key), name), model, judged, index, values, minutes)
-        tick = window * WINDOW_S + minutes * MINUTE_S - 1
+        reason = sentence(target_value(Dimension.API_KEY, *unsigned(key), name), model, judged, index, values, steps * STEP_S)
+        tick = window * WINDOW_S + steps * STEP_S - 1
         features = evidence(model, judged, index, calibration, observed)
         return Crossing(
             partition, Dimension.API_KEY, *unsigned(key), name, rule, tick, round(observed), int(values[V_REQUESTS]),
@@ -315,7 +317,7 @@ class LearnedKeys:
         """Plain data and arrays for `load`."""
         used = int(self._rows.used[0])
         entries = self._rows.entries[:used]
-        order = np.lexsort((entries[:, G_B], entries[:, G_A], entries[:, G_MINUTE], entries[:, G_PARTITION]))
+        order = np.lexsort((entries[:, G_B], entries[:, G_A], entries[:, G_STEP], entries[:, G_PARTITION]))
         return {
             "entries": entries[order], "names": [self._name(int(entry)) for entry in order], "left_out": self.left_out,
             "clock": [self._closed, self._judged, self._looked, self._verdicts],
@@ -353,6 +355,12 @@ class LearnedKeys:
             (name, _Told(partition, (a, b), window, features.tolist(), list(values)))
             for name, partition, a, b, window, features, values in data["found"]
         )
+
+
+def _window_s(steps: int) -> int:
+    """What a finding says its window is: more than `SECONDS_MIN` are whole minutes, which begin with the window."""
+    seconds = steps * STEP_S
+    return seconds if seconds <= SECONDS_MIN else -(-seconds // MINUTE_S) * MINUTE_S
 
 
 def _of(judged: Judged, which: Any) -> Judged:

@@ -23,7 +23,7 @@ from detectors.kernels.key_rows import (
     C_TOKENS_OUT,
     G_A,
     G_B,
-    G_MINUTE,
+    G_STEP,
     G_VALUES,
     allocate_key_rows,
     gather_keys_kernel,
@@ -67,7 +67,7 @@ def test_what_is_gathered_of_keys_is_what_their_rows_add_up_to(tallies: list[lis
     found = rows.entries[: rows.used[0]]
     expected = gathered([row for tally in tallies for row in tally], closed)
     assert {
-        tuple(one[[G_MINUTE, G_A, G_B]].tolist()): tuple(one[G_VALUES : G_VALUES + VALUES].tolist()) for one in found
+        tuple(one[[G_STEP, G_A, G_B]].tolist()): tuple(one[G_VALUES : G_VALUES + VALUES].tolist()) for one in found
     } == expected
     assert rows.used.tolist() == [len(expected), 0]
 

@@ -1,7 +1,7 @@
-"""Rows of API keys, gathered by the minute as tallies come, before their seconds are closed.
+"""Rows of API keys, gathered by steps of half a minute as tallies come, before their seconds are closed.
 
 What is gathered adds up (sums) or unites (sets), so that neither the cut of tallies nor their order changes it. A key has one
-entry for each minute that is not over.
+entry for each step that is not over.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from schemas.tally import (
 )
 
 U64 = np.uint64
-MINUTE_S = 60
-G_MINUTE, G_A, G_B, G_PARTITION, G_HASH, G_NAME_LENGTH, G_VALUES = range(7)
+STEP_S = 30
+G_STEP, G_A, G_B, G_PARTITION, G_HASH, G_NAME_LENGTH, G_VALUES = range(7)
 """Of an entry; then its values (`detectors.kernels.key_features`)."""
 ENTRY_WORDS = G_VALUES + VALUES
 D_API_KEY = int(Dimension.API_KEY)
@@ -39,7 +39,7 @@ C_EVIDENCE, C_ERRORS = C_MEASURES + int(Measure.EVIDENCE), C_MEASURES + int(Meas
 C_DENIALS = C_MEASURES + int(Measure.OWN_DENIALS)
 C_TOKENS_IN, C_TOKENS_OUT = C_MEASURES + int(Measure.TOKENS_IN), C_MEASURES + int(Measure.TOKENS_OUT)
 C_NETS, C_COUNTRIES, C_AGENTS = C_SETS + int(Item.NET), C_SETS + int(Item.COUNTRY), C_SETS + int(Item.USER_AGENT)
-MINUTE_MIX = U64(0x9E3779B97F4A7C15)
+STEP_MIX = U64(0x9E3779B97F4A7C15)
 NAME_BYTES = int(NAME_BYTES_MAX)
 
 
@@ -80,12 +80,12 @@ def gather_keys_kernel(
             r = order[at]
             if records[r, C_DIMENSION] != D_API_KEY or records[r, C_EVIDENCE] == 0 or records[r, C_TICK] <= closed:
                 continue
-            minute, a, b = records[r, C_TICK] // MINUTE_S, records[r, C_KEY_A], records[r, C_KEY_B]
-            place = np.int64((U64(records[r, C_HASH]) ^ (U64(minute) * MINUTE_MIX)) & U64(mask))
+            step, a, b = records[r, C_TICK] // STEP_S, records[r, C_KEY_A], records[r, C_KEY_B]
+            place = np.int64((U64(records[r, C_HASH]) ^ (U64(step) * STEP_MIX)) & U64(mask))
             found = np.int64(-1)
             while slots[place] != 0:
                 e = np.int64(slots[place]) - 1
-                if entries[e, G_A] == a and entries[e, G_B] == b and entries[e, G_MINUTE] == minute:
+                if entries[e, G_A] == a and entries[e, G_B] == b and entries[e, G_STEP] == step:
                     found = e
                     break
                 place = (place + 1) & mask
@@ -96,7 +96,7 @@ def gather_keys_kernel(
                 found = used[0]
                 used[0] += 1
                 slots[place] = np.int32(found + 1)
-                entries[found, G_MINUTE], entries[found, G_A], entries[found, G_B] = minute, a, b
+                entries[found, G_STEP], entries[found, G_A], entries[found, G_B] = step, a, b
                 entries[found, G_PARTITION], entries[found, G_HASH] = p, records[r, C_HASH]
                 length = records[r, C_NAME_LENGTH]
                 entries[found, G_NAME_LENGTH] = length
@@ -120,7 +120,7 @@ def index_keys_kernel(slots: Any, entries: Any, used: Any) -> None:
     mask = len(slots) - 1
     slots[:] = 0
     for e in range(used[0]):
-        place = np.int64((U64(entries[e, G_HASH]) ^ (U64(entries[e, G_MINUTE]) * MINUTE_MIX)) & U64(mask))
+        place = np.int64((U64(entries[e, G_HASH]) ^ (U64(entries[e, G_STEP]) * STEP_MIX)) & U64(mask))
         while slots[place] != 0:
             place = (place + 1) & mask
         slots[place] = np.int32(e + 1)
