@@ -143,4 +143,4 @@ def _describe(rule: WindowRule, target: str, observed: int) -> str:
     return f"{observed:,} {what} in {seconds_of(rule)} {whom_of(rule, target)}{where}, where {rule.told_limit:,} are allowed"
 
 
-DETECTOR = Detector("known", 1, Known, _rules, _describe)
+DETECTOR = Detector("known", 1, Known, _rules, _describe, fixed=("agents", "agents_files", "lists"))

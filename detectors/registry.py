@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 import msgspec
@@ -70,8 +70,12 @@ def window_rules(config: Config) -> list[WindowRule]:
     return found
 
 
-def plan_windows(config: Config) -> WindowPlan:
+def plan_windows(config: Config, rules: Sequence[WindowRule] | None = None, tick: int | None = None) -> WindowPlan:
     """The rules in force, laid out for the kernels.
+
+    Args:
+        rules: those of the configuration, with what else is to be judged; none: just those.
+        tick: the first second that the plan is for; see `detectors.windowed.lay_out`.
 
     Raises:
         ConfigError: see `settings`.
@@ -81,4 +85,5 @@ def plan_windows(config: Config) -> WindowPlan:
     looked_at = tuple(dict.fromkeys(dimension for detector in enabled for dimension in detector.dimensions))
     items = tuple(dict.fromkeys(item for detector in enabled for item in detector.items))
     samples = any(detector.samples for detector in enabled)
-    return lay_out(window_rules(config), config.policy.renew_s, samples=samples, looked_at=looked_at, items=items)
+    chosen = window_rules(config) if rules is None else rules
+    return lay_out(chosen, config.policy.renew_s, samples=samples, looked_at=looked_at, items=items, tick=tick)

@@ -23,6 +23,7 @@ from schemas.config import Action, Section, dimension_of
 from schemas.fields import COMMON, DIMENSIONS, MEASURES, Dimension, Item, Measure
 
 BINS = 64
+NEVER_CROSSED = 1 << 62
 DISTINCT_MAX = 150
 """A larger number cannot be told from others by 64 bins: with so many items 58 are taken, and one bin more or less is ten
 items."""
@@ -100,6 +101,11 @@ class WindowRule:
     seconds that come later have been decided, and voices would hang on the cut."""
     for_ever: bool = False
     """What comes of it does not end by itself."""
+    whole_from: int = 0
+    """The first second whose window is known as a whole: the rule came later, and what lies before was not kept for it. It
+    decides nothing until then."""
+    trial: bool = False
+    """It is tried beside the rules in force, so it has no voice in what they do."""
 
     @property
     def kind(self) -> int:
@@ -165,6 +171,8 @@ class Detector:
     """Whose rows it looks at itself, be there a rule about them or none."""
     items: tuple[Item, ...] = ()
     """Of which it looks at the sets in those rows."""
+    fixed: tuple[str, ...] = ()
+    """Settings that hold from the start only, and no change on the way: they name files of a host, or observers need them."""
 
 
 def judged(
@@ -215,10 +223,13 @@ class WindowPlan:
 
 def lay_out(
     chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False, looked_at: tuple[Dimension, ...] = (),
-    items: tuple[Item, ...] = (),
+    items: tuple[Item, ...] = (), tick: int | None = None,
 ) -> WindowPlan:  # fmt: skip
     """Arrays for the kernels of rules that may come in any order, and what is wanted beside them: whole events, and rows of
-    dimensions that are ``looked_at`` with sets of ``items``."""
+    dimensions that are ``looked_at`` with sets of ``items``.
+
+    ``tick``: the first second that they are for; rules whose windows are not whole by then cross nothing.
+    """
     every = [tuple(rule for rule in chosen if rule.dimension == index) for index in range(DIMENSIONS)]
     columns = [_columns(rules) for rules in every]
     by_dimension = [tuple(rule for rule in rules if not rule.is_long) for rules in every]
@@ -288,6 +299,12 @@ def lay_out(
     words = tuple(sorted({word for rule in chosen for word in rule.words}))
     rules_of = tuple((*short, *long) for short, long in zip(by_dimension, slow, strict=True))
     long = _lay_out_long(slow, columns, [len(rules) for rules in by_dimension])
+    for dimension, rules in enumerate(rules_of):
+        many_short = len(by_dimension[dimension])
+        for index, rule in enumerate(rules):
+            if tick is not None and rule.whole_from > tick:
+                limits, at = (arrays.rule_limit, index) if index < many_short else (long.rule_limit, index - many_short)
+                limits[dimension, at] = BINS if rule.kind == DISTINCT else NEVER_CROSSED
     return WindowPlan(arrays, long, rules_of, wanted, words, looked_at)
 
 

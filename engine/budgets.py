@@ -21,15 +21,19 @@ class Budgets:
     """
 
     def __init__(self, section: Section, partitions: int) -> None:
-        self._active_max = -(-section.active_max // partitions)
-        self._per_minute_max = -(-section.new_per_minute_max // partitions)
-        self._share_max, self._share_from_keys = section.share_max, section.share_from_keys
+        self.take(section, partitions)
         self._ends: dict[Key, int] = {}
         self._expiries: list[tuple[int, Key]] = []
         self._detectors: Counter[Whom] = Counter()
         """How many have somebody mitigated: whoever is once, is no less so by a second."""
         self._targets: Counter[int] = Counter()
         self.minute, self.issued = -1, 0
+
+    def take(self, section: Section, partitions: int) -> None:
+        """Go by another section from here on; what is spent stays spent."""
+        self._active_max = -(-section.active_max // partitions)
+        self._per_minute_max = -(-section.new_per_minute_max // partitions)
+        self._share_max, self._share_from_keys = section.share_max, section.share_from_keys
 
     def __contains__(self, key: Key) -> bool:
         return key in self._ends

@@ -45,10 +45,14 @@ class Corroboration:
     """Who has said what about whom lately, in one judge partition."""
 
     def __init__(self, config: PolicyConfig) -> None:
-        self._memory_s = config.corroborate_s
-        self._address, self._customer, self._sure = config.raise_address_at, config.raise_customer_at, config.shorten_at
+        self.take(config)
         self._heard: dict[Whom, dict[str, tuple[int, float]]] = {}
         self._pruned = 0
+
+    def take(self, config: PolicyConfig) -> None:
+        """Go by another section from here on; what was heard stays so."""
+        self._memory_s = config.corroborate_s
+        self._address, self._customer, self._sure = config.raise_address_at, config.raise_customer_at, config.shorten_at
 
     def hear(self, whom: Whom, detector: str, tick: int, confidence: float) -> None:
         """A final finding of a detector."""

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from detectors.kernels.windows import NEVER
 from detectors.registry import plan_windows
 from engine.account import EXCERPT_BYTES, Account, PoisonSample
+from engine.config_chain import ConfigChain
 from engine.feedback import Admission
 from engine.judge import Judge
 from engine.leaked import reported_keys
@@ -23,6 +25,7 @@ from engine.observe import Observed, Observer, Rows, SourceClock
 from engine.outbox import Decisions, Outbox
 from engine.seeds import Seeds, make_seeds
 from engine.snapshot import load_judge, pack, refusing_misfits, save_judge, unpack
+from engine.standing import Standing, standing_of
 from schemas.columns import I64, U8
 from schemas.config import Config
 from schemas.decode import ADDRESS_SOURCE_NAMES, FIELD_NAMES, Decoder
@@ -85,6 +88,7 @@ class Embedded:
         threads: 1, or 2 to judge beside decoding.
         seeds: none: the configured ones, else drawn.
         between_ms: only events in this range of time are counted (from inclusive, to exclusive).
+        history: changes of the configuration, each of which holds from its second on.
     """
 
     def __init__(
@@ -95,6 +99,8 @@ class Embedded:
         threads: int = 1,
         seeds: Seeds | None = None,
         between_ms: tuple[int | None, int | None] = (None, None),
+        history: ConfigChain | None = None,
+        decided: int = NEVER,
     ) -> None:
         self.config = config
         self.seeds = make_seeds(config) if seeds is None else seeds
@@ -105,7 +111,11 @@ class Embedded:
         events_max = config.engine.chunk_events + self._decoder.capacity
         self._observer = Observer(config, plan_windows(config), self.seeds.hash, events_max, between_ms)
         self._outbox = Outbox()
-        self._judge = Judge(config, self.seeds, self._outbox.publish, early=early, leaked=reported_keys(config, self.seeds))
+        standing = standing_of(config) if history is None else history.standing_at(decided + 1)
+        listed = reported_keys(config, self.seeds)
+        self._judge = Judge(standing, self.seeds, self._outbox.publish, early=early, leaked=listed, decided=decided)
+        for accepted in () if history is None else history.after(decided + 1):
+            self._judge.reconfigure(accepted.standing, accepted.change.effective_tick)
         self.admission = Admission(config.policy)
         """Which records of feedback count."""
         self._sources: dict[str, _Source] = {}
@@ -223,6 +233,14 @@ class Embedded:
         self._drain()
         return self._judge.learned.save()
 
+    def reconfigure(self, standing: Standing, tick: int) -> None:
+        """From ``tick`` on another configuration holds."""
+
+        def plan() -> None:
+            self._judge.reconfigure(standing, tick)
+
+        self._run(plan)
+
     def idle(self, now_ms: int) -> None:
         """Move silent sources on with the clock, and decide what that closes. Call it a few times a second when live."""
         for name, source in self._sources.items():
@@ -292,6 +310,7 @@ class Embedded:
         early: bool = False,
         threads: int = 1,
         between_ms: tuple[int | None, int | None] = (None, None),
+        history: ConfigChain | None = None,
     ) -> Embedded:
         """Go on from a snapshot.
 
@@ -299,19 +318,23 @@ class Embedded:
             StateError: it is damaged, of another version, of another seed, or of other capacities.
         """
         with refusing_misfits():
-            return cls._restored(config, unpack(data), early, threads, between_ms)
+            return cls._restored(config, unpack(data), early, threads, between_ms, history)
 
     @classmethod
     def _restored(
-        cls, config: Config, state: dict[str, Any], early: bool, threads: int, between_ms: tuple[int | None, int | None]
-    ) -> Embedded:
+        cls, config: Config, state: dict[str, Any], early: bool, threads: int, between_ms: tuple[int | None, int | None],
+        history: ConfigChain | None,
+    ) -> Embedded:  # fmt: skip
         fingerprint, drawn = state["seed"]
         seeds = make_seeds(config)
         if not seeds.configured and drawn is not None:
             seeds = Seeds(drawn, configured=False)
         if seeds.fingerprint != fingerprint:
             raise StateError(f"expected a state of the seed {seeds.fingerprint}, got one of the seed {fingerprint}")
-        restored = cls(config, early=early, threads=threads, seeds=seeds, between_ms=between_ms)
+        decided = int(state["judge"]["closed"])
+        restored = cls(
+            config, early=early, threads=threads, seeds=seeds, between_ms=between_ms, history=history, decided=decided
+        )  # fmt: skip
         for name, (position, bound_ms, is_open, clock) in state["sources"].items():
             restored._sources[name] = _Source(SourceClock(clock), position, bound_ms, is_open)
         restored._account = Account.load(state["account"])

@@ -28,20 +28,24 @@ from detectors.kernels.windows import (
 )
 from detectors.leaked import NAME as LEAKED
 from detectors.leaked import Leaked
-from detectors.registry import plan_windows, settings
+from detectors.registry import settings
 from detectors.signature import NAME as SIGNATURE
 from detectors.signature import SignatureSection
 from detectors.surge import NAME as SURGE
 from detectors.surge import SurgeSection
+from detectors.windowed import WindowPlan
 from engine.busy import BusyRoutes
 from engine.distributed import Distributed
 from engine.feedback import FeedbackRecords
 from engine.intake import Intake
 from engine.leaked import LeakedList, LeakedWatch
 from engine.learned import Learned
+from engine.planned import PlannedChanges
 from engine.policy import Crossing, Policy
+from engine.reconfigure import carry_over, exchange_rules, is_laid_out_alike, lay_out_again
 from engine.seeds import Seeds
 from engine.service import ServiceSeries
+from engine.standing import Standing, standing_of
 from schemas.columns import I64
 from schemas.config import Config
 from schemas.feedback import Feedback
@@ -89,60 +93,93 @@ class Judge:
     """Judge partitions that close their ticks together: all of them in one process, or one of them in a worker.
 
     Args:
-        config: the rules, capacities and policy.
+        config: the rules, capacities and policy, be it after changes.
         seeds: of every tally that comes.
         publish: called with what was decided, in order.
         early: also decide inside the tick, from what has arrived.
         partition: the one that it judges, with its share of the capacities; none: all. Tallies have as many parts.
         leaked: the keys that have been reported.
+        decided: up to this second it was decided before; what is told about that comes afterwards.
     """
 
     def __init__(
-        self, config: Config, seeds: Seeds, publish: Publish, *, early: bool = False, partition: int | None = None,
-        leaked: LeakedList | None = None,
+        self, config: Config | Standing, seeds: Seeds, publish: Publish, *, early: bool = False, partition: int | None = None,
+        leaked: LeakedList | None = None, decided: int = NEVER,
     ) -> None:  # fmt: skip
+        self.standing = standing_of(config) if isinstance(config, Config) else config
+        config = self.standing.config
         engine = config.engine
         partitions = engine.judge_partitions
         owned = partitions if partition is None else 1
-        self.plan = plan_windows(config)
-        sections = settings(config)
-        surge, signature, entropy, reported = (sections[name] for name in (SURGE, SIGNATURE, ENTROPY, LEAKED))
-        assert isinstance(surge, SurgeSection)
-        assert isinstance(signature, SignatureSection)
-        assert isinstance(entropy, EntropySection)
-        assert isinstance(reported, Leaked)
-        self.leaked = LeakedWatch(reported if reported.enabled else None, leaked, partition, config.policy.renew_s)
-        self.distributed = Distributed(
-            signature if signature.enabled else None, entropy if entropy.enabled else None, config.policy.renew_s
-        )
-        self.services = ServiceSeries(surge if surge.enabled else None)
-        self.span_s = max(self.plan.span_s, MINUTE_S)
+        self._owned, self.seeds = owned, seeds
+        self.changes = PlannedChanges()
+        self.applied: list[tuple[int, Standing]] = []
+        """Changes that have come to hold since somebody looked, and since when."""
+        self.plan: WindowPlan
+        self.windows: Windows
+        self.long: LongWindows
+        self.services: ServiceSeries
+        self.distributed: Distributed
+        self.routes: BusyRoutes
         self.intake = Intake(config.time.lateness_s * 1000)
         self.feedback = FeedbackRecords(config.policy.feedback_allow_s)
-        self.policy = Policy(config, seeds.fingerprint, self.intake.offsets, owned, self.feedback)
+        self.policy = Policy(self.standing, seeds.fingerprint, self.intake.offsets, owned, self.feedback)
+        # No change on the way concerns these two (`engine.config_chain`), and none makes them forget what they know.
+        self.leaked = LeakedWatch(_leaked_of(config), leaked, partition, config.policy.renew_s)
         self.learned = Learned(config, owned)
         self.covered: int | None = None
         """The last second that is in the learned detectors' snapshots; None: they are in every saved state, whole."""
         self._publish = publish
         self._early, self._silent = early, False
+        self._rebuilt_to = NEVER
         self._rows_max = engine.rows_max * owned // partitions
-        self.windows: Windows = allocate_windows(
-            self.plan.arrays,
-            partitions=owned,
-            keys=1 << max(6, (engine.keys_max // partitions - 1).bit_length()),
-            rows=max(64, engine.rows_max // partitions),
-            ticks=1 << (self.plan.span_s + HORIZON_S).bit_length(),
-        )
-        self.routes = BusyRoutes(surge if surge.enabled else None, self.windows)
-        self.plan.arrays.busy_least[0] = self.routes.peak_min
-        self.long: LongWindows = allocate_long_windows(
-            self.plan.long,
-            partitions=owned,
-            entries=1 << max(6, (engine.keys_max // LONG_SHARE // partitions - 1).bit_length()),
-        )
+        self.make_distributed(config)
+        self.allocate(self.standing.plan(decided + 1))
+        self.changes.add_steps(self.standing, self.standing.steps(decided + 1))
+        self.make_surge(config)
         self._out: Crossings = allocate_crossings(_CROSSINGS)
         self.waiting: list[_Waiting] = []
         self.truncated = 0
+
+    def allocate(self, plan: WindowPlan) -> None:
+        """Empty windows for a plan, and what looks into them."""
+        engine = self.standing.config.engine
+        self.plan, self.span_s = plan, max(plan.span_s, MINUTE_S)
+        self.windows = allocate_windows(
+            plan.arrays,
+            partitions=self._owned,
+            keys=1 << max(6, (engine.keys_max // engine.judge_partitions - 1).bit_length()),
+            rows=max(64, engine.rows_max // engine.judge_partitions),
+            ticks=1 << (plan.span_s + HORIZON_S).bit_length(),
+        )
+        self.long = allocate_long_windows(
+            plan.long,
+            partitions=self._owned,
+            entries=1 << max(6, (engine.keys_max // LONG_SHARE // engine.judge_partitions - 1).bit_length()),
+        )
+        self.routes = BusyRoutes(_surge_of(self.standing.config), self.windows)
+        self.take_plan(plan)
+
+    def take_plan(self, plan: WindowPlan) -> None:
+        """Another plan for the windows that there are."""
+        self.plan = plan
+        plan.arrays.busy_least[0] = self.routes.peak_min
+
+    def make_surge(self, config: Config) -> None:
+        """What learns of services and busy routes, knowing nothing yet."""
+        self.services = ServiceSeries(_surge_of(config))
+        self.routes = BusyRoutes(_surge_of(config), self.windows)
+        self.take_plan(self.plan)
+
+    def make_distributed(self, config: Config) -> None:
+        """What explains surpluses, knowing nothing yet."""
+        sections = settings(config)
+        signature, entropy = sections[SIGNATURE], sections[ENTROPY]
+        assert isinstance(signature, SignatureSection)
+        assert isinstance(entropy, EntropySection)
+        self.distributed = Distributed(
+            signature if signature.enabled else None, entropy if entropy.enabled else None, config.policy.renew_s
+        )
 
     @property
     def closed(self) -> int:
@@ -207,14 +244,41 @@ class Judge:
         self.feedback.forget(self.closed, self.closed if self.covered is None else self.covered)
         self.feedback.receive(record, self.closed)
 
+    def reconfigure(self, standing: Standing, tick: int) -> int:
+        """From ``tick`` on another configuration holds; changes come in the order of their ticks.
+
+        Returns:
+            from when on it does: ``tick``, or the second after the last closed one if that is later.
+        """
+        since = max(tick, self.closed + 1)
+        self.changes.add(standing, since)
+        self.policy.plan_terms(standing, since)
+        return since
+
+    def _change_rules(self) -> None:
+        """Take over what holds from the next second on."""
+        while (change := self.changes.take_due(self.closed)) is not None:
+            self._judge_services()
+            before, self.standing = self.standing, change.standing
+            (exchange_rules if is_laid_out_alike(self.plan, change.plan) else lay_out_again)(self, change.plan)
+            if before is not change.standing:
+                carry_over(self, before.config, change.standing.config)
+                self.policy.take_terms(change.tick)
+                self.applied.append((change.tick, change.standing))
+
     def _advance(self, new: _Waiting | None) -> None:
         target = self.intake.target()
+        if target is not None and self.changes.known_to is not None:
+            target = min(target, self.changes.known_to)
         queue = [*self.waiting, new] if new is not None else list(self.waiting)
         if self.closed == NEVER:
             if not self._anchor(target, queue):
                 return
+            self._change_rules()
             self._hear(NEVER, self.closed)  # what was said before time began
         while target is not None and (tick := self.feedback.next_tick(self.closed)) is not None and tick <= target:
+            # Rules of the same second have been exchanged when this returns: they come first, so that what is lifted says the
+            # version that decides from this second on, whichever of the two was heard of earlier.
             self._advance_to(tick - 1, new)
             self._hear(tick - 1, tick)
             self._advance_to(tick, new)
@@ -230,17 +294,19 @@ class Judge:
     def _advance_to(self, target: int | None, new: _Waiting | None) -> None:
         queue = [*self.waiting, new] if new is not None else list(self.waiting)
         while True:
-            limit = self.closed + HORIZON_S
+            self._change_rules()
+            limit = self.changes.reach(self.plan, self.closed + HORIZON_S)
             for waiting in queue:
                 self._insert(waiting, limit)
             queue = [waiting for waiting in queue if waiting.left]
             if target is None or self.closed >= target:
                 break
-            self._close(min(target, limit) if queue else target, emit=True)
-            if self.closed >= target and not queue:
+            until = self.changes.last_tick(target)
+            self._close(min(until, limit) if queue else until, emit=True)
+            if self.closed >= target and not queue and not self.changes.is_due(self.closed):
                 break
             if queue and self.rows == 0:  # nothing until then: a gap of any length costs one step
-                ahead = min(min(waiting.least_tick() for waiting in queue) - 1, target)
+                ahead = min(min(waiting.least_tick() for waiting in queue) - 1, until)
                 if ahead > self.closed:
                     self._close(ahead, emit=True)
         self.waiting = [waiting for waiting in queue if waiting is not new]
@@ -264,18 +330,23 @@ class Judge:
         return True
 
     def _insert(self, waiting: _Waiting, limit: int) -> None:
+        """Rows up to ``limit``; those of seconds for which a change is known are compared with its limits at once."""
+        for last, plan in self.changes.spans(self.plan, limit) if self._early else [(limit, self.plan)]:
+            self._insert_under(waiting, last, plan)
+
+    def _insert_under(self, waiting: _Waiting, limit: int, plan: WindowPlan) -> None:
         tally = waiting.tally
         services = np.empty(tally.rows + 1, np.int64)
         while True:
             services[0] = 0
             count, done = all_insert_kernel(
-                tuple(self.windows), tuple(self.plan.arrays), tally.order, waiting.cursors, tally.partition_start, limit,
+                tuple(self.windows), tuple(plan.arrays), tally.order, waiting.cursors, tally.partition_start, limit,
                 self._early, tally.records, tally.names, services, tuple(self._out), 0,
             )  # fmt: skip
             if not self._silent:
                 self.services.add(tally, services[1 : services[0] + 1].tolist())
             if count:
-                self._decide(int(count), "early")
+                self._tell(self._crossings(int(count), plan), "early")
             if done or count == 0:
                 return
 
@@ -294,7 +365,7 @@ class Judge:
         if emit:
             told += self.routes.close_silent()
         if count or told:
-            self._tell([*self._crossings(int(count)), *told], "final")
+            self._tell([*self._crossings(int(count), self.plan), *told], "final")
 
     def _grow(self, count: int, needed: int) -> None:
         larger = allocate_crossings(max(2 * len(self._out.rule), count + needed))
@@ -303,11 +374,8 @@ class Judge:
             new[:count] = old[:count]
         self._out = larger
 
-    def _decide(self, count: int, stage: Stage) -> None:
-        """Turn ``count`` crossings into decisions, in the order that the policy walks them."""
-        self._tell(self._crossings(count), stage)
-
     def _tell(self, crossings: list[Crossing], stage: Stage) -> None:
+        """Turn crossings into decisions, in the order that the policy walks them."""
         if stage == "final":
             crossings.sort(
                 key=lambda c: (
@@ -324,7 +392,7 @@ class Judge:
                 mitigations.append(mitigation)
         self._publish(mitigations, findings)
 
-    def _crossings(self, count: int) -> list[Crossing]:
+    def _crossings(self, count: int, plan: WindowPlan) -> list[Crossing]:
         out = self._out
         columns = zip(
             out.partition[:count].tolist(), out.dimension[:count].tolist(), out.key_a[:count].tolist(),
@@ -335,7 +403,7 @@ class Judge:
         aged = self.windows.scalars[:, AGED_TICK].tolist()
         found = []
         for at, (partition, dimension, a, b, rule, tick, observed, requests, active, length) in enumerate(columns):
-            chosen = self.plan.rules[dimension][rule]
+            chosen = plan.rules[dimension][rule]
             found.append(
                 Crossing(
                     partition, Dimension(dimension), a, b, out.names[at, :length].tobytes(), chosen, tick,
@@ -364,10 +432,10 @@ class Judge:
         self.windows.scalars[:, CLOSED] = min(closed, waiting.least_tick() - 1) if tally.rows else closed
         early, self._early, self._silent = self._early, False, True
         while True:
-            self._insert(waiting, self.closed + HORIZON_S)
+            self._insert(waiting, self.changes.reach(self.plan, self.closed + HORIZON_S, closed))
             self._close(min(closed, self.closed + HORIZON_S), emit=False)
             if self.closed >= closed:
-                self._insert(waiting, closed + HORIZON_S)
+                self._insert(waiting, self.changes.reach(self.plan, closed + HORIZON_S, closed))
                 break
             if self.rows == 0:
                 ahead = min(waiting.least_tick() - 1, closed) if waiting.left else closed
@@ -378,6 +446,7 @@ class Judge:
 
     def begin_rebuild(self, closed: int) -> None:
         """Before tallies are read again: ticks up to ``closed`` were decided, and no row of one past is in a window."""
+        self._rebuilt_to = closed
         if closed != NEVER:
             self.windows.scalars[:, CLOSED] = closed - self.span_s - 1
 
@@ -415,7 +484,7 @@ class Judge:
     def _insert_silently(self, queue: list[_Waiting]) -> None:
         early, self._early, self._silent = self._early, False, True
         for waiting in queue:
-            self._insert(waiting, self.closed + HORIZON_S)
+            self._insert(waiting, self.changes.reach(self.plan, self.closed + HORIZON_S, self._rebuilt_to))
         self._early, self._silent = early, False
 
     def save(self) -> dict[str, Any]:
@@ -433,3 +502,17 @@ class Judge:
             "closed": self.closed,
             "scalars": self.windows.scalars.tolist(),
         }
+
+
+def _surge_of(config: Config) -> SurgeSection | None:
+    """The section of ``surge``, if it is on."""
+    section = settings(config)[SURGE]
+    assert isinstance(section, SurgeSection)
+    return section if section.enabled else None
+
+
+def _leaked_of(config: Config) -> Leaked | None:
+    """The section of ``leaked``, if it is on."""
+    section = settings(config)[LEAKED]
+    assert isinstance(section, Leaked)
+    return section if section.enabled else None

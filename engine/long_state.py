@@ -6,7 +6,7 @@ What the table covers is said by the last closed second that is saved beside it:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +24,11 @@ from detectors.kernels.long_windows import (
     all_claim_entry_kernel,
 )
 from detectors.kernels.windows import AGED_OUT, AGED_TICK, EMPTY, NEVER, TAG_BIT
-from engine.judge import Judge
 from schemas.columns import I64, U64
 from schemas.fields import DIMENSIONS, MEASURES
+
+if TYPE_CHECKING:
+    from engine.judge import Judge
 
 _NUMBERS = ("newest", "last", "tick", "parts")
 _COLUMNS = (E_NEWEST, E_LAST, E_TICK, E_PARTS)

@@ -14,22 +14,23 @@ from typing import Any
 
 import msgspec
 
+from detectors.kernels.windows import NEVER
 from detectors.windowed import WindowRule
 from engine.budgets import Budgets, Key
 from engine.corroborate import Corroboration, Together, Whom
 from engine.feedback import FeedbackRecords
-from schemas.config import Config, parse_prefixes
+from engine.standing import Standing, standing_of
+from engine.terms import Terms
+from schemas.config import Config
+from schemas.config import Policy as PolicySection
 from schemas.feedback import Feedback
 from schemas.fields import Dimension
 from schemas.mitigation import Evidence, Finding, Mitigation, Stage, State, Target, Window
-from schemas.prefixes import Prefixes
 
 FOR_EVER = 253_402_300_799
 """When what does not end by itself expires: with the year 9999. Readers that know nothing of it hold it all the same."""
 DAY_S = 86_400
-CONFIG_VERSION = 1
-"""Of a configuration that comes from a file."""
-_RANK = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5}
+ACTION_RANKS = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5}
 _ADDRESSES = (Dimension.IP, Dimension.NET)
 _MEMORY_FACTOR = 4
 """A partition remembers the returns of so many times its share of ``active_max``."""
@@ -105,7 +106,10 @@ class _Entry:
     """What the policy remembers of one key."""
 
     cell: int
+    version: int
+    """Of the detector's section, by which the id was made …"""
     id: str
+    """… which is this."""
     action: str
     state: State
     level: int
@@ -118,7 +122,7 @@ class _Partition:
     def __init__(self, budgets: Budgets, corroboration: Corroboration) -> None:
         self.budgets, self.corroboration = budgets, corroboration
         self.entries: dict[Key, _Entry] = {}
-        self.early: dict[Key, tuple[int, str]] = {}
+        self.early: dict[Key, tuple[int, str, str]] = {}
         self.for_ever: set[Key] = set()
         """What is in force without an end."""
         self.early_minute = -1
@@ -144,33 +148,40 @@ class Policy:
     """
 
     def __init__(
-        self, config: Config, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]], owned: int,
-        feedback: FeedbackRecords | None = None,
+        self, config: Config | Standing, fingerprint: str, offsets: Callable[[int, int], dict[str, tuple[int, int]]],
+        owned: int, feedback: FeedbackRecords | None = None,
     ) -> None:  # fmt: skip
+        standing = standing_of(config) if isinstance(config, Config) else config
+        config = standing.config
         self._feedback = feedback or FeedbackRecords(config.policy.feedback_allow_s)
-        self._config = config.policy
+        self._terms = [(NEVER, Terms(standing))]
+        """From which second on."""
+        self._partitions_of_all = config.engine.judge_partitions
+        self._renew_s, self._drill = config.policy.renew_s, config.policy.drill
         self._lateness_s = config.time.lateness_s
         self._fingerprint = fingerprint
         self._offsets = offsets
         self._offsets_of: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
-        partitions = config.engine.judge_partitions
-        self._entries_max = 1024 + _MEMORY_FACTOR * -(-self._config.active_max // partitions)
-        self._partitions = [_Partition(Budgets(self._config, partitions), Corroboration(self._config)) for _ in range(owned)]
-        core = list(parse_prefixes(self._config.allowlist_core, "policy.allowlist_core"))
-        self._passing: list[tuple[int, Prefixes]] = []
-        self._allowed_names: dict[tuple[str, str], int | None] = {}
-        for allow in self._config.allow:
-            if allow.dimension not in ("ip", "net"):
-                self._allowed_names[allow.dimension, allow.value] = allow.expires_tick
-                continue
-            networks = parse_prefixes((allow.value,), "policy.allow")
-            if allow.expires_tick is None:
-                core += networks
-            else:
-                self._passing.append((allow.expires_tick, Prefixes(networks)))
-        self._allowed = Prefixes(core)
-        self._shared = Prefixes(parse_prefixes(self._config.shared_networks, "policy.shared_networks"))
+        section = config.policy
+        self._partitions = [_Partition(Budgets(section, self._partitions_of_all), Corroboration(section)) for _ in range(owned)]
         self.held = 0
+
+    def plan_terms(self, standing: Standing, tick: int) -> None:
+        """What decides from ``tick`` on, also for early records of seconds that are not closed."""
+        while self._terms[-1][0] >= tick:
+            self._terms.pop()
+        self._terms.append((tick, Terms(standing)))
+
+    def take_terms(self, tick: int) -> None:
+        """All seconds before ``tick`` are decided: budgets and voices go by what holds from here on."""
+        terms = self._terms_at(tick)
+        self._terms = [(NEVER, terms), *(one for one in self._terms if one[0] > tick)]
+        for state in self._partitions:
+            state.budgets.take(terms.section, self._partitions_of_all)
+            state.corroboration.take(terms.section)
+
+    def _terms_at(self, tick: int) -> Terms:
+        return next(terms for since, terms in reversed(self._terms) if since <= tick)
 
     def begin(self) -> None:
         """A new batch of crossings: what was looked up for the last one may have changed."""
@@ -178,10 +189,10 @@ class Policy:
 
     def decide(self, crossing: Crossing, stage: Stage) -> tuple[Finding, Mitigation | None]:
         """The finding as published, and the mitigation that comes of it, if any."""
-        rule, tick = crossing.rule, crossing.tick
+        rule, tick, terms = crossing.rule, crossing.tick, self._terms_at(crossing.tick)
         value = target_value(crossing.dimension, crossing.key_a, crossing.key_b, crossing.name)
         identifier = finding_id(crossing, value)
-        outcome, mitigation = self._mitigate(crossing, value, identifier, stage)
+        outcome, mitigation = self._mitigate(crossing, value, identifier, stage, terms)
         finding = Finding(
             id=identifier,
             tick=tick,
@@ -200,12 +211,12 @@ class Policy:
             dry_run=rule.dry_run,
             outcome=outcome,
             evidence=self._evidence(crossing),
-            config_version=CONFIG_VERSION,
+            config_version=terms.version,
         )
         return finding, mitigation
 
     def _mitigate(
-        self, crossing: Crossing, value: str, finding: str, stage: Stage
+        self, crossing: Crossing, value: str, finding: str, stage: Stage, terms: Terms
     ) -> tuple[str, Mitigation | None]:  # fmt: skip
         state = self._partitions[crossing.partition]
         early = stage == "early"
@@ -214,26 +225,27 @@ class Policy:
             state.budgets.expire(issued_at)
         if crossing.lifts:
             state.for_ever.discard(crossing.key)
-            return "lifted", self._given_back(crossing, value, finding, issued_at)
-        if self._is_allowed(crossing, value):
+            return "lifted", self._given_back(crossing, value, finding, issued_at, terms)
+        if _is_allowed(crossing, value, terms):
             return "allowlisted", None
         rule = crossing.rule
         if self._feedback.rejection(rule.detector.name, crossing.dimension.label, value, crossing.tick) is not None:
             return "false_positive", None
-        if not early and not rule.alone:
+        if not early and not rule.alone and not rule.trial:
             state.corroboration.hear(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
         together = Together((), rule.confidence)
         if not rule.alone:
             together = state.corroboration.together(crossing.whom, rule.detector.name, crossing.tick, rule.confidence)
         entry = state.entries.get(crossing.key)
-        cell = crossing.tick // self._config.renew_s
-        level, outcome = self._level(entry, crossing.tick, cell)
-        action = self._action(crossing, level, state.corroboration, together)
-        if entry is not None and entry.cell == cell and _RANK[action] <= _RANK[entry.action]:
+        cell = crossing.tick // self._renew_s
+        version = terms.version_of(rule.detector.name)
+        identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, version)
+        level, outcome = _level(entry, crossing.tick, cell, terms.section)
+        action = _action(crossing, level, state.corroboration, together, terms)
+        if entry is not None and entry.id == identifier and ACTION_RANKS[action] <= ACTION_RANKS[entry.action]:
             return "merged", None
-        if early and not self._is_first_early(state, crossing.key, cell, action):
+        if early and not self._is_first_early(state, crossing.key, cell, identifier, action):
             return "merged", None
-        identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, CONFIG_VERSION)
         counted = action != "notify" and not rule.dry_run
         stands = rule.for_ever and crossing.key in state.for_ever
         minute = (crossing.tick + 1 + self._lateness_s) // 60
@@ -253,12 +265,11 @@ class Policy:
                 state.budgets.issued += 1
             self.held += held != ""
         else:
-            ttl_s = rule.ttl_s or min(
-                self._config.ttl_s * self._config.escalation_factor ** min(level, 64), self._config.ttl_s_max
-            )
+            section = terms.section
+            ttl_s = rule.ttl_s or min(section.ttl_s * section.escalation_factor ** min(level, 64), section.ttl_s_max)
             expires_at = end + ttl_s
-            remembered = _Entry(cell, identifier, action, "held" if held else "active", level, expires_at)
-            self._remember(state, crossing.key, remembered, issued_at, spent=counted and not held)
+            remembered = _Entry(cell, version, identifier, action, "held" if held else "active", level, expires_at)
+            self._remember(state, crossing.key, remembered, issued_at, section, spent=counted and not held)
             self.held += held != ""
         if rule.dry_run:
             outcome = "dry_run"
@@ -267,7 +278,7 @@ class Policy:
         elif action == "notify":
             outcome = "notified"
         mitigation = self._mitigation(
-            crossing, value, finding, stage, identifier, action, held, issued_at, expires_at, together
+            crossing, value, finding, stage, identifier, action, held, issued_at, expires_at, together, terms
         )  # fmt: skip
         return outcome, mitigation
 
@@ -286,94 +297,61 @@ class Policy:
             state.budgets.release(key)
             state.corroboration.forget(key[:3], record.detector)
             if entry.expires_at > tick:
-                lifted.append(_lifted(record, entry, tick, drill=self._config.drill))
+                lifted.append(_lifted(record, entry, tick, drill=self._drill, version=self._terms_at(tick).version))
         return lifted
 
     @staticmethod
     def _standing(state: _Partition, record: Feedback, dimension: Dimension) -> Key | None:
-        """The key of the entry that a record is about: its id follows from what the record says and from its cell."""
-        ids: dict[int, str] = {}
+        """The key of the entry that a record is about: its id follows from what the record says, from its cell, and from the
+        version of the section that made it, which need not be the one in force."""
+        ids: dict[tuple[int, int], str] = {}
         for key, entry in state.entries.items():
             if key[0] != dimension or key[3] != record.detector:
                 continue
-            if entry.cell not in ids:
-                words = record.detector, record.detector_version, dimension, record.target.value, entry.cell, CONFIG_VERSION
-                ids[entry.cell] = _identify(*words)
-            if ids[entry.cell] == entry.id:
+            made = entry.cell, entry.version
+            if made not in ids:
+                ids[made] = _identify(record.detector, record.detector_version, dimension, record.target.value, *made)
+            if ids[made] == entry.id:
                 return key
         return None
 
-    def _given_back(self, crossing: Crossing, value: str, finding: str, issued_at: int) -> Mitigation:
-        """The record that ends one without an end. It lives for as long as the topic can have kept that one."""
+    def _given_back(self, crossing: Crossing, value: str, finding: str, issued_at: int, terms: Terms) -> Mitigation:
+        """The record that ends one without an end. It lives for as long as the topic can have kept that one.
+
+        Its id is its own, and no entry has to be found for it: so the version of its second is the right one.
+        """
         name, version = crossing.rule.detector.name, crossing.rule.detector.version
-        cell = crossing.tick // self._config.renew_s
-        identifier = _identify(name, version, crossing.dimension, value, cell, CONFIG_VERSION)
-        expires_at = issued_at + self._config.ttl_s_max + DAY_S
+        cell = crossing.tick // self._renew_s
+        identifier = _identify(name, version, crossing.dimension, value, cell, terms.version_of(name))
+        expires_at = issued_at + terms.kept_s + DAY_S
         together = Together((), crossing.rule.confidence)
         made = self._mitigation(
-            crossing, value, finding, "final", identifier, crossing.rule.action, "", issued_at, expires_at, together
+            crossing, value, finding, "final", identifier, crossing.rule.action, "", issued_at, expires_at, together, terms
         )  # fmt: skip
         return msgspec.structs.replace(made, state="lifted")
 
-    def _level(self, entry: _Entry | None, tick: int, cell: int) -> tuple[int, str]:
-        """How often the key has come back, and whether this mitigation is new or goes on."""
-        if entry is None:
-            return 0, "mitigated"
-        if entry.cell == cell:
-            return entry.level, "mitigated"
-        if tick < entry.expires_at:
-            return entry.level, "renewed"
-        if entry.action != "notify" and tick - entry.expires_at < self._config.escalation_memory_s:
-            return entry.level + 1, "mitigated"
-        return 0, "mitigated"
-
-    def _action(self, crossing: Crossing, level: int, corroboration: Corroboration, together: Together) -> str:
-        shared = crossing.dimension in _ADDRESSES and self._shared.touches(
-            *address_range(crossing.dimension, crossing.key_a, crossing.key_b)
-        )
-        action = corroboration.raised(crossing.rule.action, crossing.dimension, together, shared=shared)
-        if shared and _RANK[action] > _RANK["throttle"]:
-            return "throttle"
-        single = crossing.dimension == Dimension.IP and not shared
-        level += corroboration.shortens(together)
-        return "block" if action == "throttle" and single and level >= self._config.block_from_level else action
-
-    def _is_allowed(self, crossing: Crossing, value: str) -> bool:
-        if crossing.dimension in _ADDRESSES:
-            low, high = address_range(crossing.dimension, crossing.key_a, crossing.key_b)
-            return self._is_passing(low, high, crossing.tick)
-        if any(self._is_passing(low, high, crossing.tick) for low, high in crossing.spans):
-            return True
-        name = crossing.dimension.label, value
-        if name not in self._allowed_names:
-            return False
-        until = self._allowed_names[name]
-        return until is None or crossing.tick < until
-
-    def _is_passing(self, low: int, high: int, tick: int) -> bool:
-        return self._allowed.touches(low, high) or any(
-            tick < until and prefixes.touches(low, high) for until, prefixes in self._passing
-        )
-
-    def _is_first_early(self, state: _Partition, key: Key, cell: int, action: str) -> bool:
-        """One early record per key and cell, unless the action grows."""
+    def _is_first_early(self, state: _Partition, key: Key, cell: int, identifier: str, action: str) -> bool:
+        """One early record per id, unless the action grows."""
         if state.early_minute != cell:
             state.early = {k: entry for k, entry in state.early.items() if entry[0] >= cell - 1}
             state.early_minute = cell
         known = state.early.get(key)
-        if known is not None and known[0] == cell and _RANK[known[1]] >= _RANK[action]:
+        if known is not None and known[1] == identifier and ACTION_RANKS[known[2]] >= ACTION_RANKS[action]:
             return False
-        state.early[key] = (cell, action)
+        state.early[key] = (cell, identifier, action)
         return True
 
-    def _remember(self, state: _Partition, key: Key, entry: _Entry, now: int, *, spent: bool) -> None:
+    def _remember(
+        self, state: _Partition, key: Key, entry: _Entry, now: int, section: PolicySection, *, spent: bool
+    ) -> None:  # fmt: skip
         state.entries.pop(key, None)
         state.entries[key] = entry
         if spent:
             state.budgets.spend(key, entry.expires_at)
         else:
             state.budgets.release(key)
-        state.forget(now, self._config.escalation_memory_s, self._entries_max)
+        entries_max = 1024 + _MEMORY_FACTOR * -(-section.active_max // self._partitions_of_all)
+        state.forget(now, section.escalation_memory_s, entries_max)
 
     def _evidence(self, crossing: Crossing, held: str = "") -> Evidence:
         window = _window(crossing)
@@ -383,6 +361,8 @@ class Policy:
         features: dict[str, int | float | str | bool] = {"requests": crossing.requests, "seed": self._fingerprint}
         features |= crossing.features
         features.update(crossing.rule.evidence)
+        if crossing.rule.whole_from:
+            features["judged_from"] = crossing.rule.whole_from
         if crossing.aged_out:
             features["aged_out"] = True
         if held:
@@ -391,7 +371,7 @@ class Policy:
 
     def _mitigation(
         self, crossing: Crossing, value: str, finding: str, stage: Stage, identifier: str, action: str, held: str,
-        issued_at: int, expires_at: int, together: Together,
+        issued_at: int, expires_at: int, together: Together, terms: Terms,
     ) -> Mitigation:  # fmt: skip
         rule = crossing.rule
         return Mitigation(
@@ -403,7 +383,7 @@ class Policy:
             target=Target(type=crossing.dimension.label, value=value),
             detector=rule.detector.name,
             detector_version=rule.detector.version,
-            reason=crossing.told(value) + together.sentence,
+            reason=crossing.told(value) + together.sentence + (f"; held by policy.{held}" if held else ""),
             severity=rule.severity,
             confidence=round(together.confidence, 4),
             window=_window(crossing),
@@ -412,8 +392,8 @@ class Policy:
             issued_at=issued_at,
             expires_at=expires_at,
             dry_run=rule.dry_run,
-            drill=self._config.drill,
-            config_version=CONFIG_VERSION,
+            drill=self._drill,
+            config_version=terms.version,
             evidence=self._evidence(crossing, held),
             finding=finding,
         )
@@ -423,7 +403,7 @@ class Policy:
         return [
             [
                 [
-                    [*key, e.cell, e.id, e.action, e.state, e.level, e.expires_at, key in state.budgets]
+                    [*key, e.cell, e.version, e.id, e.action, e.state, e.level, e.expires_at, key in state.budgets]
                     for key, e in state.entries.items()
                 ],
                 state.budgets.minute,
@@ -441,9 +421,10 @@ class Policy:
             state.budgets.minute, state.budgets.issued = minute, issued
             state.for_ever = {(dimension, a, b, detector) for dimension, a, b, detector in for_ever}
             state.corroboration.load(heard)
-            for dimension, a, b, detector, cell, identifier, action, condition, level, expires_at, counted in entries:
+            for *key_parts, cell, version, identifier, action, condition, level, expires_at, counted in entries:
+                dimension, a, b, detector = key_parts
                 key = (dimension, a, b, detector)
-                state.entries[key] = _Entry(cell, identifier, action, condition, level, expires_at)
+                state.entries[key] = _Entry(cell, version, identifier, action, condition, level, expires_at)
                 if counted:
                     state.budgets.restore(key, expires_at)
 
@@ -456,16 +437,50 @@ def finding_id(crossing: Crossing, value: str) -> str:
     )
 
 
-def _lifted(record: Feedback, entry: _Entry, tick: int, *, drill: bool) -> Mitigation:
+def _lifted(record: Feedback, entry: _Entry, tick: int, *, drill: bool, version: int) -> Mitigation:
     """It lives as long as what it lifts, so that no reader forgets it earlier."""
     reason = f"lifted: a false positive, says {record.who}" + (f": {record.reason}" if record.reason else "")
     return Mitigation(
         id=entry.id, tick=tick, stage="final", state="lifted", action=entry.action, target=record.target,
         detector=record.detector, detector_version=record.detector_version, reason=reason, severity=0, confidence=1.0,
         window=Window(start=tick, end=tick + 1), observed=0, limit=0, issued_at=tick, expires_at=entry.expires_at,
-        drill=drill, config_version=CONFIG_VERSION, evidence=Evidence(features={"who": record.who, "feedback": record.id}),
+        drill=drill, config_version=version, evidence=Evidence(features={"who": record.who, "feedback": record.id}),
         finding=record.finding,
     )  # fmt: skip
+
+
+def _level(entry: _Entry | None, tick: int, cell: int, section: PolicySection) -> tuple[int, str]:
+    """How often the key has come back, and whether this mitigation is new or goes on."""
+    if entry is None:
+        return 0, "mitigated"
+    if entry.cell == cell:
+        return entry.level, "mitigated"
+    if tick < entry.expires_at:
+        return entry.level, "renewed"
+    if entry.action != "notify" and tick - entry.expires_at < section.escalation_memory_s:
+        return entry.level + 1, "mitigated"
+    return 0, "mitigated"
+
+
+def _action(crossing: Crossing, level: int, corroboration: Corroboration, together: Together, terms: Terms) -> str:
+    shared = crossing.dimension in _ADDRESSES and terms.shared.touches(
+        *address_range(crossing.dimension, crossing.key_a, crossing.key_b)
+    )
+    action = corroboration.raised(crossing.rule.action, crossing.dimension, together, shared=shared)
+    if shared and ACTION_RANKS[action] > ACTION_RANKS["throttle"]:
+        return "throttle"
+    single = crossing.dimension == Dimension.IP and not shared
+    level += corroboration.shortens(together)
+    return "block" if action == "throttle" and single and level >= terms.section.block_from_level else action
+
+
+def _is_allowed(crossing: Crossing, value: str, terms: Terms) -> bool:
+    if crossing.dimension in _ADDRESSES:
+        low, high = address_range(crossing.dimension, crossing.key_a, crossing.key_b)
+        return terms.allows(low, high, crossing.tick)
+    if any(terms.allows(low, high, crossing.tick) for low, high in crossing.spans):
+        return True
+    return terms.allows_name(crossing.dimension.label, value, crossing.tick)
 
 
 def _window(crossing: Crossing) -> Window:

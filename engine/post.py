@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from detectors.kernels.windows import NEVER
+from engine.config_chain import Accepted, ConfigChain
 from engine.intake import ANY_OFFSET
 from engine.judge import Judge
 from engine.leaked import LeakedList
@@ -14,6 +15,7 @@ from engine.outbox import Decisions, Outbox
 from engine.record import Record, begin_judge, encode_record, end_judge
 from engine.seeds import Seeds
 from engine.shipping import receive_tally
+from engine.standing import Standing
 from schemas.config import Config
 from schemas.tally import Tally
 
@@ -28,11 +30,13 @@ class JudgePost:
         sources: every source partition there is, so that none is overtaken before it has spoken.
         early: also decide inside the tick.
         leaked: the keys that have been reported, which all judges of a process share.
+        history: changes of the configuration so far.
     """
 
     def __init__(
-        self, config: Config, seeds: Seeds, partition: int, sources: list[str], *, early: bool, leaked: LeakedList | None = None
-    ) -> None:
+        self, config: Config, seeds: Seeds, partition: int, sources: list[str], *, early: bool,
+        leaked: LeakedList | None = None, history: ConfigChain | None = None,
+    ) -> None:  # fmt: skip
         self.partition = partition
         self.position = 0
         """The next offset of the tallies."""
@@ -40,12 +44,31 @@ class JudgePost:
         self._partitions = config.engine.judge_partitions
         self._sources = sources
         self._outbox = Outbox()
-        self.judge = Judge(config, seeds, self._outbox.publish, early=early, partition=partition, leaked=leaked)
-        self.snapshots = Snapshots(self.judge.learned, seeds, (partition, self._partitions))
-        self._follow_snapshots()
+        self._history, self._leaked, self._early = history, leaked, early
+        self._known_to: int | None = None
+        self._sit_down(NEVER)
         self._needed: deque[tuple[int, int]] = deque()
         self._ends: dict[str, int] = {}
         self._open_sources()
+
+    def _sit_down(self, closed: int) -> None:
+        """A judge that has decided up to a second, and the snapshots of what it will learn."""
+        self.judge = self._make_judge(closed)
+        self.snapshots = Snapshots(self.judge.learned, self._seeds, (self.partition, self._partitions))
+        self._follow_snapshots()
+
+    def _make_judge(self, closed: int) -> Judge:
+        """With what stands after a second, and what will from later ones on."""
+        standing = self._config if self._history is None else self._history.standing_at(closed + 1)
+        judge = Judge(
+            standing, self._seeds, self._outbox.publish, early=self._early, partition=self.partition, leaked=self._leaked,
+            decided=closed,
+        )  # fmt: skip
+        for accepted in () if self._history is None else self._history.after(closed + 1):
+            judge.reconfigure(accepted.standing, accepted.change.effective_tick)
+        self._heard = 0 if self._history is None else len(self._history.accepted)
+        judge.changes.known_to = self._known_to
+        return judge
 
     def _open_sources(self) -> None:
         intake = self.judge.intake
@@ -59,6 +82,8 @@ class JudgePost:
     def begin(self, record: Record) -> None:
         """Take over a record; then `Snapshots.restore` what it names, then `reread` the tallies of [record.rebuild_from,
         record.position), then `end`."""
+        if self._history is not None and self._history.accepted:
+            self._sit_down(record.closed)
         begin_judge(self.judge, record)
         self.snapshots.load(record.state["models"])
         self._follow_snapshots()
@@ -101,6 +126,25 @@ class JudgePost:
     def _need(self, offset: int, tally: Tally) -> None:
         if tally.rows:
             self._needed.append((offset, tally.tick_max))
+
+    def hear(self, known_to: int) -> list[tuple[Accepted, int]]:
+        """Take in what the history has gained.
+
+        Args:
+            known_to: no other change can hold from this second on or before.
+
+        Returns:
+            the changes, and from when on each holds here; see `Judge.reconfigure`.
+        """
+        assert self._history is not None
+        new, self._heard = self._history.accepted[self._heard :], len(self._history.accepted)
+        self._known_to = self.judge.changes.known_to = max(known_to, self._known_to or known_to)
+        return [(one, self.judge.reconfigure(one.standing, one.change.effective_tick)) for one in new]
+
+    def take_applied(self) -> list[tuple[int, Standing]]:
+        """Changes that have come to hold since the last call, and since when."""
+        applied, self.judge.applied = self.judge.applied, []
+        return applied
 
     def take(self) -> Decisions:
         """What was decided since the last call."""

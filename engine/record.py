@@ -119,6 +119,7 @@ def end_judge(judge: Judge, record: Record, seeds: Seeds) -> None:
     w.scalars[0, list(_KEPT)] = state["scalars"]
     if not same_rules:
         return
+    w.cells[w.tag[:, :-1] > TOMBSTONE] = 0  # rows that were judged by other rules, before a change, may cross these
     decided = state["decided"]
     hashes = hash_keys(seeds.hash, decided["a"], decided["b"], decided["dimension"])
     for h, a, b, dimension, cells in zip(

@@ -10,7 +10,7 @@ import contextlib
 import math
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -32,7 +32,6 @@ from detectors.kernels.windows import (
     TOMBSTONE,
     all_find_kernel,
 )
-from engine.judge import Judge
 from engine.long_state import load_long, save_long
 from schemas.columns import I64, U64
 from schemas.errors import StateError
@@ -52,8 +51,11 @@ from schemas.tally import (
     Tally,
 )
 
+if TYPE_CHECKING:
+    from engine.judge import Judge
+
 MAGIC = b"FLOODWALL-STATE\n"
-SCHEMA = 6
+SCHEMA = 7
 _ROWS: dict[str, tuple[type[Any], tuple[int, ...]]] = {
     "a": (np.uint64, ()), "b": (np.uint64, ()), "dimension": (np.uint8, ()), "tick": (np.int64, ()),
     "values": (np.int64, (VALUES,)), "name_length": (np.uint8, ()), "names": (np.uint8, (NAME_BYTES_MAX,)),
@@ -126,8 +128,8 @@ def _restore_arrays(value: Any) -> Any:
     return value
 
 
-def save_judge(judge: Judge) -> dict[str, Any]:
-    """All rows, what was decided about their keys, and the plain data of its parts."""
+def rows_of(judge: Judge) -> dict[str, npt.NDArray[Any]]:
+    """The log of a judge."""
     w = judge.windows
     slots = w.keys.shape[1]
     used = np.arange(w.rows.shape[1]) < w.scalars[:, FRESH][:, None]
@@ -142,7 +144,13 @@ def save_judge(judge: Judge) -> dict[str, Any]:
     lengths = w.name_length[partition, slot]
     tick = w.rows[partition, row, R_TICK]
     names = w.names[:, : slots * NAME_BYTES_MAX].reshape(len(w.tag), slots, NAME_BYTES_MAX)[partition, slot]
-    parts = [_part(a.view(np.uint64), b.view(np.uint64), dimension, tick, values, lengths, names)]
+    return _part(a.view(np.uint64), b.view(np.uint64), dimension, tick, values, lengths, names)
+
+
+def save_judge(judge: Judge) -> dict[str, Any]:
+    """All rows, what was decided about their keys, and the plain data of its parts."""
+    w = judge.windows
+    parts = [rows_of(judge)]
     for waiting in judge.waiting:
         kept = waiting.keep().tally
         names = np.zeros((kept.rows, NAME_BYTES_MAX), np.uint8)
@@ -196,7 +204,7 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     judge.feedback.load(state["feedback"])
     judge.learned.load(state["learned"])
     judge.truncated = state["truncated"]
-    judge.rebuild(_tally(state["rows"], seeds, partitions), state["closed"])
+    judge.rebuild(tally_of(state["rows"], seeds, partitions), state["closed"])
     same_rules = state["rules"] == judge.plan.plain()
     load_long(judge, state["long"], seeds, partitions, same_rules=same_rules)
     judge.distributed.resume()
@@ -236,7 +244,8 @@ def _check_rows(rows: dict[str, npt.NDArray[Any]]) -> None:
         raise ValueError("there are rows of no time, or that measure less than nothing")
 
 
-def _tally(rows: dict[str, npt.NDArray[Any]], seeds: U64, partitions: int) -> Tally:
+def tally_of(rows: dict[str, npt.NDArray[Any]], seeds: U64, partitions: int) -> Tally:
+    """Rows of a log as if they had just come."""
     by_tick = np.argsort(rows["tick"], kind="stable")
     records = np.zeros((len(by_tick), RECORD_WORDS), np.int64)
     a, b, dimension, tick = rows["a"][by_tick], rows["b"][by_tick], rows["dimension"][by_tick], rows["tick"][by_tick]

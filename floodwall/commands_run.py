@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from floodwall.guard import EXIT_ENDED_EARLY, EXIT_INTERRUPTED, guarded, tell_of
 from schemas.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
+    from replay.history import HistoryFile
     from schemas.config import Config
 
 ConfigFile = Annotated[
@@ -35,6 +37,13 @@ Leaked = Annotated[
 FeedbackFile = Annotated[
     Path | None,
     typer.Option("--feedback", help="Records of `floodwall feedback --to` or `--list`: each holds from the second it names."),
+]
+ConfigHistory = Annotated[
+    Path | None,
+    typer.Option(
+        "--config-history",
+        help="Changes of the configuration, each from its second on: one a line, as `floodwall config history --json` prints.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge in a thread of its own.")]
@@ -61,6 +70,7 @@ def replay(
     early: Annotated[bool, typer.Option("--early", help="Write early records too, as a live run does.")] = False,
     leaked: Leaked = None,
     feedback: FeedbackFile = None,
+    config_history: ConfigHistory = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
@@ -82,11 +92,12 @@ def replay(
         None if since is None else parse_moment(since, now_ms),
         None if until is None else parse_moment(until, now_ms),
     )
+    history = _history(chosen, config_history)
     sink = Sink(out, findings)
     with show.progress_of(sources) as advance:
         outcome = run(
             chosen, sources, sink, clock, between_ms=between_ms, state=state, early=early,
-            threads=threads, progress=advance, feedback=feedback,
+            threads=threads, progress=advance, feedback=feedback, history=None if history is None else history.chain,
         )  # fmt: skip
     sink.close()
     show.print_outcome(outcome, sink, as_json=as_json)
@@ -109,6 +120,7 @@ def watch(
     from_start: Annotated[bool, typer.Option("--from-start", help="Begin with what the file holds already.")] = False,
     leaked: Leaked = None,
     feedback: FeedbackFile = None,
+    config_history: ConfigHistory = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
@@ -129,8 +141,8 @@ def watch(
         signal.signal(number, lambda came, _: stopping.append(came))
     sink = show.LiveSink(out, findings, as_json=as_json)
     engine = run(
-        chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, stop=lambda: bool(stopping),
-        feedback=feedback,
+        chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, feedback=feedback,
+        history=_history(chosen, config_history, may_come=True), stop=lambda: bool(stopping),
     )  # fmt: skip
     sink.close()
     account = engine.account()
@@ -205,6 +217,21 @@ def demo(
     from floodwall.commands_demo import run
 
     return run(seconds, seed, as_json)
+
+
+def _history(config: Config, path: Path | None, *, may_come: bool = False) -> HistoryFile | None:
+    """The changes so far; lines that do not count are told of."""
+    if path is None:
+        return None
+    from replay.history import HistoryFile
+
+    history = HistoryFile(config, path)
+    if not may_come and not path.exists():
+        raise SourceError(f"expected a history of the configuration at {path}, got no file")
+    history.read()
+    for line, why in history.refused:
+        print(f"floodwall: line {line} of {path} does not count: {why}", file=sys.stderr)
+    return history
 
 
 def chosen_config(file: Path | None, profile: str | None, proxy_depth: int | None, leaked: Path | None = None) -> Config:

@@ -17,8 +17,10 @@ import msgspec
 
 from detectors.registry import modules, registered
 from detectors.windowed import Detector, Profile, WindowRule
+from engine.config_chain import LEARNING_LIVE, POLICY_LIVE
 from schemas.acknowledgement import Acknowledgement
-from schemas.config import Config
+from schemas.config import Config, Policy
+from schemas.config_change import ConfigChange, ConfigStatus
 from schemas.errors import SourceError
 from schemas.events import KINDS
 from schemas.feedback import Feedback
@@ -97,14 +99,15 @@ def _structs_of(struct: type[Any]) -> list[type[Any]]:
 def documents() -> dict[str, str]:
     """Path below docs/ -> text of everything that is generated."""
     structs: dict[str, type[Any]] = {
-        "mitigation": Mitigation, "finding": Finding, "acknowledgement": Acknowledgement,
-        "leak-report": LeakReport, "leak-lift": LeakLift, "feedback": Feedback, **KINDS,
+        "mitigation": Mitigation, "finding": Finding, "acknowledgement": Acknowledgement, "config-change": ConfigChange,
+        "config-status": ConfigStatus, "leak-report": LeakReport, "leak-lift": LeakLift, "feedback": Feedback, **KINDS,
     }  # fmt: skip
     found = {f"schemas/{name}.json": pretty(json_schema(struct)) for name, struct in structs.items()}
     found["schemas/config.json"] = pretty(config_schema())
     found["detectors.md"] = _detectors()
     found["configuration.md"] = _configuration()
     found["events.md"] = _events()
+    found["config-messages.md"] = _config_messages()
     return found
 
 
@@ -126,6 +129,33 @@ def _events() -> str:
         parts.append(f"## {name}\n\n{_doc_of(struct)}")
         parts.append(_table(struct, ("field", "type", "meaning"), defaults=False))
     return "\n\n".join(parts) + "\n"
+
+
+def _config_messages() -> str:
+    parts = [
+        "# Messages of the config topic",
+        f"{_GENERATED} `schemas/config_change.py`. The same as JSON Schemas: [config-change](schemas/config-change.json), "
+        "[config-status](schemas/config-status.json). How they are used: [the config topic](config-topic.md).",
+    ]
+    for name, struct in {"config": ConfigChange, "config-status": ConfigStatus}.items():
+        parts.append(f"## `{name}`\n\n{_doc_of(struct)}")
+        parts.append(_table(struct, ("field", "type", "meaning"), defaults=False))
+    rows = ["| section | can be changed on the way | holds from the start |", "|---|---|---|"]
+    known = [field.encode_name for field in msgspec.structs.fields(Policy)]
+    rows.append(_live_row("policy", POLICY_LIVE, [name for name in known if name not in POLICY_LIVE]))
+    for detector in registered():
+        names = [field.encode_name for field in msgspec.structs.fields(detector.section)]
+        section = detector.section()
+        is_live = detector.name in LEARNING_LIVE or any(detector.rules(section, profile) for profile in get_args(Profile))
+        live = [name for name in names if is_live and name not in detector.fixed]
+        rows.append(_live_row(f"detectors.{detector.name}", live, [name for name in names if name not in live]))
+    rest = "All other sections hold from the start: capacities, seeds, time, input and Kafka."
+    parts.append("## What can be changed\n\n" + "\n".join(rows) + f"\n\n{rest}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _live_row(section: str, live: Sequence[str], fixed: Sequence[str]) -> str:
+    return f"| `{section}` | {', '.join(f'`{name}`' for name in live)} | {', '.join(f'`{name}`' for name in fixed)} |"
 
 
 def _configuration() -> str:

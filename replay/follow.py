@@ -14,6 +14,7 @@ from pathlib import Path
 from engine.clock import Clock
 from engine.embedded import Embedded
 from replay.feedback import FeedbackFile
+from replay.history import HistoryFile
 from replay.sink import Sink
 from replay.sources import STDIN, LineSource, make_buffer, standard_input
 from replay.state import load_state, save_state
@@ -130,6 +131,7 @@ def watch(
     from_start: bool = False,
     state: Path | None = None,
     threads: int = 1,
+    history: HistoryFile | None = None,
     stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Embedded], None] | None = None,
     feedback: Path | None = None,
@@ -142,10 +144,13 @@ def watch(
         SourceError: the file cannot be followed. StateError: the state cannot be used or written.
     """
     saved = load_state(state)
+    if history is not None:
+        history.read()
+    chain = None if history is None else history.chain
     if saved is None:
-        engine = Embedded(config, early=True, threads=threads)
+        engine = Embedded(config, early=True, threads=threads, history=chain)
     else:
-        engine = Embedded.restore(config, saved, early=True, threads=threads)
+        engine = Embedded.restore(config, saved, early=True, threads=threads, history=chain)
     line_max = config.input.record_bytes_max
     buffer = make_buffer(line_max)
     pipe = LineSource(STDIN, _Pipe(), line_max=line_max) if path == STDIN else None
@@ -158,6 +163,8 @@ def watch(
     said = None if feedback is None else FeedbackFile(feedback, follow=True)
     try:
         while not stop():
+            for accepted in () if history is None else history.read():
+                engine.reconfigure(accepted.standing, accepted.change.effective_tick)
             if said is not None:
                 said.give(engine)
             length = followed.poll(buffer) if followed is not None else _read_pipe(pipe, engine, buffer, clock)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from engine.account import Account
 from engine.clock import Clock
+from engine.config_chain import ConfigChain
 from engine.embedded import Embedded
 from replay.feedback import FeedbackFile
 from replay.sink import Sink
@@ -121,12 +122,14 @@ def replay(
     threads: int = 1,
     chunk_bytes: int = 1 << 20,
     progress: Callable[[int], None] | None = None,
+    history: ConfigChain | None = None,
     feedback: Path | None = None,
 ) -> Outcome:
     """Read all sources to their end and decide.
 
-    With ``state``, an interrupted run leaves one, and a run that finds one goes on from it. ``feedback``: a file of records,
-    each of which holds from the second that it names.
+    With ``state``, an interrupted run leaves one, and a run that finds one goes on from it. With ``history``, each second is
+    decided by the configuration that held then. ``feedback``: a file of records, each of which holds from the second that it
+    names.
 
     Raises:
         SourceError: a source cannot be opened. StateError: the state cannot be used. BrokerError: Kafka cannot be read.
@@ -135,9 +138,9 @@ def replay(
     began = time.perf_counter()
     saved = load_state(state)
     if saved is None:
-        engine = Embedded(config, early=early, threads=threads, between_ms=between_ms)
+        engine = Embedded(config, early=early, threads=threads, between_ms=between_ms, history=history)
     else:
-        engine = Embedded.restore(config, saved, early=early, threads=threads, between_ms=between_ms)
+        engine = Embedded.restore(config, saved, early=early, threads=threads, between_ms=between_ms, history=history)
     if feedback is not None:
         FeedbackFile(feedback, follow=False).give(engine)
     known = engine.positions()

@@ -257,7 +257,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     intake: Intake = Intake()
     signing: Signing = Signing()
     version: Annotated[int, msgspec.Meta(ge=1)] = 1
-    """Raised by the operator with each change; part of every id through the detector's section."""
+    """Of this file, which changes on the config topic count on from; part of every id through the detector's section."""
 
 
 def _refuse_not_finite(value: Any, path: str) -> None:

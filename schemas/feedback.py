@@ -15,7 +15,8 @@ SETTLE_S = 5
 """A record holds from so long after the lateness on: every judge has read it by then."""
 AHEAD_S_MAX = 7 * 86_400
 """How far a record's tick may lie after the time at which it was given."""
-NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
+"""Of a detector, or of one whose section is tried (`engine.standing`)."""
 _SECONDS_MAX = 1 << 40
 
 Verdict = Literal["false_positive", "confirmed", "reset"]

@@ -67,6 +67,8 @@ def all_topics(
     """
     seven_days = {"retention.ms": str(7 * DAY_MS)}
     for_ever = {"retention.ms": "-1"}
+    # A change counts by the brokers' clock: whoever writes it cannot say when that was.
+    history = {"retention.ms": "-1", "message.timestamp.type": "LogAppendTime"}
     # By the brokers' own time edges tell a record that somebody kept and wrote again (`broker.signing`).
     kept = {
         "cleanup.policy": "compact,delete", "retention.ms": str(ttl_s_max * 1000 + DAY_MS),
@@ -95,8 +97,8 @@ def all_topics(
         ),
         Topic(MITIGATIONS, 1, "type:value:detector", kept, ("judge", "operator"), ("edge", "operator")),
         Topic(FINDINGS, 1, "dimension:key", seven_days, ("judge",), ("operator",)),
-        Topic(CONFIG, 1, "section", for_ever, ("operator",), ("observer", "judge", "edge", "replay")),
-        Topic(CONFIG_STATUS, 1, "section", for_ever, ("observer", "judge"), ("operator",)),
+        Topic(CONFIG, 1, "section", history, ("operator",), ("judge", "operator", "replay")),
+        Topic(CONFIG_STATUS, 1, "section", for_ever, ("judge",), ("operator",)),
         Topic(
             LEAKED_KEYS, 1, "fingerprint; operator:fingerprint", {"cleanup.policy": "compact"}, ("intake", "operator"),
             ("judge", "operator"),

@@ -19,7 +19,9 @@ class FeedbackTopic:
     def __init__(self, config: Config, metrics: Metrics) -> None:
         self._admission = Admission(config.policy)
         self._metrics = metrics
-        self._topic = SideTopic(config, config.kafka.topic_prefix + FEEDBACK, self._take)
+        self._topic = SideTopic(
+            config, config.kafka.topic_prefix + FEEDBACK, lambda offset, value, _: self._take(offset, value)
+        )  # fmt: skip
         self.records: list[tuple[int, Feedback]] = []
         """With their offsets, in that order."""
 

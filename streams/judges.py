@@ -26,6 +26,7 @@ from engine.seeds import Seeds
 from schemas.config import Config
 from schemas.errors import BrokerError, StateError
 from schemas.topics import MITIGATIONS, MODEL_STATE, STATE, tallies_topic
+from streams.config_topic import ConfigTopic
 from streams.failpoints import Failpoints
 from streams.feedback import FeedbackTopic
 from streams.leaked_topic import LeakedTopic
@@ -67,6 +68,7 @@ class Judges:
         self.app: WorkerApp
         self._tallies = tallies_topic(config.engine.judge_partitions, config.kafka.topic_prefix)
         self._state, self._models = config.kafka.topic_prefix + STATE, config.kafka.topic_prefix + MODEL_STATE
+        self._changes = ConfigTopic(config, clock, metrics)
         self._feedback = FeedbackTopic(config, metrics)
         self._signer = signer_of(config, config.kafka.topic_prefix + MITIGATIONS, clock)
         self._seats: dict[TP, _Seat] = {}
@@ -84,8 +86,7 @@ class Judges:
         self._failpoints.passing("judge.taking_over")
         if self._producer is None:
             self._producer = await start_idempotent(self.config.kafka)
-        await self._leaked.read_to_end()
-        await self._feedback.read_to_end()
+        await asyncio.gather(self._changes.read_to_end(), self._leaked.read_to_end(), self._feedback.read_to_end())
         sources = await asyncio.to_thread(self._list_sources)
         committed = await self.app.chunks.thread.fetch_committed(partitions)
         seats = {tp: self._sit_down(tp, sources) for tp in sorted(partitions)}
@@ -110,7 +111,10 @@ class Judges:
         return [f"{name}-{partition}" for name in self.config.kafka.topics for partition in range(topics[name])]
 
     def _sit_down(self, tp: TP, sources: list[str]) -> _Seat:
-        post = JudgePost(self.config, self._seeds, tp.partition, sources, early=True, leaked=self._leaked.list)
+        post = JudgePost(
+            self.config, self._seeds, tp.partition, sources, early=True, leaked=self._leaked.list, history=self._changes.chain
+        )
+        self._changes.hear(post)
         return _Seat(post, self._clock.now_ms())
 
     async def _rebuild(self, reader: Reader, seats: Mapping[TP, _Seat], committed: Mapping[TP, int]) -> None:
@@ -225,6 +229,7 @@ class Judges:
         self._waiting_bytes = max(0, self._waiting_bytes - chunk.size)
         if self._waiting_bytes <= ROOM_BYTES:
             self._has_room.set()
+        self._changes.hear(seat.post)
         self._tell_feedback(seat)
         for index, (offset, value) in enumerate(zip(chunk.offsets, chunk.values, strict=True)):
             seat.post.accept(offset, value)
@@ -250,14 +255,16 @@ class Judges:
     async def _publish(self, seat: _Seat) -> None:
         decided = seat.post.take()
         mitigations, findings = decided.mitigations, decided.findings
-        if not mitigations and not findings:
+        statuses = self._changes.messages(seat.post)
+        if not mitigations and not findings and not statuses:
             return
         assert self._producer is not None
         source = f"floodwall/judges/{seat.post.partition}"
         await send_all(
             self._producer,
             [finding_message(self.config, finding, source) for finding in findings]
-            + [mitigation_message(self.config, self._signer, mitigation, source) for mitigation in mitigations],
+            + [mitigation_message(self.config, self._signer, mitigation, source) for mitigation in mitigations]
+            + statuses,
         )
         for kind, decisions in (("mitigation", mitigations), ("finding", findings)):
             for decision in decisions:
@@ -301,7 +308,7 @@ class Judges:
 
     async def run(self) -> None:
         """Nothing to do by the clock, judges read none: only what is followed beside the tallies."""
-        await asyncio.gather(self._leaked.run(), self._feedback.run())
+        await asyncio.gather(self._changes.run(), self._leaked.run(), self._feedback.run())
 
     # What health and metrics ask.
 
@@ -320,8 +327,8 @@ class Judges:
     async def close(self) -> None:
         """End what is under way."""
         self.revoke()
-        await self._leaked.stop()
-        await self._feedback.stop()
+        for topic in (self._changes, self._leaked, self._feedback):
+            await topic.stop()
         if self._producer is not None:
             await self._producer.stop()
 

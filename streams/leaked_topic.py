@@ -24,7 +24,9 @@ class LeakedTopic:
     def __init__(self, config: Config, seeds: Seeds, metrics: Metrics) -> None:
         self.list: LeakedList | None = reported_keys(config, seeds, ordered=False)
         self._metrics = metrics
-        self._topic = SideTopic(config, config.kafka.topic_prefix + LEAKED_KEYS, self._take)
+        self._topic = SideTopic(
+            config, config.kafka.topic_prefix + LEAKED_KEYS, lambda offset, value, _: self._take(offset, value)
+        )  # fmt: skip
 
     async def read_to_end(self) -> None:
         """Before anything is judged."""

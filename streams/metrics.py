@@ -62,6 +62,13 @@ class Metrics:
             ["partition", "model"],
             registry=self.registry,
         )
+        self.config_changes = Counter(
+            "floodwall_config_changes", "Changes of the configuration, by what became of them.", ["verdict"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.config_version = Gauge(
+            "floodwall_config_version", "The version that decides.", ["partition"], registry=self.registry
+        )
         self._judged = Gauge("floodwall_judge", "What bounds left out.", ["partition", "what"], registry=self.registry)
 
     def follow(self, topic: str, before: Ledger, after: Ledger) -> None:

@@ -87,5 +87,6 @@ def test_a_judge_killed_while_it_learns_knows_what_it_would_have_known(
         m.id for m in deployment.mitigations() if m.finding == verdicts()[0].finding
     }
     assert any(lifts)
-    assert [(place.model, place.partition) for place in places] == [("counter", number) for number in range(JUDGE_PARTITIONS)]
-    assert sum(place.about["services"] for place in places) == 1
+    ours = [place for place in places if place.model == "counter"]
+    assert [place.partition for place in ours] == list(range(JUDGE_PARTITIONS))
+    assert sum(place.about["services"] for place in ours) == 1
