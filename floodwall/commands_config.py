@@ -28,10 +28,12 @@ def check(
     import msgspec
 
     from detectors.registry import settings, window_rules
+    from engine.geo import make_geo
     from schemas.config import load_config
 
     config = load_config(file)
     window_rules(config)  # reads the lists that it names
+    make_geo(config.input.geo)  # and these files
     config = msgspec.structs.replace(config, detectors=msgspec.to_builtins(settings(config)))
     typer.echo(msgspec.json.encode(config).decode() if as_json else f"{file}: fine (profile {config.profile})")
     return 0
