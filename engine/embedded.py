@@ -19,6 +19,7 @@ from detectors.registry import plan_windows
 from engine.account import EXCERPT_BYTES, Account, PoisonSample
 from engine.config_chain import ConfigChain
 from engine.feedback import Admission
+from engine.geo import make_geo
 from engine.judge import Judge
 from engine.leaked import reported_keys
 from engine.observe import Observed, Observer, Rows, SourceClock
@@ -107,6 +108,7 @@ class Embedded:
         self._decoder = Decoder(
             config.input, key_seed=self.seeds.key, ahead_ms=config.time.ahead_s * 1000, events_max=config.engine.chunk_events
         )
+        self._geo = make_geo(config.input.geo)
         # The last record of a chunk may hold as many events as a decoder can take.
         events_max = config.engine.chunk_events + self._decoder.capacity
         self._observer = Observer(config, plan_windows(config), self.seeds.hash, events_max, between_ms)
@@ -156,6 +158,8 @@ class Embedded:
                 at = decoder.decode_lines(
                     chunk, length, at, bound_ms=source.bound_ms, events_max=min(decoder.capacity, most - rows.events)
                 )
+                if self._geo is not None:
+                    self._geo.fill(decoder.columns)
                 self._observer.add(decoder.columns, source.clock, rows)
                 self._count_records()
                 for index in range(decoder.poison):
@@ -181,6 +185,8 @@ class Embedded:
                 at = decoder.decode_records(
                     buffer, starts, ends, times_ms, at, events_max=min(decoder.capacity, most - rows.events)
                 )
+                if self._geo is not None:
+                    self._geo.fill(decoder.columns)
                 self._observer.add(decoder.columns, source.clock, rows)
                 self._count_records()
                 for index in range(decoder.poison):

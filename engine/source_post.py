@@ -10,6 +10,7 @@ import numpy as np
 
 from detectors.kernels.clock import CLOCK_WORDS
 from detectors.registry import plan_windows
+from engine.geo import make_geo
 from engine.observe import Observer, SourceClock
 from engine.seeds import Seeds
 from engine.shipping import bound_rows
@@ -122,6 +123,7 @@ class Bench:
         self.decoder = Decoder(
             config.input, key_seed=seeds.key, ahead_ms=config.time.ahead_s * 1000, events_max=config.engine.chunk_events
         )
+        self.geo = make_geo(config.input.geo)
         # The last message of a tally may hold as many events as a decoder can take.
         events_max = config.engine.chunk_events + self.decoder.capacity
         self.observer = Observer(config, plan_windows(config), seeds.hash, events_max)
@@ -202,6 +204,8 @@ class SourcePost:
         while at < len(values):
             events_max = min(decoder.capacity, most - bench.rows.events)
             at = decoder.decode_records(buffer, starts, ends, times, at, events_max=events_max)
+            if bench.geo is not None:
+                bench.geo.fill(decoder.columns)
             bench.observer.add(decoder.columns, self.clock, bench.rows)
             self._count_records()
             shipment.dead_letters += self._poison(messages, start, starts, dead_letters_max - len(shipment.dead_letters))

@@ -39,10 +39,12 @@ def check(
     import msgspec
 
     from detectors.registry import settings, window_rules
+    from engine.geo import make_geo
     from schemas.config import load_config
 
     config = load_config(file)
     window_rules(config)  # reads the lists that it names
+    make_geo(config.input.geo)  # and these files
     if history is not None:
         from replay.history import HistoryFile
 

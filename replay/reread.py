@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from detectors.kernels.folding import ROUTE_ROOM
+from engine.geo import make_geo
 from replay.matching import Matcher, routes_of
 from replay.redact import MASK, Redaction, redact_agent, redact_route
 from replay.sources import make_buffer, open_source
@@ -174,6 +175,7 @@ def reread(
     start, end = shown_span(mitigation)
     search = _Search(config, mitigation, start, end)
     decoder = Decoder(config.input, key_seed=key_seed, ahead_ms=config.time.ahead_s * 1000)
+    geo = make_geo(config.input.geo)
     reaches, read = start, 0
     for one in ranges:
         first_tick: int | None = None
@@ -183,6 +185,8 @@ def reread(
                 following = decoder.decode_records(
                     batch.buffer, batch.starts, batch.ends, batch.times_ms, at, events_max=decoder.capacity
                 )
+                if geo is not None:
+                    geo.fill(decoder.columns)
                 ticks = decoder.columns.number(Number.TIME_MS) // 1000
                 if first_tick is None and len(ticks):
                     first_tick = int(ticks[0])

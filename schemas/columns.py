@@ -15,6 +15,10 @@ I32 = npt.NDArray[np.int32]
 U8 = npt.NDArray[np.uint8]
 
 
+COUNTRY_CODES = b"".join(bytes((first, second)) for first in range(65, 91) for second in range(65, 91))
+"""All words of two letters, one after the other."""
+
+
 @dataclass(slots=True)
 class Columns:
     """A batch of events, structure of arrays. Rows ``0..n-1`` are valid.
@@ -33,6 +37,8 @@ class Columns:
     buffer: U8  # u8[...]
     present: int = -1
     """Bits: which columns have a value in some row (numbers from bit 0, texts from bit NUMBERS); -1: any may have."""
+    spare: int = 0
+    """From here on the buffer is free for `COUNTRY_CODES`, where `Input.geo` names files that know countries."""
 
     @classmethod
     def allocate(cls, capacity: int) -> Columns:

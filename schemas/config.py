@@ -55,6 +55,9 @@ class Input(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A longer record is poison."""
     service: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "default"
     """The service that events without a host belong to."""
+    geo: Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(max_length=8)] = ()
+    """Files in MaxMind's format (.mmdb) that say the country or the autonomous system of an address, for events that do not
+    say them. Read at start; a replay needs the same ones."""
 
 
 class Time(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

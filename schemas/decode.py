@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.columns import I64, U8, Columns
+from schemas.columns import COUNTRY_CODES, I64, U8, Columns
 from schemas.config import Input
 from schemas.decoding.layout import (
     ADDRESS_SOURCE,
@@ -112,6 +112,7 @@ class Decoder:
         self.address_source: I64 = state[ADDRESS_SOURCE : ADDRESS_SOURCE + ADDRESS_SOURCES]
         self.field_seen: I64 = state[SEEN : SEEN + SEEN_WORDS]
         self._own_buffer: U8 = np.zeros(0, np.uint8)
+        self._spare_bytes = len(COUNTRY_CODES) + SLACK if config.geo else 0
 
     def decode_lines(self, chunk: U8, length: int, at: int, *, bound_ms: int, events_max: int) -> int:
         """Decode whole lines of ``chunk[at:length]`` until ``events_max`` events; returns the next position.
@@ -143,7 +144,7 @@ class Decoder:
         return self._decode(False, self._with_room(buffer, length), first, length, starts, ends, record_times_ms, 0, events_max)
 
     def _with_room(self, chunk: U8, length: int) -> U8:
-        need = 2 * length + RECORD_ARENA_BYTES
+        need = 2 * length + RECORD_ARENA_BYTES + self._spare_bytes
         if len(chunk) >= need + SLACK or (len(chunk) >= need and length > SLACK):
             return chunk
         if len(self._own_buffer) < need + SLACK:
@@ -159,8 +160,9 @@ class Decoder:
             raise ValueError(f"expected 0 < events_max <= {self.capacity}, got {events_max}")
         self._clear()
         columns, state = self.columns, self._state
+        columns.spare = len(buffer) - self._spare_bytes
         decode_kernel(
-            lines, buffer, at, length, starts, ends, times_ms, bound_ms, events_max,
+            lines, buffer[: columns.spare], at, length, starts, ends, times_ms, bound_ms, events_max,
             state, self._texts, self._cells, self._spans,
             self.poison_start, self.poison_length, self.poison_reason, self.poison_at,
         )  # fmt: skip
@@ -174,8 +176,8 @@ class Decoder:
         return int(state[POSITION])
 
     def _clear(self) -> None:
-        """Empty the columns that the last call wrote: kernels write only the cells that are there."""
-        columns, dirty = self.columns, int(self._state[DIRTY])
+        """Empty the columns that the last call wrote, and `engine.geo` since: kernels write only the cells that are there."""
+        columns, dirty = self.columns, self.columns.present
         for column in range(NUMBERS):
             if dirty >> column & 1:
                 columns.numbers[column, : columns.n] = MISSING

@@ -18,6 +18,7 @@ import orjson
 
 from drills.columns import I64
 from drills.scoring.standing import Named
+from engine.geo import make_geo
 from schemas.config import Config
 from schemas.decode import Decoder
 from schemas.fields import Number, Text
@@ -168,6 +169,7 @@ class ExposureReader:
 
     def __init__(self, config: Config) -> None:
         self._decoder = Decoder(config.input, key_seed=(1, 2), ahead_ms=0)
+        self._geo = make_geo(config.input.geo)
         self._buffer = np.zeros(1 << 21, np.uint8)
         self._numbers: list[list[I64]] = [[], [], []]
         self._high: list[npt.NDArray[np.uint64]] = []
@@ -194,6 +196,8 @@ class ExposureReader:
         at, before = 0, 0
         while at < len(data):
             at = self._decoder.decode_lines(self._buffer, len(data), at, bound_ms=LATER_MS, events_max=self._decoder.capacity)
+            if self._geo is not None:
+                self._geo.fill(self._decoder.columns)
             self._note(labels, before)
             before += self._decoder.records
             self.unread += self._decoder.poison
