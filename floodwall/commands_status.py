@@ -12,7 +12,6 @@ from floodwall.guard import guarded
 
 if TYPE_CHECKING:
     from broker.connection import Connection
-    from broker.signing import verifier_of
     from broker.status import DeploymentStatus, GroupStatus
     from edge.overview import Summary
     from schemas.config import Config
@@ -42,6 +41,7 @@ def status(
     import msgspec
 
     from broker.connection import Connection
+    from broker.signing import verifier_of
     from broker.status import take_status
     from edge.overview import read_overview
     from engine.clock import SystemClock

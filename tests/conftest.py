@@ -25,5 +25,5 @@ def _compiled() -> None:
             decide(traffic.data, int(traffic.times_ms[-1]) + 1000, config_of(), early=early)
     # What learns of keys and registrations looks at minutes.
     drill = Drill(Plan(span_s=720, events_per_second=4.0, storms="none", attacks=("registrations_obvious",), at_s=(60,)))
-    parts = [b"".join(lines(events, drill.world.actors, "events").tolist()) for events in drill.blocks(600)]
+    parts = [b"".join(lines(events, drill.world.actors, "events")) for events in drill.blocks(600)]
     decide(b"".join(parts), (START_S + 2000) * 1000, config_of({"profile": "api"}), early=True)

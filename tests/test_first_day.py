@@ -16,7 +16,7 @@ from schemas.config import DEFAULT_ALLOWLIST_CORE, Config, load_config, parse_co
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "first-day.md").read_text()
 FILE = ROOT / "deploy" / "first-day.toml"
-TOLD_ONLY = {"surge", "entropy"}
+TOLD_ONLY = {"surge", "entropy", "leaked"}
 """Detectors that stop nobody: they only notify."""
 
 

@@ -32,6 +32,7 @@ from broker.connection import Connection
 from broker.local import LocalBroker
 from broker.rights import Right, needed_rights
 from broker.settings import PASSWORD
+from broker.signing import signer_of
 from broker.status import take_status
 from broker.topics import create_topics, wanted_topics
 from drills.traffic import combined_lines
@@ -282,7 +283,7 @@ def explain_as_operator(config: Config, connection: Connection, prefix: str) -> 
     target = Target(type="ip", value="203.0.113.7")
     own = operator_record(target, "block", now=now, ttl_s=60, ttl_s_max=3600, owner="ana", reason="a test")
     evidence = Evidence(offsets={f"{prefix}.log-0": (0, 1)})
-    publish(connection, topic, msgspec.structs.replace(own, evidence=evidence))
+    publish(connection, topic, msgspec.structs.replace(own, evidence=evidence), signer_of(config, topic, SystemClock()))
     overview = read_overview(connection, topic, f"{prefix}.{ENFORCEMENT_ACKS}", Prefixes([]), SystemClock())
     assert list(overview.summary(1000 * now).in_force) == ["block"]
     told = explain_topics(config, own.id, [], now, lambda records, at: None)

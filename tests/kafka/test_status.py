@@ -77,7 +77,7 @@ def test_status_knows_lag_and_where_judges_stand(broker: str, deployed: Config) 
     produce(broker, topic, *LINES[:50])
     produce(broker, topic, *LINES[50:60], partition=1)
     sources = {f"{topic}-0": [41, 1_795_000_020_000, True, False], f"{topic}-1": [9, 1_795_000_010_000, True, False]}
-    record = {"position": 3, "closed": 1_795_000_000, "intake": {"sources": sources}}
+    record = {"position": 3, "closed": 1_795_000_000, "intake": {"sources": sources}, "models": {"refused": {}}}
     produce(broker, f"{prefix}floodwall.tallies.2", *[b"a tally"] * 5)
     produce(broker, f"{prefix}floodwall.state", pack({**record, "position": 1}), pack(record))
     produce(broker, f"{prefix}floodwall.state", b"of another version", partition=1)
