@@ -18,7 +18,7 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (engine.observe, "finish_sample", "sample"),
     (engine.judge, "all_insert_kernel", "insert"),
     (engine.judge, "all_close_kernel", "close"),
-    (engine.judge.Judge, "_decide", "decide"),
+    (engine.judge.Judge, "_tell", "decide"),
 )
 
 
