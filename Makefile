@@ -41,8 +41,8 @@ types: $(STAMP)  ## mypy, strict
 imports: $(STAMP)  ## the direction of imports
 	$(BIN)/lint-imports
 
-pytest: $(STAMP)  ## the tests alone, two halves side by side; choose some with ARGS="-k name"
-	tests/run_halves $(BIN)/python $(ARGS)
+pytest: $(STAMP)  ## the tests alone, three parts side by side; choose some with ARGS="-k name"
+	tests/run_parts $(BIN)/python $(ARGS)
 
 crash: $(STAMP)  ## workers and the broker killed under load, with kept seeds; FLOODWALL_CRASH_KILLS=200 for more
 	FLOODWALL_REQUIRE_BROKER=1 $(BIN)/python -m pytest -m crash tests/kafka $(ARGS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -19,11 +21,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled() -> None:
-    for lines_of in (combined_lines, ndjson_lines):
-        traffic = lines_of(seed=1, events=400, events_per_second=50)
-        for early in (False, True):
-            decide(traffic.data, int(traffic.times_ms[-1]) + 1000, config_of(), early=early)
-    # What learns of keys and registrations looks at minutes.
-    drill = Drill(Plan(span_s=720, events_per_second=4.0, storms="none", attacks=("registrations_obvious",), at_s=(60,)))
-    parts = [b"".join(lines(events, drill.world.actors, "events")) for events in drill.blocks(600)]
-    decide(b"".join(parts), (START_S + 2000) * 1000, config_of({"profile": "api"}), early=True)
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the other parts of `make pytest` wait, and then load what this one has compiled
+        for lines_of in (combined_lines, ndjson_lines):
+            traffic = lines_of(seed=1, events=400, events_per_second=50)
+            for early in (False, True):
+                decide(traffic.data, int(traffic.times_ms[-1]) + 1000, config_of(), early=early)
+        # What learns of keys and registrations looks at minutes.
+        drill = Drill(Plan(span_s=720, events_per_second=4.0, storms="none", attacks=("registrations_obvious",), at_s=(60,)))
+        parts = [b"".join(lines(events, drill.world.actors, "events")) for events in drill.blocks(600)]
+        decide(b"".join(parts), (START_S + 2000) * 1000, config_of({"profile": "api"}), early=True)
