@@ -59,6 +59,9 @@ def client(stage: Stage, port: int) -> Iterator[Client]:
     made.close()
 
 
+ARRIVED = 'floodwall_feed_answers_total{bouncer="web-1",outcome="arrived"}'
+
+
 def metric(stage: Stage, line: str) -> float:
     text = urllib.request.urlopen(f"http://127.0.0.1:{stage.health_port}/metrics", timeout=5).read().decode()
     found = [float(one.rpartition(" ")[2]) for one in text.splitlines() if one.startswith(line)]
@@ -83,10 +86,11 @@ def test_the_spellings_of_every_bouncer_are_understood_on_one_connection(client:
 def test_a_bouncer_that_closes_its_connection_each_time_has_its_place_too(stage: Stage, client: Client) -> None:
     client.headers["Connection"] = "close"
     assert client.startup()[0].keys() == {"203.0.113.7"}
-    for _ in range(2):
+    for arrived in (1, 2):
         client.close()
+        # That it closed is how we know that an answer arrived; until then the same would be told again.
+        wait_until(lambda least=arrived: metric(stage, ARRIVED) >= least)
         assert client.poll() == ({}, [])
-    assert metric(stage, 'floodwall_feed_answers_total{bouncer="web-1",outcome="arrived"}') >= 2
 
 
 def test_big_answers_are_packed_for_who_can_unpack_them(stage: Stage, client: Client) -> None:
@@ -275,7 +279,9 @@ def test_a_head_that_is_none_or_too_long_is_answered_or_cut_off_and_others_go_on
             connection.sendall(request_)
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(100)
-        except ConnectionError:
+        except TimeoutError:
+            raise
+        except OSError:  # reset, or so long ago that there is nothing to shut down
             answer = b""
         assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4"))
     assert client.startup()[0].keys() == {"203.0.113.7"}
