@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from broker.connection import Connection
-from broker.search import read_values
+from broker.reading import read_values
 from broker.signing import verifier_of
 from edge.operator import operator_record
 from edge.reader import ALLOW, Record

@@ -9,7 +9,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from broker.connection import Connection
 from broker.offsets import Partition, first_offsets, offsets_at, partitions_of
-from broker.reading import read_span
+from broker.reading import read_spans
 from replay.reread import Batch, Range
 
 BEFORE_MESSAGES = 50_000
@@ -26,7 +26,7 @@ class KafkaRange:
 
     def batches(self) -> Iterator[Batch]:
         """See `replay.reread.Range`."""
-        for messages in read_span(self._connection, self._partition, self._first, self._end):
+        for messages in read_spans(self._connection, {self._partition: (self._first, self._end)}):
             values = [message.value() or b"" for message in messages]
             data = b"".join(values)
             buffer = np.zeros(2 * len(data) + 16384, np.uint8)
