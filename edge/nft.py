@@ -28,19 +28,6 @@ _HOW = {
 }
 
 
-def refuse_behind_proxy(proxy_depth: int, told: bool, what: str = "nftables") -> None:
-    """Behind a proxy one sees only the proxy's address: blocking would shut out everybody.
-
-    Raises:
-        EdgeError: the configuration names proxies, and nobody said that this host sees the clients.
-    """
-    if proxy_depth > 0 and not told:
-        raise EdgeError(
-            f"expected a host that clients connect to, got input.proxy_depth = {proxy_depth}: behind a proxy or CDN {what}"
-            " sees only its addresses; run this edge on the outermost proxy itself and say --behind-proxy there"
-        )
-
-
 class NftTable:
     """One table of nftables that is ours.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from floodwall.guard import guarded, run_guarded
+from floodwall.options import ConfigFile, EdgeId, HealthPort, JsonLines
 
 app = typer.Typer(
     help="Serve what is in force to CrowdSec's bouncers, unmodified.\n\n"
@@ -28,7 +29,7 @@ DEFAULT_KEYS = Path("bouncer-keys.json")
 @app.callback(invoke_without_command=True)
 def bouncer_api(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")] = None,
+    config: ConfigFile = None,
     keys_file: KeysFile = DEFAULT_KEYS,
     listen: Annotated[str, typer.Option("--listen", help="Address and port for bouncers.")] = "127.0.0.1:8080",
     certificate: Annotated[Path | None, typer.Option("--certificate", help="PEM file: answer with TLS.")] = None,
@@ -37,12 +38,10 @@ def bouncer_api(
         Path | None, typer.Option("--client-authority", help="PEM file: bouncers need a certificate of this authority too.")
     ] = None,
     plaintext: Annotated[bool, typer.Option("--plaintext", help="Listen without TLS where others could listen in.")] = False,
-    health_port: Annotated[
-        int, typer.Option("--health-port", min=0, max=65535, help="Health and metrics on 127.0.0.1; 0: any free port.")
-    ] = 0,
+    health_port: HealthPort = 0,
     drills: Annotated[bool, typer.Option("--drills", help="Serve drills too; for rehearsals.")] = False,
-    edge_id: Annotated[str | None, typer.Option("--edge-id", help="In acknowledgements; none: the host's name.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON, one object per line.")] = False,
+    edge_id: EdgeId = None,
+    as_json: JsonLines = False,
 ) -> None:
     """Follow the enforcement topic and answer bouncers, in stream and in live mode."""
     if context.invoked_subcommand is not None:

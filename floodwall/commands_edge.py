@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from floodwall import commands_bouncer_api, commands_nginx, commands_webhook
 from floodwall.guard import guarded
+from floodwall.options import ConfigFile, Drills, EdgeId, HealthPort, JsonLines
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,10 +17,6 @@ app = typer.Typer(
     "Example:  floodwall edge nft --config kafka.toml --dry-run",
 )
 
-
-HealthPort = Annotated[
-    int, typer.Option("--health-port", min=0, max=65535, help="Health and metrics on 127.0.0.1; 0: any free port.")
-]
 
 app.add_typer(commands_bouncer_api.app, name="bouncer-api")
 app.command("nginx")(commands_nginx.nginx)
@@ -35,13 +31,13 @@ def edge() -> None:
 @app.command("nft")
 @guarded
 def nft(
-    config: Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")] = None,
+    config: ConfigFile = None,
     table: Annotated[str, typer.Option("--table", help="Our table, in the family inet.")] = "floodwall",
     behind_proxy: Annotated[
         bool, typer.Option("--behind-proxy", help="Start although input.proxy_depth > 0: this host sees the clients.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what nft would be told; nothing is changed.")] = False,
-    drills: Annotated[bool, typer.Option("--drills", help="Enforce drills too; for rehearsals.")] = False,
+    drills: Drills = False,
     flush_on_stop: Annotated[
         bool, typer.Option("--flush-on-stop", help="Remove the table when stopped; without it bans run out by themselves.")
     ] = False,
@@ -53,15 +49,15 @@ def nft(
     ] = None,
     netns: Annotated[str | None, typer.Option("--netns", help="Work in this network namespace (ip netns).")] = None,
     health_port: HealthPort = 0,
-    edge_id: Annotated[str | None, typer.Option("--edge-id", help="In acknowledgements; none: the host's name.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON, one object per line.")] = False,
+    edge_id: EdgeId = None,
+    as_json: JsonLines = False,
 ) -> int:
     """Follow the enforcement topic and keep a table of nftables in step with it.
 
     Example:  floodwall edge nft --config kafka.toml --dry-run
     """
-    from edge.enforce import Enforcer
-    from edge.nft import NftTable, refuse_behind_proxy
+    from edge.enforce import Enforcer, refuse_behind_proxy
+    from edge.nft import NftTable
     from edge.nft_rules import Throttle, element_of
     from floodwall.edge_host import edge_host
     from schemas.config import load_config, parse_prefixes

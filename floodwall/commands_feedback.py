@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from floodwall.guard import guarded
+from floodwall.options import ConfigFile
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from schemas.mitigation import Mitigation
 
 EXIT_NOT_FOUND = 1
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
 Who = Annotated[str | None, typer.Option("--who", help="Who says so. [default: kafka.username, else who is logged in]")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, in one sentence.")]
 At = Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from floodwall.guard import EXIT_INTERRUPTED, guarded
+from floodwall.options import ConfigFile
 
 if TYPE_CHECKING:
     from broker.connection import Connection
@@ -24,7 +25,6 @@ app = typer.Typer(
     help="What is in force on the enforcement topic, and an operator's own records.\n\n"
     "Example:  floodwall mitigations list --config kafka.toml",
 )
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Target = Annotated[str, typer.Argument(help="An address, a prefix (/24, /64, /48), or a value of --type.", metavar="TARGET")]
 Kind = Annotated[str | None, typer.Option("--type", help="api_key, account, …; none: TARGET is an address or prefix.")]

@@ -10,6 +10,7 @@ import typer
 
 from floodwall.commands_feedback import At, To, Who
 from floodwall.guard import guarded
+from floodwall.options import ConfigFile
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ app = typer.Typer(
     help="What the learned detectors know, as judges or a saved state have written it down.\n\n"
     "Example:  floodwall models list --config kafka.toml",
 )
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
 StateFile = Annotated[
     Path | None, typer.Option("--state", help="A state that `replay` or `watch` have saved, instead of what is on Kafka.")
 ]

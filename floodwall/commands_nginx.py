@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from floodwall.guard import guarded
+from floodwall.options import ConfigFile, Drills, EdgeId, HealthPort, JsonLines
 
 DEFAULT_FOLDER = Path("/etc/nginx/floodwall")
 
 
 @guarded
 def nginx(
-    config: Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")] = None,
+    config: ConfigFile = None,
     folder: Annotated[Path, typer.Option("--folder", help="Where the two files are written; it has to be there.")] = (
         DEFAULT_FOLDER
     ),
@@ -45,22 +46,19 @@ def nginx(
         bool, typer.Option("--behind-proxy", help="Start although input.proxy_depth > 0: this nginx sees the clients.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written; nothing is changed.")] = False,
-    drills: Annotated[bool, typer.Option("--drills", help="Enforce drills too; for rehearsals.")] = False,
+    drills: Drills = False,
     flush_on_stop: Annotated[
         bool, typer.Option("--flush-on-stop", help="Let everything pass when stopped; without it bans run out by themselves.")
     ] = False,
-    health_port: Annotated[
-        int, typer.Option("--health-port", min=0, max=65535, help="Health and metrics on 127.0.0.1; 0: any free port.")
-    ] = 0,
-    edge_id: Annotated[str | None, typer.Option("--edge-id", help="In acknowledgements; none: the host's name.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON, one object per line.")] = False,
+    health_port: HealthPort = 0,
+    edge_id: EdgeId = None,
+    as_json: JsonLines = False,
 ) -> int:
     """Follow the enforcement topic and keep files in step with it that nginx includes.
 
     Example:  floodwall edge nginx --config kafka.toml --folder /etc/nginx/floodwall
     """
-    from edge.enforce import Enforcer
-    from edge.nft import refuse_behind_proxy
+    from edge.enforce import Enforcer, refuse_behind_proxy
     from edge.nginx import Nginx, NginxFiles
     from edge.nginx_rules import settings_of
     from engine.clock import SystemClock

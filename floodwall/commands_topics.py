@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from floodwall.guard import guarded
+from floodwall.options import ConfigFile
 
 if TYPE_CHECKING:
     from broker.rights import Right
@@ -18,7 +18,6 @@ app = typer.Typer(
     help="Make Floodwall's topics where they are missing, and compare those that are there.\n\n"
     "Example:  floodwall topics create --config kafka.toml",
 )
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 EXIT_DIFFERS = 1
 

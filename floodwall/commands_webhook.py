@@ -9,21 +9,20 @@ from typing import Annotated
 import typer
 
 from floodwall.guard import guarded
+from floodwall.options import ConfigFile, Drills, EdgeId, HealthPort, JsonLines
 
 
 @guarded
 def webhook(
     hooks: Annotated[Path, typer.Option("--hooks", help="A TOML file: whom to call for what; see docs/edge-webhook.md.")],
-    config: Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")] = None,
+    config: ConfigFile = None,
     book: Annotated[
         Path, typer.Option("--book", help="Where it is written down what gateways may hold; keep it over restarts.")
     ] = Path("webhook-book.ndjson"),
-    drills: Annotated[bool, typer.Option("--drills", help="Enforce drills too; for rehearsals.")] = False,
-    health_port: Annotated[
-        int, typer.Option("--health-port", min=0, max=65535, help="Health and metrics on 127.0.0.1; 0: any free port.")
-    ] = 0,
-    edge_id: Annotated[str | None, typer.Option("--edge-id", help="In acknowledgements; none: the host's name.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON, one object per line.")] = False,
+    drills: Drills = False,
+    health_port: HealthPort = 0,
+    edge_id: EdgeId = None,
+    as_json: JsonLines = False,
 ) -> int:
     """Follow the enforcement topic and call gateways when something begins, lasts longer, or has ended.
 

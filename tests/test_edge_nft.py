@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.nft import NftTable, refuse_behind_proxy
+from edge.enforce import refuse_behind_proxy
+from edge.nft import NftTable
 from edge.nft_rules import Throttle, element_of, supports
 from edge.reader import Reader
 from engine.clock import SystemClock
