@@ -71,7 +71,7 @@ def measure(plan: Plan) -> dict[str, float]:
             decided = judge.take()
             for name, records in (("mitigation", decided.mitigations), ("finding", decided.findings)):
                 total[f"{name}s"] += len(records)
-                total[f"{name}_bytes"] += sum(len(encode_line(record)) for record in records)  # type: ignore[arg-type]
+                total[f"{name}_bytes"] += sum(len(encode_line(record)) for record in records)
         total["judge_s"] += time.process_time() - began
         offset += len(values)
     total["record"] = sum(len(judge.record()) for judge in judges)

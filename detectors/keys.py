@@ -24,6 +24,8 @@ Key: the API key; never its addresses. Quiet time: `quiet_s` for people; a throt
 
 Parameters: `KeysSection`.
 
+>>> import numpy as np
+>>> from detectors.learning.key_abuse import KeyAbuse, KeyAbuseConfig
 >>> model = KeyAbuse(KeyAbuseConfig(keys=1, notify_per_day=1.0, act_per_day=0.01))
 >>> key, chance = np.array([0]), np.random.default_rng(1)
 >>> for window in range(300):
@@ -43,13 +45,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-import numpy as np
 
-from detectors.learning.key_abuse import KeyAbuse, KeyAbuseConfig
 from detectors.windowed import Detector, DetectorSection, Profile, WindowRule, seconds_of
 from schemas.fields import Dimension, Item
-
-__all__ = ["DETECTOR", "NAME", "VERSION", "KeyAbuse", "KeyAbuseConfig", "KeysSection", "np"]
 
 NAME = "keys"
 VERSION = 1

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from detectors.kernels.windows import NEVER
 from detectors.learning.floods import STEP_S
 from detectors.learning.marks import Rows, joined
 from detectors.lists import read_addresses, read_names
@@ -28,9 +29,10 @@ from engine.registered import (
     ticks_of,
 )
 from engine.registrants import Registrants
+from engine.sampling import part_of
 from schemas.config import Config
 from schemas.narrow import Reader
-from schemas.sample import E_CELL, S_TICK, Sample, empty_sample
+from schemas.sample import S_TICK, Sample, empty_sample
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample
 from schemas.tally import Tally
 
@@ -40,7 +42,6 @@ SILENT_STEPS_MAX = 7 * 8640
 """After so long without a registration a service's stream ends, and the next begins anew."""
 TEXT_S = 1200
 """Texts are known for so long after the last registration that named them."""
-NEVER = -(1 << 62)
 KNOWN_FINDINGS = 256
 """Findings that can still be answered with a verdict."""
 
@@ -85,14 +86,14 @@ class Registrations:
 
     def add(self, tally: Tally) -> None:
         """Take in a tally. Its arrays may be used again when this returns."""
-        if self._section.enabled and len(tally.sample.cells):
+        if len(tally.sample.cells):
             some = of_registrations(tally.sample)
             if len(some.cells):
                 self._pending.append(some)
 
     def close(self, closed: int, muted: int) -> list[Crossing]:
         """Judge the steps that are over once ``closed`` is; what touches a second up to ``muted`` is learned and not told."""
-        if not self._section.enabled or closed <= self._closed:
+        if closed <= self._closed:
             return []
         self._take(closed)
         found: list[Crossing] = []
@@ -115,8 +116,8 @@ class Registrations:
             return
         merged = merged_registrations(self._pending)
         at = int(np.searchsorted(merged.cells[:, S_TICK], closed, "right"))
-        self._pending = [_part(merged, at, len(merged.cells))] if at < len(merged.cells) else []
-        now = _part(merged, 0, at)
+        self._pending = [part_of(merged, at, len(merged.cells))] if at < len(merged.cells) else []
+        now = part_of(merged, 0, at)
         ticks = ticks_of(now)
         for word, text in texts_of(now):
             if word not in self._texts:
@@ -197,11 +198,11 @@ class Registrations:
 
     def save(self) -> dict[str, Any]:
         """Plain data and arrays for `load`; arrays of truths are numbers in it."""
-        head, blocks = encode_sample(merged_registrations(self._pending) if self._pending else _nothing())
+        head, blocks = encode_sample(merged_registrations(self._pending) if self._pending else empty_sample())
         data: dict[str, Any] = {
             "closed": self._closed,
             "pending": [msgspec.to_builtins(head), b"".join(blocks)],
-            "rows": [[*service, _of_rows(joined(rows))] for service, rows in sorted(self._rows.items())],
+            "rows": [[*service, joined(rows).columns()] for service, rows in sorted(self._rows.items())],
             "texts": [[w, tick, text] for w, (tick, text) in sorted(self._texts.items()) if tick > self._closed - TEXT_S],
             "told": [[key, *one.service, one.hour, one.score, one.z] for key, one in self._told.items()],
             "streams": [[*service, stream.service, stream.save()] for service, stream in sorted(self._streams.items())],
@@ -255,22 +256,6 @@ def _packaged() -> set[bytes]:
     from disposable_email_domains import blocklist
 
     return {domain.encode() for domain in blocklist}
-
-
-def _nothing() -> Sample:
-    return empty_sample()
-
-
-def _part(sample: Sample, low: int, high: int) -> Sample:
-    """Cells ``low`` to ``high - 1``, with all texts."""
-    from_entry, to_entry = np.searchsorted(sample.entries[:, E_CELL], (low, high))
-    entries = sample.entries[from_entry:to_entry].copy()
-    entries[:, E_CELL] -= low
-    return Sample(sample.cells[low:high].copy(), entries, sample.words, sample.text_start, sample.text)
-
-
-def _of_rows(rows: Rows) -> list[Any]:
-    return [getattr(rows, name) for name in Rows.__slots__]
 
 
 _BITS = {"b": np.uint8}

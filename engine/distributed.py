@@ -21,7 +21,7 @@ from engine.episodes import ACTS, Episodes, Found
 from engine.naming import Texts
 from engine.policy import Crossing
 from engine.route_episodes import judge_routes
-from engine.sampling import merge_samples
+from engine.sampling import merge_samples, part_of
 from engine.strata import HELD_STEPS_MAX, ROUTED, STEPS, Cell, Series, gather
 from schemas.narrow import Reader
 from schemas.sample import E_CELL, S_TICK, S_TOTAL, Sample, Stratum
@@ -339,10 +339,7 @@ def cut_sample(sample: Sample, first: int, end: int | None) -> Sample:
     high = len(ticks) if end is None else int(np.searchsorted(ticks, end))
     if low == 0 and high == len(ticks):
         return sample
-    from_entry, to_entry = np.searchsorted(sample.entries[:, E_CELL], (low, max(low, high)))
-    entries = sample.entries[from_entry:to_entry].copy()
-    entries[:, E_CELL] -= low
-    return Sample(sample.cells[low:high].copy(), entries, sample.words, sample.text_start, sample.text)
+    return part_of(sample, low, max(low, high))
 
 
 def _cells_of(sample: Sample) -> Iterable[tuple[Service, Stratum, Cell]]:

@@ -29,6 +29,7 @@ from detectors.kernels.key_rows import (
     index_keys_kernel,
 )
 from detectors.kernels.long_windows import MINUTE_S, SECONDS_MIN
+from detectors.kernels.windows import NEVER
 from detectors.keys import DETECTOR, NAME, VERSION, KeysSection
 from detectors.learning.key_abuse import WINDOW_S, Judged, KeyAbuse, KeyAbuseConfig
 from detectors.registry import settings
@@ -52,7 +53,6 @@ FOUND_MAX = 256
 """Findings that can be spoken of later."""
 PLACES_MIN = 64
 THROTTLE_CONFIDENCE = 0.9
-NEVER = -(1 << 62)
 
 
 @dataclass(slots=True)
@@ -109,8 +109,8 @@ class LearnedKeys:
             suspect_s=section.suspect_s, quiet_s=section.quiet_s,
         )  # fmt: skip
         self._rows = allocate_key_rows(ENTRIES)
-        self._closed, self._judged = NEVER, NEVER
-        """The last second that is closed, and the last step that was looked at."""
+        self._closed = self._judged = self._looked = NEVER
+        """The last second that is closed, the last step up to which there was judged, and the last that was looked at."""
         self.reset()
 
     def reset(self) -> None:
@@ -190,8 +190,6 @@ class LearnedKeys:
                     some = _Group(group.keys[loud], group.entries[loud], group.values[loud])
                     found += self._judge(partition, window, some, step + 1 - first, muted)
         return found
-
-    _looked = NEVER
 
     def _end(self, window: int, mine: I64, muted: int) -> list[Crossing]:
         """A window is over."""

@@ -68,7 +68,7 @@ class Snapshots:
             position: the next offset of the tallies.
             closed: the last closed second.
         """
-        if not self._learned.detectors or closed == NEVER or closed - self.covered < SNAPSHOT_S:
+        if not self.is_due(closed):
             return []
         found = []
         for name in self._learned.detectors:

@@ -122,7 +122,7 @@ class _Partition:
     def __init__(self, budgets: Budgets, corroboration: Corroboration) -> None:
         self.budgets, self.corroboration = budgets, corroboration
         self.entries: dict[Key, _Entry] = {}
-        self.early: dict[Key, tuple[int, str, str]] = {}
+        self.early: dict[Key, tuple[tuple[int, int], str]] = {}
         self.for_ever: set[Key] = set()
         """What is in force without an end."""
         self.early_minute = -1
@@ -239,13 +239,14 @@ class Policy:
         entry = state.entries.get(crossing.key)
         cell = crossing.tick // self._renew_s
         version = terms.version_of(rule.detector.name)
-        identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, cell, version)
         level, outcome = _level(entry, crossing.tick, cell, terms.section)
         action = _action(crossing, level, state.corroboration, together, terms)
-        if entry is not None and entry.id == identifier and ACTION_RANKS[action] <= ACTION_RANKS[entry.action]:
+        made = cell, version
+        if entry is not None and (entry.cell, entry.version) == made and ACTION_RANKS[action] <= ACTION_RANKS[entry.action]:
             return "merged", None
-        if early and not self._is_first_early(state, crossing.key, cell, identifier, action):
+        if early and not self._is_first_early(state, crossing.key, made, action):
             return "merged", None
+        identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, *made)
         counted = action != "notify" and not rule.dry_run
         stands = rule.for_ever and crossing.key in state.for_ever
         minute = (crossing.tick + 1 + self._lateness_s) // 60
@@ -330,15 +331,16 @@ class Policy:
         )  # fmt: skip
         return msgspec.structs.replace(made, state="lifted")
 
-    def _is_first_early(self, state: _Partition, key: Key, cell: int, identifier: str, action: str) -> bool:
-        """One early record per id, unless the action grows."""
+    def _is_first_early(self, state: _Partition, key: Key, made: tuple[int, int], action: str) -> bool:
+        """One early record per id, which a key's cell and version make, unless the action grows."""
+        cell = made[0]
         if state.early_minute != cell:
-            state.early = {k: entry for k, entry in state.early.items() if entry[0] >= cell - 1}
+            state.early = {k: entry for k, entry in state.early.items() if entry[0][0] >= cell - 1}
             state.early_minute = cell
         known = state.early.get(key)
-        if known is not None and known[1] == identifier and ACTION_RANKS[known[2]] >= ACTION_RANKS[action]:
+        if known is not None and known[0] == made and ACTION_RANKS[known[1]] >= ACTION_RANKS[action]:
             return False
-        state.early[key] = (cell, identifier, action)
+        state.early[key] = (made, action)
         return True
 
     def _remember(

@@ -325,8 +325,8 @@ class Registrants:
             "steps": [self.step, self.heard], "models": [self.fast.save(), self.slow.save()],
             "limits": [limits.save() for limits in self.limits], "hours": self._hours.save(),
             "peak_of": [[hour, *peaks] for hour, peaks in sorted(self._peak_of.items())], "usual": self.usual.save(),
-            "verdicts": self.verdicts.save(), "recent": [_columns(rows) for rows in self.recent],
-            "hour": _columns(joined(self._hour)) if self._hour else [], "slow_sums": self._slow_sums.copy(),
+            "verdicts": self.verdicts.save(), "recent": [rows.columns() for rows in self.recent],
+            "hour": joined(self._hour).columns() if self._hour else [], "slow_sums": self._slow_sums.copy(),
             "episodes": [list(some) for some in (self._since, self._last, self._acted, self._acts_since)],
             "last": [self.last_score, self.last_z.copy()],
         }  # fmt: skip
@@ -347,10 +347,6 @@ class Registrants:
         self._slow_sums = data["slow_sums"].copy()
         self._since, self._last, self._acted, self._acts_since = (list(some) for some in data["episodes"])
         self.last_score, self.last_z = data["last"]
-
-
-def _columns(rows: Rows) -> list[Any]:
-    return [getattr(rows, name) for name in Rows.__slots__]
 
 
 def _key_of(one: Cohort) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.kernels.sample_merge import merge_kernel, merge_words_kernel
-from schemas.sample import CELL_WORDS, ENTRY_WORDS, Sample, empty_sample
+from schemas.sample import CELL_WORDS, E_CELL, ENTRY_WORDS, Sample, empty_sample
 
 
 def merge_samples(samples: Sequence[Sample]) -> Sample:
@@ -22,6 +22,14 @@ def merge_samples(samples: Sequence[Sample]) -> Sample:
         pairs = [_merge_two(one, other) for one, other in zip(left[::2], left[1::2], strict=False)]
         left = pairs + left[2 * len(pairs) :]
     return left[0] if left else empty_sample()
+
+
+def part_of(sample: Sample, low: int, high: int) -> Sample:
+    """The cells ``low`` to ``high - 1`` with their entries, in arrays of their own, and all texts."""
+    from_entry, to_entry = np.searchsorted(sample.entries[:, E_CELL], (low, high))
+    entries = sample.entries[from_entry:to_entry].copy()
+    entries[:, E_CELL] -= low
+    return Sample(sample.cells[low:high].copy(), entries, sample.words, sample.text_start, sample.text)
 
 
 def _merge_two(one: Sample, other: Sample) -> Sample:

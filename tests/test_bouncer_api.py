@@ -11,7 +11,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -68,9 +68,9 @@ def metric(stage: Stage, line: str) -> float:
     return found[0] if found else 0.0
 
 
-def wait_until(is_so: object, seconds: float = 10.0) -> None:
+def wait_until(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
     until = time.monotonic() + seconds
-    while not is_so():  # type: ignore[operator]
+    while not is_so():
         assert time.monotonic() < until
         time.sleep(0.01)
 

@@ -18,6 +18,7 @@ from engine.post import JudgePost
 from engine.record import decode_record
 from engine.shipping import receive_tally
 from engine.snapshot import pack, unpack
+from schemas.config import Config
 from schemas.errors import StateError
 from schemas.feedback import Feedback, encode_feedback, reset_record
 from schemas.fields import Dimension
@@ -130,10 +131,13 @@ class Topics:
         self.record = post.record()
 
 
-def recover(topics: Topics, tallies: list[bytes], partition: int, names: list[str], records: tuple[Feedback, ...]) -> JudgePost:
+def recover(
+    topics: Topics, tallies: list[bytes], partition: int, names: list[str], records: tuple[Feedback, ...],
+    config: Config = CONFIG,
+) -> JudgePost:  # fmt: skip
     assert topics.record is not None
-    read = decode_record(topics.record, CONFIG, SEEDS, partition)
-    post = JudgePost(CONFIG, SEEDS, partition, names, early=False)
+    read = decode_record(topics.record, config, SEEDS, partition)
+    post = JudgePost(config, SEEDS, partition, names, early=False)
     post.begin(read)
     for one in records[: post.judge.feedback.next]:
         post.judge.feedback.remember(one)

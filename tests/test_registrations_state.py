@@ -10,11 +10,10 @@ import orjson
 import pytest
 
 from engine.post import JudgePost
-from engine.record import decode_record
 from engine.snapshot import pack
 from schemas.config import Config
 from tests.engines import config_of, decide, only
-from tests.test_model_state import Topics
+from tests.test_model_state import Topics, recover
 from tests.test_posts import SEEDS, Log, bound_ms, observe
 
 NAME, SPAN_S = "registrations", 2700
@@ -65,21 +64,6 @@ def log() -> tuple[Log, tuple[str, ...]]:
     return observe(parts, config(), Hasty(1)), tuple(parts)
 
 
-def recover(topics: Topics, tallies: list[bytes], partition: int, names: list[str]) -> JudgePost:
-    assert topics.record is not None
-    read = decode_record(topics.record, config(), SEEDS, partition)
-    post = JudgePost(config(), SEEDS, partition, names, early=False)
-    post.begin(read)
-    there = topics.compacted()
-    for name, named in list(post.snapshots.named.items()):
-        post.snapshots.restore(name, [there.get(offset) for offset in named.offsets])
-    for offset in range(read.rebuild_from, read.position):
-        post.reread(offset, tallies[offset])
-    post.end(read)
-    assert not post.take().findings
-    return post
-
-
 def judged(seed: int, dies: float) -> tuple[set[str], list[bytes], int]:
     """(ids of findings, the models' bytes in each partition, how many judges died)."""
     chance, ids, models, deaths = random.Random(seed), set[str](), list[bytes](), 0
@@ -93,7 +77,7 @@ def judged(seed: int, dies: float) -> tuple[set[str], list[bytes], int]:
                 topics.write(post)
             if topics.record is not None and chance.random() < dies:
                 deaths += 1
-                post = recover(topics, tallies, partition, list(names))
+                post = recover(topics, tallies, partition, list(names), (), config())
         assert not post.judge.learned.refused
         models.append(pack(post.judge.learned.save_one(NAME)))
     return ids, models, deaths

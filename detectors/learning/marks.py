@@ -64,12 +64,16 @@ class Rows:
 
     def take(self, chosen: Any) -> Rows:
         """Some of them."""
-        return Rows(*(getattr(self, name)[chosen] for name in Rows.__slots__))
+        return Rows(*(column[chosen] for column in self.columns()))
+
+    def columns(self) -> list[Any]:
+        """What `Rows` is made of again."""
+        return [getattr(self, name) for name in Rows.__slots__]
 
 
 def joined(parts: list[Rows]) -> Rows:
     """All of them, as they come."""
-    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__slots__))
+    return Rows(*(np.concatenate(columns) for columns in zip(*(part.columns() for part in parts), strict=True)))
 
 
 @dataclass(slots=True)
