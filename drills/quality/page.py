@@ -97,6 +97,8 @@ def _asked(trials: Trials, attacks: Sequence[str]) -> str:
         when = seconds_text(middle) if middle < math.inf else "never"
         counted = f"{words['found']} + {words['alerted']} of {len(asked)}"
         rows.append((text, counted, when, f"{most_s} s" if most_s else "", _sources(trials, asked)))
+    learned_not = [attack for attack in attacks if not ATTACKS[attack].learned]
+    rows.append(("all of these", "", "", "", _sources(trials, learned_not)))
     names = ("attacks", "found + told of", "median after", "asked for", "sources of loud ones mitigated")
     learned = [f"`{attack}` ({ATTACKS[attack].learned})" for attack in attacks if ATTACKS[attack].learned]
     told = (
