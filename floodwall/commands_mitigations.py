@@ -211,6 +211,8 @@ def lift(
     Example:  floodwall mitigations lift 203.0.113.7 --owner ana --reason "a customer's office" --ttl 3600
     """
     from broker.signing import signer_of
+    from detectors.leaked import NAME as LEAKED
+    from edge.leaks_topic import lift_leaked
     from edge.operator import lift_record, publish, target_of
     from edge.snapshot import read_topic
     from edge.subject import parse_subject
@@ -228,28 +230,13 @@ def lift(
         whom, standing, now=clock.now_ms() // 1000, ttl_s=ttl, ttl_s_max=chosen.policy.ttl_s_max, owner=owner, reason=reason
     )
     publish(connection, topic, record, signer)
-    _lift_leaked(chosen, connection, standing, owner, reason, clock.now_ms() // 1000)
+    disabled = [one.target.value for one in standing if one.detector == LEAKED and one.action == "disable_key"]
+    lift_leaked(chosen, connection, disabled, owner, reason, clock.now_ms() // 1000)
     _print_written(record, as_json)
     others = [one for one in standing if one.detector != record.detector]
     if record.state == "lifted" and others and not as_json:
         print(f"still in force: {', '.join(f'{one.action} by {one.detector}' for one in others)}; lift again to allow it")
     return 0
-
-
-def _lift_leaked(config: Config, connection: Connection, standing: list[Record], owner: str, reason: str, now: int) -> None:
-    """What has no end by itself is ended by whoever began it: else it would be back when the allow is over."""
-    from detectors.leaked import NAME
-    from edge.leaks_topic import LeaksTopic, leak_lift
-    from schemas.topics import LEAKED_KEYS
-
-    disabled = [one for one in standing if one.detector == NAME and one.action == "disable_key"]
-    if not disabled:
-        return
-    topic = LeaksTopic(connection, config.kafka.topic_prefix + LEAKED_KEYS)
-    try:
-        topic.publish([leak_lift(one.target.value, now, config.time.lateness_s, owner, reason) for one in disabled])
-    finally:
-        topic.close()
 
 
 def _open(file: Path | None) -> tuple[Config, Connection, str, Prefixes, Verifier | None]:
