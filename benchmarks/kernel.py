@@ -218,7 +218,9 @@ def _show(title: str, found: list[Attacker], listener: Listener) -> None:
     print(f"\n{title}; {_load()}")
     _print(rows)
     let = [len([at for at in one.sent_ms if at < dropped[one.address]]) for one in found]
-    print(f"  requests let through: median {statistics.median(let):.0f}, at most {max(let)}", flush=True)
+    slipped = [one.slipped() for one in found]
+    again = f"as bans were made longer, {sum(slipped)} of {sum(count > 0 for count in slipped)} attackers"
+    print(f"  requests let through: median {statistics.median(let):.0f}, at most {max(let)}; later, {again}", flush=True)
 
 
 def _print(rows: list[Row]) -> None:

@@ -49,7 +49,6 @@ class Attacker:
     """It keeps its rate, whatever happens."""
     sent_ms: list[float] = field(default_factory=list)
     arrived: set[int] = field(default_factory=set)
-    last: int = -1
     first_ms: float = 0.0
     """When the service had its first request …"""
     crossed_ms: float = 0.0
@@ -66,7 +65,6 @@ class Attacker:
     def take(self, number: int, at_ms: float) -> None:
         """One has arrived at the service."""
         self.arrived.add(number)
-        self.last = max(self.last, number)
         self.first_ms = self.first_ms or at_ms
         if self._second != int(at_ms / 1000):
             self._second, self._count = int(at_ms / 1000), 0
@@ -75,11 +73,21 @@ class Attacker:
             self.crossed_ms = at_ms
 
     def dropped_ms(self) -> float | None:
-        """When it sent the first datagram of those at the end that nobody got; None: it is let through."""
-        following = self.last + 1
-        if not self.arrived or following >= len(self.sent_ms) or now_ms() - self.sent_ms[following] < SILENT_MS:
-            return None
-        return self.sent_ms[following]
+        """When it sent the first datagram of those in a row that nobody got, for `SILENT_MS`; None: it is let through."""
+        before = -1
+        for number in [*sorted(self.arrived), len(self.sent_ms)]:
+            first = before + 1
+            if before >= 0 and first < len(self.sent_ms):
+                until = self.sent_ms[number] if number < len(self.sent_ms) else now_ms()
+                if until - self.sent_ms[first] >= SILENT_MS:
+                    return self.sent_ms[first]
+            before = number
+        return None
+
+    def slipped(self) -> int:
+        """How many arrived after it had been dropped: a bouncer deletes a ban before it adds a longer one."""
+        dropped = self.dropped_ms()
+        return 0 if dropped is None else sum(self.sent_ms[number] > dropped for number in list(self.arrived))
 
     def passed_ms(self, after_ms: float) -> float | None:
         """When it sent the first datagram after a moment that was let through."""

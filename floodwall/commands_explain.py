@@ -30,6 +30,10 @@ def explain(
         list[str] | None,
         typer.Option("--log", help="The log that was decided about, where it is not where it was.", metavar="FILE"),
     ] = None,
+    config_history: Annotated[
+        Path | None,
+        typer.Option("--config-history", help="With --mitigations: the changes of the configuration that the run was given."),
+    ] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="As it was decided with: web or api.")] = None,
     proxy_depth: Annotated[int | None, typer.Option("--proxy-depth", help="As it was decided with.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a screen.")] = False,
@@ -41,14 +45,15 @@ def explain(
     Example:  floodwall explain 6f1c0d0e8a7b4c5d9e2f3a4b5c6d7e8f --config kafka.toml
     """
     from engine.clock import SystemClock
-    from floodwall.commands_run import chosen_config
+    from engine.config_chain import ConfigChain
+    from floodwall.commands_run import chosen_config, chosen_history
     from floodwall.explain_screen import print_explanation
     from replay.advice import advise_feedback
     from replay.explain import explain_files, explain_topics
     from schemas.errors import UsageError
 
-    if findings is not None and mitigations is None:
-        raise UsageError("expected --mitigations with --findings: with Kafka the topic is read")
+    if (findings is not None or config_history is not None) and mitigations is None:
+        raise UsageError("expected --mitigations with --findings and --config-history: with Kafka the topics are read")
     tell_of_compiling()
     chosen = chosen_config(config, profile, proxy_depth)
     now, logs = SystemClock().now_ms() // 1000, log or []
@@ -57,7 +62,9 @@ def explain(
         return _standing(chosen, records, at)
 
     if mitigations is not None:
-        found = explain_files(chosen, identifier, mitigations, findings, logs, now, standing)
+        history = chosen_history(chosen, config_history)
+        chain = ConfigChain(chosen) if history is None else history.chain
+        found = explain_files(chain, identifier, mitigations, findings, logs, now, standing)
     else:
         found = explain_topics(chosen, identifier, logs, now, standing)
         if _has_command("feedback"):

@@ -92,7 +92,7 @@ def replay(
         None if since is None else parse_moment(since, now_ms),
         None if until is None else parse_moment(until, now_ms),
     )
-    history = _history(chosen, config_history)
+    history = chosen_history(chosen, config_history)
     sink = Sink(out, findings)
     with show.progress_of(sources) as advance:
         outcome = run(
@@ -142,7 +142,7 @@ def watch(
     sink = show.LiveSink(out, findings, as_json=as_json)
     engine = run(
         chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, feedback=feedback,
-        history=_history(chosen, config_history, may_come=True), stop=lambda: bool(stopping),
+        history=chosen_history(chosen, config_history, may_come=True), stop=lambda: bool(stopping),
     )  # fmt: skip
     sink.close()
     account = engine.account()
@@ -219,7 +219,7 @@ def demo(
     return run(seconds, seed, as_json)
 
 
-def _history(config: Config, path: Path | None, *, may_come: bool = False) -> HistoryFile | None:
+def chosen_history(config: Config, path: Path | None, *, may_come: bool = False) -> HistoryFile | None:
     """The changes so far; lines that do not count are told of."""
     if path is None:
         return None

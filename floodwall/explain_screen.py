@@ -14,6 +14,7 @@ from floodwall.show import moment
 from floodwall.tables import printable
 from replay.advice import OPERATOR, length
 from replay.reread import Reread
+from replay.rules_then import Changed, RulesThen
 from replay.story import Explanation
 from schemas.mitigation import Target
 
@@ -60,6 +61,8 @@ def screen(told: Explanation, width: int) -> list[str]:
     shown.add("Whom", _whom(told.target))
     shown.add("What", told.what, *_sureness(told))
     shown.add("When", _when(told))
+    if told.rules is not None:
+        shown.add("Rules", *_rules(told.rules, told.now))
     shown.add("Now", _now(told), *_enforced(told))
     if told.traffic is not None:
         shown.lines.append("")
@@ -188,6 +191,19 @@ def _now(told: Explanation) -> str:
     action = _ACTIONS.get(told.now_action, told.now_action)
     who = "an operator" if told.now_by == OPERATOR else told.now_by
     return f"in force on it: {action}, by {who}, until {_at(told.now_until, told.now)}"
+
+
+def _rules(rules: RulesThen, now: int) -> list[str]:
+    """Whose change of the configuration decided, and what has been changed since."""
+    found = [f"of the configuration's version {rules.version}" + ("" if rules.made_by else ", as in the deployment's file")]
+    if rules.made_by is not None:
+        found = [f"{found[0]}: {_change(rules.made_by, now)}"]
+    return [*found, *(f"since then {_change(one, now)}" for one in rules.since)]
+
+
+def _change(one: Changed, now: int) -> str:
+    verb = "tries" if one.tried else "changed"
+    return f"{one.who} {verb} {one.section} from {_at(one.at, now)} on: {one.why}"
 
 
 def _enforced(told: Explanation) -> list[str]:

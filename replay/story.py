@@ -12,6 +12,7 @@ import msgspec
 
 from replay.advice import OPERATOR, Advice, Status, advise, length
 from replay.reread import Reread
+from replay.rules_then import RulesThen
 from schemas.acknowledgement import Acknowledgement
 from schemas.mitigation import Finding, Mitigation, Target
 
@@ -123,6 +124,8 @@ class Explanation(msgspec.Struct, kw_only=True):
     window_end: int
     evidence: dict[str, tuple[int, int]]
     traffic: Reread | None = None
+    rules: RulesThen | None = None
+    """The change of the configuration that decided, and those since; None: the deployment's file, unchanged since."""
 
 
 def tell(records: Records, identifier: str, standing: Mitigation | None, now: int, *, live: bool) -> Explanation:

@@ -14,6 +14,7 @@ import orjson
 import pytest
 from typer.main import get_command
 
+from engine.config_chain import ConfigChain
 from engine.embedded import Embedded
 from floodwall.cli import app
 from floodwall.commands_explain import _standing
@@ -27,6 +28,7 @@ from schemas.config import Config, parse_config
 from schemas.errors import SourceError
 from schemas.mitigation import Evidence, Finding, Mitigation, Target, Window, encode_line
 from tests.engines import as_chunk, config_of
+from tests.histories import history, offer
 from tests.mitigations import record
 from tests.oracles.grouping import route_of
 
@@ -90,8 +92,9 @@ def explained(
 ) -> Explanation:
     out = folder / "out.ndjson"
     out.write_bytes(b"".join(map(encode_line, mitigations)))
+    chain = options.get("chain", ConfigChain(config))
     return explain_files(
-        config, mitigations[0].id, out, options.get("findings"), options.get("logs", []), now,
+        chain, mitigations[0].id, out, options.get("findings"), options.get("logs", []), now,
         lambda records, at: _standing(config, records, at),
     )  # fmt: skip
 
@@ -153,7 +156,7 @@ def test_the_log_is_found_where_it_was_where_it_went_and_where_one_says(tmp_path
     with pytest.raises(SourceError, match="expected a log file at nowhere"):
         explained(config_of(), tmp_path, [mitigation("ip", "203.0.113.7", "gone.log")], logs=["nowhere"])
     with pytest.raises(SourceError, match="expected a mitigation 'y' in "):
-        explain_files(config_of(), "y", tmp_path / "out.ndjson", None, [], T0, lambda records, at: None)
+        explain_files(ConfigChain(config_of()), "y", tmp_path / "out.ndjson", None, [], T0, lambda records, at: None)
 
 
 def planted_log() -> bytes:
@@ -205,6 +208,34 @@ def test_one_screen_says_it_all_and_nothing_secret(tmp_path: Path) -> None:
     for secret in SECRETS:
         assert secret not in text
         assert secret not in as_json
+
+
+def test_whose_change_of_the_configuration_decided_is_told_and_how_to_undo_it(tmp_path: Path) -> None:
+    config, log = config_of(), tmp_path / "access.log"
+    log.write_bytes(LOG)
+    rules = [{"dimension": "ip", "window_s": 10, "limit": 1}]
+    chain = history(config, ("detectors.rate", {"rules": rules}, T0 + 50), who="ben", why="harsher tonight")
+    before = mitigation("ip", "203.0.113.7", str(log), id="before", config_version=1)
+    after = msgspec.structs.replace(before, id="after", config_version=2, tick=before.tick + 1)
+    other = msgspec.structs.replace(after, id="other", detector="ratio")
+
+    def told(one: Mitigation) -> tuple[str, list[str]]:
+        found = explained(config, tmp_path, [one], chain=chain)
+        return "\n".join(screen(found, 110)), [advice.command for advice in found.next]
+
+    text, commands = told(after)
+    assert "Rules     of the configuration's version 2: ben changed detectors.rate from " in text
+    assert "harsher tonight" in text
+    assert 'floodwall config rollback 1 --why "WHY"' in commands
+    text, commands = told(before)
+    assert "of the configuration's version 1, as in the deployment's file" in text
+    assert "since then ben changed detectors.rate" in text
+    assert not any("rollback" in command for command in commands)
+    assert "Rules" not in told(other)[0]
+    offer(chain, "policy", {"ttl_s": 200}, T0 + 60, who="ana", why="shorter")
+    text, commands = told(after)
+    assert "since then ana changed policy" in text
+    assert not any("rollback" in command for command in commands), "it would undo more than what decided"
 
 
 def story(*mitigations: Mitigation, now: int = 1000, **more: Any) -> Explanation:
