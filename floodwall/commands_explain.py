@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from floodwall.guard import guarded, tell_of_compiling
+from floodwall.options import Pseudonymise
 
 if TYPE_CHECKING:
     from schemas.config import Config
@@ -36,6 +37,7 @@ def explain(
     ] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="As it was decided with: web or api.")] = None,
     proxy_depth: Annotated[int | None, typer.Option("--proxy-depth", help="As it was decided with.")] = None,
+    pseudonymise: Pseudonymise = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a screen.")] = False,
 ) -> int:
     """Say on one screen what happened, to whom, what is being done about it, what it looked like, and what to do next.
@@ -51,9 +53,11 @@ def explain(
     from replay.advice import advise_feedback
     from replay.explain import explain_files, explain_topics
     from schemas.errors import UsageError
+    from schemas.pseudonyms import read_pseudonyms
 
     if (findings is not None or config_history is not None) and mitigations is None:
         raise UsageError("expected --mitigations with --findings and --config-history: with Kafka the topics are read")
+    pseudonyms = None if pseudonymise is None else read_pseudonyms(pseudonymise)
     tell_of_compiling()
     chosen = chosen_config(config, profile, proxy_depth)
     now, logs = SystemClock().now_ms() // 1000, log or []
@@ -64,10 +68,10 @@ def explain(
     if mitigations is not None:
         history = chosen_history(chosen, config_history)
         chain = ConfigChain(chosen) if history is None else history.chain
-        found = explain_files(chain, identifier, mitigations, findings, logs, now, standing)
+        found = explain_files(chain, identifier, mitigations, findings, logs, now, standing, pseudonyms)
     else:
-        found = explain_topics(chosen, identifier, logs, now, standing)
-        if _has_command("feedback"):
+        found = explain_topics(chosen, identifier, logs, now, standing, pseudonyms)
+        if _has_command("feedback") and pseudonyms is None:
             found.next += advise_feedback(identifier, found.status)
     if as_json:
         import msgspec

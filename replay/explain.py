@@ -10,6 +10,7 @@ import msgspec
 
 from engine.config_chain import ConfigChain
 from engine.seeds import make_seeds
+from replay.passing_on import passed_on, rules_passed_on, traffic_passed_on
 from replay.reread import Range, Reread, file_ranges, reread, shown_span
 from replay.rules_then import advise_back, rules_then
 from replay.sources import lines_of
@@ -18,6 +19,7 @@ from schemas.acknowledgement import Acknowledgement
 from schemas.config import Config
 from schemas.errors import BrokerError, SourceError
 from schemas.mitigation import Finding, Mitigation, Target
+from schemas.pseudonyms import Pseudonyms
 from schemas.topics import ENFORCEMENT_ACKS, FEEDBACK, FINDINGS, MITIGATIONS
 
 AROUND_S = 600
@@ -30,8 +32,9 @@ Standing = Callable[[list[Mitigation], int], Mitigation | None]
 
 
 def explain_files(
-    chain: ConfigChain, identifier: str, mitigations: Path, findings: Path | None, logs: list[str], now: int, standing: Standing
-) -> Explanation:
+    chain: ConfigChain, identifier: str, mitigations: Path, findings: Path | None, logs: list[str], now: int,
+    standing: Standing, pseudonyms: Pseudonyms | None = None,
+) -> Explanation:  # fmt: skip
     """From what an embedded run wrote down, under ``chain``, the history that it was given.
 
     Raises:
@@ -41,10 +44,12 @@ def explain_files(
     records = Records(mitigations=[one for one in _records(mitigations, Mitigation, target.value) if one.target == target])
     if findings is not None:
         records.findings = [one for one in _records(findings, Finding, target.value) if one.target == target]
-    return _explained(chain, identifier, records, now, standing, live=False, logs=logs)
+    return _explained(chain, identifier, records, now, standing, pseudonyms, live=False, logs=logs)
 
 
-def explain_topics(config: Config, identifier: str, logs: list[str], now: int, standing: Standing) -> Explanation:
+def explain_topics(
+    config: Config, identifier: str, logs: list[str], now: int, standing: Standing, pseudonyms: Pseudonyms | None = None
+) -> Explanation:
     """From the topics.
 
     Raises:
@@ -93,19 +98,30 @@ def explain_topics(config: Config, identifier: str, logs: list[str], now: int, s
         chain, _ = read_history(config, connection)
     except BrokerError as error:
         missing.append(str(error))
-    told = _explained(chain, identifier, records, now, standing, live=True, logs=logs)
+    told = _explained(chain, identifier, records, now, standing, pseudonyms, live=True, logs=logs)
     if told.traffic is not None:
         told.traffic.missing += missing
     return told
 
 
 def _explained(
-    chain: ConfigChain, identifier: str, records: Records, now: int, standing: Standing, *, live: bool, logs: list[str]
-) -> Explanation:
-    told = tell(records, identifier, standing(records.mitigations, now), now, live=live)
+    chain: ConfigChain, identifier: str, records: Records, now: int, standing: Standing, pseudonyms: Pseudonyms | None, *,
+    live: bool, logs: list[str],
+) -> Explanation:  # fmt: skip
     own = newest([one for one in records.mitigations if one.id == identifier])
-    config, told.rules = rules_then(chain, own)
-    told.next += advise_back(told.rules)
+    config, rules = rules_then(chain, own)
+    stands = standing(records.mitigations, now)
+    if pseudonyms is not None:
+        passed = passed_on(records, pseudonyms)
+        stands = None if stands is None else pseudonyms.mitigation(stands)
+        told = tell(passed, pseudonyms.identifier(identifier), stands, now, live=live)
+        told.next = []  # what to type names whom it is about
+        told.traffic = traffic_passed_on(read_traffic(config, own, logs, live=live), own.target, pseudonyms)
+        told.rules = rules_passed_on(rules, pseudonyms)
+        return told
+    told = tell(records, identifier, stands, now, live=live)
+    told.next += advise_back(rules)
+    told.rules = rules
     told.traffic = read_traffic(config, own, logs, live=live)
     return told
 
