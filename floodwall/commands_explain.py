@@ -48,6 +48,7 @@ def explain(
     """
     from engine.clock import SystemClock
     from engine.config_chain import ConfigChain
+    from engine.policy import FOR_EVER
     from floodwall.commands_run import chosen_config, chosen_history
     from floodwall.explain_screen import print_explanation
     from replay.advice import advise_feedback
@@ -72,7 +73,7 @@ def explain(
     else:
         found = explain_topics(chosen, identifier, logs, now, standing, pseudonyms)
         if _has_command("feedback") and pseudonyms is None:
-            found.next += advise_feedback(identifier, found.status)
+            found.next += advise_feedback(identifier, found.status, for_good=found.until >= FOR_EVER)
     if as_json:
         import msgspec
 

@@ -16,12 +16,14 @@ from typer.main import get_command
 
 from engine.config_chain import ConfigChain
 from engine.embedded import Embedded
+from engine.policy import FOR_EVER
 from floodwall.cli import app
 from floodwall.commands_explain import _standing
 from floodwall.explain_screen import screen, sparkline
 from replay.advice import Status, advise, advise_feedback
 from replay.explain import explain_files
 from replay.reread import find_file
+from replay.rules_then import Changed, RulesThen, advise_back
 from replay.story import Explanation, Records, Verdict, tell
 from schemas.acknowledgement import Acknowledgement
 from schemas.config import Config, parse_config
@@ -296,6 +298,36 @@ def test_every_state_says_what_to_do_next(changes: dict[str, Any], now: int, sta
     assert all(line.isprintable() for line in lines)
 
 
+def test_a_disabled_key_ends_by_an_operator_alone_and_a_trial_is_armed_by_its_command() -> None:
+    features = Evidence(features={"provider": "github", "type": "example_key", "source": "commit", "reported": 900})
+    leaked = at(990, kind="api_key", detector="leaked", action="disable_key", expires_at=FOR_EVER, limit=0, evidence=features)
+    text = "\n".join(screen(story(leaked), 110))
+    assert text.startswith("IN FORCE: disable the key, until an operator lifts it\n")
+    assert "by github: found in commit, as a key of the kind example_key" in text
+    assert "it does not end by itself" in text
+    for nonsense in ("9999", "policy] allow", "--ttl", "Compared"):
+        assert nonsense not in text
+    renewed = story(msgspec.structs.replace(leaked, id="b", tick=1000), leaked)
+    assert [step.text for step in renewed.steps] == [
+        "began: disable key until lifted", "told again once: it does not end by itself",
+    ]  # fmt: skip
+    tried = "\n".join(screen(story(at(990, detector="rate-trial", dry_run=True)), 110))
+    assert 'floodwall config set detectors.rate --arm --why "WHY"' in tried
+
+
+@pytest.mark.parametrize(
+    ("reason", "limit", "says"),
+    [
+        ("9 requests, where 3 are allowed", 3, "3.0 times what is allowed"),
+        ("9 requests, where about 3 are usual", 3, "3.0 times what is usual"),
+        ("1,635 requests, 84% of what is more than usual", 1, None),
+    ],
+)
+def test_how_many_times_what_is_only_told_where_there_is_a_what(reason: str, limit: int, says: str | None) -> None:
+    text = "\n".join(screen(story(at(990, reason=reason, observed=9, limit=limit)), 110))
+    assert (says in text) if says else ("times what" not in text)
+
+
 def test_who_came_back_has_come_back() -> None:
     assert (story(at(2000), at(900)).returns, story(at(900), at(2000)).returns) == (1, 0)
 
@@ -323,8 +355,11 @@ def test_marks_are_of_the_busiest_second() -> None:
 
 
 def test_what_somebody_is_told_to_type_is_a_command_with_these_options() -> None:
-    commands = [advice.command for live in (True, False) for status in get_args(Status) for kind in ("ip", "api_key", "route")
-                for advice in advise(at(900, kind=kind), status, 60, live=live)]  # fmt: skip
+    changes: list[dict[str, Any]] = [*({"kind": kind} for kind in ("ip", "api_key", "route")), {"detector": "rate-trial"}]
+    commands = [advice.command for live in (True, False) for status in get_args(Status) for change in changes
+                for advice in advise(at(900, **change), status, 60, live=live)]  # fmt: skip
+    by = Changed(version=3, section="policy", at=1, who="ben", why="x", tried=False)
+    commands += [advice.command for advice in advise_back(RulesThen(version=3, made_by=by, since=[], is_latest=True))]
     typed = {command for command in commands if command.startswith("floodwall ")}
     assert len(typed) >= 4
     for words in map(shlex.split, typed):
