@@ -189,7 +189,7 @@ def replay_spoofed(sources: int, every: bool) -> None:
         raise SystemExit(f"expected at most {mb_max} MB and only {attacker} stopped")
 
 
-WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec", "lists", "planted", "sizing")
+WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec", "lists", "planted", "sizing", "kernel")
 OF_DATA = ("nab", "crowdsec", "planted")
 
 
@@ -217,6 +217,10 @@ def main() -> None:
         from benchmarks import kafka
 
         kafka.run(options.runs, options.events)
+    if "kernel" in options.what:
+        from benchmarks import kernel
+
+        kernel.run(options.runs, options.events)
     if "surge" in options.what:
         from benchmarks import surge
 

@@ -142,6 +142,16 @@ def run(runs: int, events: int) -> None:
             broker.kill()
 
 
+def measure_maximum(broker: LocalBroker, folder: Path, runs: int, events: int) -> list[float]:
+    """Events a second of a flood as single messages that one observer reads, of each run."""
+    flood = [line.rstrip(b"\n") for line in _flood(events).lines()]
+    rates = []
+    for index in range(runs):
+        fill_topic(broker.bootstrap, f"most{index}", flood)
+        rates.append(_observe(broker, folder, f"most{index}", events).per_second)
+    return rates
+
+
 def _throughput(broker: LocalBroker, folder: Path, runs: int, events: int) -> tuple[float, float]:
     """Print a plain agent's rate and an observer's; the median rates of a flood as single events and in envelopes."""
     flood = [line.rstrip(b"\n") for line in _flood(events).lines()]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 from confluent_kafka import Producer
@@ -99,22 +100,30 @@ def send_values(bootstrap: str, topic: str, values: Sequence[bytes], partitions:
     producer.flush()
 
 
+def config_file(folder: Path, topic: str) -> Path:
+    """What `running` wrote, for other commands of the same deployment."""
+    return folder / f"{topic}.toml"
+
+
 @contextmanager
 def running(
-    bootstrap: str, folder: Path, topic: str, commands: Sequence[Sequence[str]], partitions: int = 1
+    bootstrap: str, folder: Path, topic: str, commands: Sequence[Sequence[str]], partitions: int = 1, **sections: dict[str, Any]
 ) -> Iterator[list[Worker]]:
-    """One worker for each of ``commands`` (what follows ``floodwall worker``); it begins when each has taken over."""
+    """One worker for each of ``commands`` (what follows ``floodwall worker``); it begins when each has taken over.
+
+    Their configuration, with ``sections`` beside what all have, is `config_file`.
+    """
     kafka = {
         "brokers": [bootstrap], "development": True, "topics": [topic], "topic_prefix": f"{topic}.", "group_prefix": topic,
         "rows_max": 1_000_000,
     }  # fmt: skip
-    document = {"kafka": kafka, "engine": {"judge_partitions": JUDGE_PARTITIONS}}
+    document = {"kafka": kafka, "engine": {"judge_partitions": JUDGE_PARTITIONS}, **sections}
     config = parse_config(document)
     create_topics(config, Connection(config.kafka), raw_partitions=partitions)
-    file = folder / f"{topic}.toml"
-    sections = [[f"[{name}]", *(f"{key} = {orjson.dumps(value).decode()}" for key, value in section.items())]
-                for name, section in document.items()]  # fmt: skip
-    file.write_text("\n".join(line for section in sections for line in section))
+    file = config_file(folder, topic)
+    written = [[f"[{name}]", *(f"{key} = {orjson.dumps(value).decode()}" for key, value in section.items())]
+               for name, section in document.items()]  # fmt: skip
+    file.write_text("\n".join(line for section in written for line in section) + "\n")
     workers: list[Worker] = []
     try:
         for index, words in enumerate(commands):

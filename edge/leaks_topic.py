@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from broker.connection import Connection
+from schemas.config import Config
 from schemas.errors import BrokerError
 from schemas.leaked import LeakLift, LeakRecord, encode_leak, leak_key
+from schemas.topics import LEAKED_KEYS
 
 SLACK_S = 5
 """A record holds from when it came, and the lateness and this later: by then every judge has it."""
@@ -28,6 +30,23 @@ def leak_lift(fingerprint: str, now: int, lateness_s: int, owner: str, reason: s
     """An operator's word that a key may be used after all."""
     tick = holds_from(now, lateness_s)
     return LeakLift(fingerprint=fingerprint, tick=tick, owner=owner[:128], reason=reason[:256])
+
+
+def lift_leaked(
+    config: Config, connection: Connection, fingerprints: Sequence[str], owner: str, reason: str, now: int
+) -> None:  # fmt: skip
+    """Tell judges that these keys may be used after all: what has no end by itself would else be back when an allow is over.
+
+    Raises:
+        BrokerError: the brokers have not taken it.
+    """
+    if not fingerprints:
+        return
+    topic = LeaksTopic(connection, config.kafka.topic_prefix + LEAKED_KEYS)
+    try:
+        topic.publish([leak_lift(one, now, config.time.lateness_s, owner, reason) for one in fingerprints])
+    finally:
+        topic.close()
 
 
 class _Delivery:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from floodwall.guard import guarded, tell_of_compiling
+from floodwall.options import Pseudonymise
 
 if TYPE_CHECKING:
     from schemas.config import Config
@@ -30,8 +31,13 @@ def explain(
         list[str] | None,
         typer.Option("--log", help="The log that was decided about, where it is not where it was.", metavar="FILE"),
     ] = None,
+    config_history: Annotated[
+        Path | None,
+        typer.Option("--config-history", help="With --mitigations: the changes of the configuration that the run was given."),
+    ] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="As it was decided with: web or api.")] = None,
     proxy_depth: Annotated[int | None, typer.Option("--proxy-depth", help="As it was decided with.")] = None,
+    pseudonymise: Pseudonymise = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a screen.")] = False,
 ) -> int:
     """Say on one screen what happened, to whom, what is being done about it, what it looked like, and what to do next.
@@ -41,14 +47,18 @@ def explain(
     Example:  floodwall explain 6f1c0d0e8a7b4c5d9e2f3a4b5c6d7e8f --config kafka.toml
     """
     from engine.clock import SystemClock
-    from floodwall.commands_run import chosen_config
+    from engine.config_chain import ConfigChain
+    from engine.policy import FOR_EVER
+    from floodwall.commands_run import chosen_config, chosen_history
     from floodwall.explain_screen import print_explanation
     from replay.advice import advise_feedback
     from replay.explain import explain_files, explain_topics
     from schemas.errors import UsageError
+    from schemas.pseudonyms import read_pseudonyms
 
-    if findings is not None and mitigations is None:
-        raise UsageError("expected --mitigations with --findings: with Kafka the topic is read")
+    if (findings is not None or config_history is not None) and mitigations is None:
+        raise UsageError("expected --mitigations with --findings and --config-history: with Kafka the topics are read")
+    pseudonyms = None if pseudonymise is None else read_pseudonyms(pseudonymise)
     tell_of_compiling()
     chosen = chosen_config(config, profile, proxy_depth)
     now, logs = SystemClock().now_ms() // 1000, log or []
@@ -57,11 +67,13 @@ def explain(
         return _standing(chosen, records, at)
 
     if mitigations is not None:
-        found = explain_files(chosen, identifier, mitigations, findings, logs, now, standing)
+        history = chosen_history(chosen, config_history)
+        chain = ConfigChain(chosen) if history is None else history.chain
+        found = explain_files(chain, identifier, mitigations, findings, logs, now, standing, pseudonyms)
     else:
-        found = explain_topics(chosen, identifier, logs, now, standing)
-        if _has_command("feedback"):
-            found.next += advise_feedback(identifier, found.status)
+        found = explain_topics(chosen, identifier, logs, now, standing, pseudonyms)
+        if _has_command("feedback") and pseudonyms is None:
+            found.next += advise_feedback(identifier, found.status, for_good=found.until >= FOR_EVER)
     if as_json:
         import msgspec
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from schemas.mitigation import Mitigation
 
 EXIT_NOT_FOUND = 1
+NO_REASON = "a false positive"
+"""Of a leaked key's lift where nobody has said why: it wants one."""
 Who = Annotated[str | None, typer.Option("--who", help="Who says so. [default: kafka.username, else who is logged in]")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, in one sentence.")]
 At = Annotated[
@@ -97,7 +99,9 @@ def give(config: Config, record: Feedback, to: Path | None, *, as_json: bool) ->
     else:
         from broker.connection import Connection
         from broker.signing import signer_of
+        from detectors.leaked import NAME as LEAKED
         from edge.feedback import bridge_of, given_on_topic
+        from edge.leaks_topic import lift_leaked
         from edge.operator import publish, publish_value
         from engine.clock import SystemClock
         from schemas.config import parse_prefixes
@@ -113,7 +117,9 @@ def give(config: Config, record: Feedback, to: Path | None, *, as_json: bool) ->
             bridge = bridge_of(config, connection, core, clock, record)
             if bridge is not None:
                 publish(connection, topic, bridge, signer_of(config, topic, clock))
-    _print(config, record, bridge, as_json=as_json)
+            if record.detector == LEAKED:
+                lift_leaked(config, connection, [record.target.value], record.who, record.reason or NO_REASON, record.when)
+    _print(config, record, bridge, to, as_json=as_json)
 
 
 def moments(config: Config, at: str | None) -> tuple[int, int]:
@@ -146,7 +152,8 @@ def _list(config: Config) -> int:
     return 0
 
 
-def _print(config: Config, record: Feedback, bridge: Mitigation | None, *, as_json: bool) -> None:
+def _print(config: Config, record: Feedback, bridge: Mitigation | None, to: Path | None, *, as_json: bool) -> None:
+    from detectors.leaked import NAME as LEAKED
     from floodwall.show import moment
     from floodwall.tables import printable
 
@@ -163,7 +170,24 @@ def _print(config: Config, record: Feedback, bridge: Mitigation | None, *, as_js
     if record.verdict == "confirmed":
         print(f"{whom}: {record.detector} was right; learned {since}")
         return
-    until = moment(record.tick + config.policy.feedback_allow_s)
-    print(f"{whom}: {record.detector} was wrong; lifted, and not mitigated for it again, {since} until {until} UTC")
+    if record.detector == LEAKED:
+        _print_leaked(record, whom, since, to)
+    else:
+        until = moment(record.tick + config.policy.feedback_allow_s)
+        print(f"{whom}: {record.detector} was wrong; lifted, and not mitigated for it again, {since} until {until} UTC")
     if bridge is not None:
         print(f"edges let it pass at once (an operator's allow until {moment(bridge.expires_at)} UTC)")
+
+
+def _print_leaked(record: Feedback, whom: str, since: str, to: Path | None) -> None:
+    """What was told of a leaked key has no end by itself, nor has the word that it may be used."""
+    if to is None:
+        print(f"{whom}: may be used, {since}; reports of it, old and new, count no more (a lift is on the topic leaked-keys)")
+        return
+    from schemas.leaked import LeakLift, encode_leak
+
+    lift = LeakLift(
+        fingerprint=record.target.value, tick=record.tick, owner=record.who[:128], reason=record.reason[:256] or NO_REASON
+    )
+    print(f"{whom}: leaked was wrong; written down. Its reports count until this stands in the file of --leaked:")
+    print(encode_leak(lift).decode())

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from floodwall.guard import EXIT_INTERRUPTED, guarded
-from floodwall.options import ConfigFile
+from floodwall.options import ConfigFile, Pseudonymise
 
 if TYPE_CHECKING:
     from broker.connection import Connection
     from broker.signing import Verifier
-    from edge.overview import Overview, Summary
+    from edge.overview import Held, Overview
     from edge.reader import Record, Standing
     from schemas.config import Config
     from schemas.mitigation import Mitigation
     from schemas.prefixes import Prefixes
+    from schemas.pseudonyms import Pseudonyms
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +40,7 @@ EXIT_NOT_FOUND = 1
 def list_(
     config: ConfigFile = None,
     held: Annotated[bool, typer.Option("--held", help="What a budget holds back instead, and which.")] = False,
+    pseudonymise: Pseudonymise = None,
     as_json: Json = False,
 ) -> int:
     """Print what is in force now: per target the strongest mitigation that has not expired, and which edges have applied it.
@@ -47,16 +49,23 @@ def list_(
     """
     from edge.overview import read_overview
     from engine.clock import SystemClock
+    from schemas.pseudonyms import read_pseudonyms
     from schemas.topics import ENFORCEMENT_ACKS
 
+    pseudonyms = None if pseudonymise is None else read_pseudonyms(pseudonymise)
     chosen, connection, topic, core, verifier = _open(config)
     clock = SystemClock()
     overview = read_overview(connection, topic, chosen.kafka.topic_prefix + ENFORCEMENT_ACKS, core, clock, verifier)
     summary = overview.summary(clock.now_ms())
     standing = sorted(overview.reader.table.values(), key=lambda one: (one.expires_at_ms, one.record.target.value))
     applied = {one.record.id: _applied(overview, one.record.id) for one in standing}
+    shown = summary.held_shown
+    if pseudonyms is not None:
+        applied = {pseudonyms.identifier(name): edges for name, edges in applied.items()}
+        standing = [_passed_on(one, pseudonyms) for one in standing]
+        shown = [_held_passed_on(one, pseudonyms) for one in shown]
     if held:
-        _print_held(summary, as_json)
+        _print_held(shown, as_json)
     elif as_json:
         _print_json([{**_plain(one), "applied_s": applied[one.record.id]} for one in standing])
     else:
@@ -76,15 +85,36 @@ def _applied(overview: Overview, identifier: str) -> dict[str, float]:
     return {edge: seconds for edge in times.answers if (seconds := times.enforce_s(edge)) is not None}
 
 
-def _print_held(summary: Summary, as_json: bool) -> None:
+def _passed_on(standing: Standing, pseudonyms: Pseudonyms) -> Standing:
+    """The same about a pseudonym."""
+    import msgspec
+
+    from schemas.mitigation import OPERATOR
+
+    one = standing.record
+    by_operator = one.detector == OPERATOR
+    reason = pseudonyms.said(one.reason) if by_operator else pseudonyms.text(one.reason, one.target)
+    record = msgspec.structs.replace(
+        one, id=pseudonyms.identifier(one.id), target=pseudonyms.target(one.target), reason=reason
+    )  # fmt: skip
+    return msgspec.structs.replace(standing, record=record)
+
+
+def _held_passed_on(one: Held, pseudonyms: Pseudonyms) -> Held:
+    import msgspec
+
+    return msgspec.structs.replace(one, id=pseudonyms.identifier(one.id), value=pseudonyms.value(one.type, one.value))
+
+
+def _print_held(shown: list[Held], as_json: bool) -> None:
     from floodwall.show import moment
     from floodwall.tables import print_table
 
     if as_json:
         import msgspec
 
-        _print_json(msgspec.to_builtins(summary.held_shown))
-    elif not summary.held_shown:
+        _print_json(msgspec.to_builtins(shown))
+    elif not shown:
         print("Nothing is held back.")
     else:
         rows = [
@@ -96,7 +126,7 @@ def _print_held(summary: Summary, as_json: bool) -> None:
                 moment(one.until),
                 one.id,
             )
-            for one in summary.held_shown
+            for one in shown
         ]
         print_table(("who", "action", "by", "held by", "until (UTC)", "id"), rows)
         print(
@@ -211,6 +241,8 @@ def lift(
     Example:  floodwall mitigations lift 203.0.113.7 --owner ana --reason "a customer's office" --ttl 3600
     """
     from broker.signing import signer_of
+    from detectors.leaked import NAME as LEAKED
+    from edge.leaks_topic import lift_leaked
     from edge.operator import lift_record, publish, target_of
     from edge.snapshot import read_topic
     from edge.subject import parse_subject
@@ -228,28 +260,13 @@ def lift(
         whom, standing, now=clock.now_ms() // 1000, ttl_s=ttl, ttl_s_max=chosen.policy.ttl_s_max, owner=owner, reason=reason
     )
     publish(connection, topic, record, signer)
-    _lift_leaked(chosen, connection, standing, owner, reason, clock.now_ms() // 1000)
+    disabled = [one.target.value for one in standing if one.detector == LEAKED and one.action == "disable_key"]
+    lift_leaked(chosen, connection, disabled, owner, reason, clock.now_ms() // 1000)
     _print_written(record, as_json)
     others = [one for one in standing if one.detector != record.detector]
     if record.state == "lifted" and others and not as_json:
         print(f"still in force: {', '.join(f'{one.action} by {one.detector}' for one in others)}; lift again to allow it")
     return 0
-
-
-def _lift_leaked(config: Config, connection: Connection, standing: list[Record], owner: str, reason: str, now: int) -> None:
-    """What has no end by itself is ended by whoever began it: else it would be back when the allow is over."""
-    from detectors.leaked import NAME
-    from edge.leaks_topic import LeaksTopic, leak_lift
-    from schemas.topics import LEAKED_KEYS
-
-    disabled = [one for one in standing if one.detector == NAME and one.action == "disable_key"]
-    if not disabled:
-        return
-    topic = LeaksTopic(connection, config.kafka.topic_prefix + LEAKED_KEYS)
-    try:
-        topic.publish([leak_lift(one.target.value, now, config.time.lateness_s, owner, reason) for one in disabled])
-    finally:
-        topic.close()
 
 
 def _open(file: Path | None) -> tuple[Config, Connection, str, Prefixes, Verifier | None]:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from floodwall.guard import EXIT_ENDED_EARLY, EXIT_INTERRUPTED, guarded, tell_of_compiling
+from floodwall.options import Pseudonymise
 from schemas.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from replay.history import HistoryFile
     from schemas.config import Config
+    from schemas.pseudonyms import Pseudonyms
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", readable=False, help="A TOML file; docs/configuration.md has every setting.")
@@ -71,6 +73,7 @@ def replay(
     leaked: Leaked = None,
     feedback: FeedbackFile = None,
     config_history: ConfigHistory = None,
+    pseudonymise: Pseudonymise = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
@@ -92,14 +95,16 @@ def replay(
         None if since is None else parse_moment(since, now_ms),
         None if until is None else parse_moment(until, now_ms),
     )
-    history = _history(chosen, config_history)
-    sink = Sink(out, findings)
+    history = chosen_history(chosen, config_history)
+    sink = Sink(out, findings, _pseudonyms(pseudonymise))
     with show.progress_of(sources) as advance:
         outcome = run(
             chosen, sources, sink, clock, between_ms=between_ms, state=state, early=early,
             threads=threads, progress=advance, feedback=feedback, history=None if history is None else history.chain,
         )  # fmt: skip
     sink.close()
+    if pseudonymise is not None:
+        outcome.account.poison_samples.clear()  # the first bytes of what could not be read: of whom, nobody knows
     show.print_outcome(outcome, sink, as_json=as_json)
     if outcome.interrupted:
         return EXIT_INTERRUPTED
@@ -121,6 +126,7 @@ def watch(
     leaked: Leaked = None,
     feedback: FeedbackFile = None,
     config_history: ConfigHistory = None,
+    pseudonymise: Pseudonymise = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
@@ -139,13 +145,15 @@ def watch(
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda came, _: stopping.append(came))
-    sink = show.LiveSink(out, findings, as_json=as_json)
+    sink = show.LiveSink(out, findings, as_json=as_json, pseudonyms=_pseudonyms(pseudonymise))
     engine = run(
         chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, feedback=feedback,
-        history=_history(chosen, config_history, may_come=True), stop=lambda: bool(stopping),
+        history=chosen_history(chosen, config_history, may_come=True), stop=lambda: bool(stopping),
     )  # fmt: skip
     sink.close()
     account = engine.account()
+    if pseudonymise is not None:
+        account.poison_samples.clear()
     show.print_account(account, as_json=as_json)
     if (why := show.nothing_read(account)) is not None and signal.SIGINT not in stopping:
         raise SourceError(why)
@@ -219,7 +227,13 @@ def demo(
     return run(seconds, seed, as_json)
 
 
-def _history(config: Config, path: Path | None, *, may_come: bool = False) -> HistoryFile | None:
+def _pseudonyms(path: Path | None) -> Pseudonyms | None:
+    from schemas.pseudonyms import read_pseudonyms
+
+    return None if path is None else read_pseudonyms(path)
+
+
+def chosen_history(config: Config, path: Path | None, *, may_come: bool = False) -> HistoryFile | None:
     """The changes so far; lines that do not count are told of."""
     if path is None:
         return None

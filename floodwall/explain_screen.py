@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -10,10 +11,13 @@ from datetime import UTC, datetime
 
 import orjson
 
+from detectors.leaked import NAME as LEAKED
+from engine.policy import FOR_EVER
 from floodwall.show import moment
 from floodwall.tables import printable
 from replay.advice import OPERATOR, length
 from replay.reread import Reread
+from replay.rules_then import Changed, RulesThen
 from replay.story import Explanation
 from schemas.mitigation import Target
 
@@ -38,6 +42,7 @@ _WHOM = {
     "email_domain": "mail domain {}", "route": "everybody who asks for {}", "user_agent": "user agent {}",
     "fingerprint": "clients with TLS fingerprint {}", "service": "the whole service {}",
 }  # fmt: skip
+_ATTRIBUTES = {"net": "network", "asn": "network operator", "email_domain": "mail domain", "fingerprint": "TLS fingerprint"}
 _NAMES = {
     "stratum": "kind of request", "explained": "share of the surplus that these requests are",
     "collateral": "share of usual requests that would be hit too", "surplus": "more than usual",
@@ -60,12 +65,16 @@ def screen(told: Explanation, width: int) -> list[str]:
     shown.add("Whom", _whom(told.target))
     shown.add("What", told.what, *_sureness(told))
     shown.add("When", _when(told))
+    if told.rules is not None:
+        shown.add("Rules", *_rules(told.rules, told.now))
     shown.add("Now", _now(told), *_enforced(told))
     if told.traffic is not None:
         shown.lines.append("")
         _add_traffic(shown, told, told.traffic)
         shown.lines.append("")
-    if told.model:
+    if told.detector == LEAKED:
+        shown.add("Reported", *_reported(told))
+    elif told.model:
         shown.add("Compared", "; ".join(_feature(name, value) for name, value in list(told.model.items())[:8]))
     shown.add(
         "Agree", *(f"{one.detector}, {_times(one.findings)} since {_clock(one.first)}: {one.reason}" for one in told.others)
@@ -160,7 +169,7 @@ def _words(value: str) -> str:
     except orjson.JSONDecodeError:
         return value
     return (
-        ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in sorted(found.items()))
+        ", ".join(f"{_ATTRIBUTES.get(name, name.replace('_', ' '))} {text}" for name, text in sorted(found.items()))
         if isinstance(found, dict)
         else value
     )
@@ -173,12 +182,14 @@ def _short(target: Target) -> str:
 def _sureness(told: Explanation) -> tuple[str, ...]:
     if told.detector == OPERATOR:
         return ()
-    over = f"{told.times:,.1f} times what is allowed; " if told.times is not None and told.times >= 1.05 else ""
+    # A limit that is none, and what is usual where nothing is, have no multiple that says anything.
+    of_what = next((word for word in ("allowed", "usual") if re.search(rf"\b(?:is|are) {word}", told.what)), None)
+    over = f"{told.times:,.1f} times what is {of_what}; " if told.times is not None and told.times >= 1.05 and of_what else ""
     return (f"{over}severity {told.severity} of 10; right in about {min(told.confidence, 0.99):.0%} of such cases",)
 
 
 def _when(told: Explanation) -> str:
-    ended = "ends" if told.until > told.now else "ended"
+    ended = "until" if told.until >= FOR_EVER else "ends" if told.until > told.now else "ended"
     return f"since {_at(told.since, told.now)}, last seen {_clock(told.last_seen)}, {ended} {_at(told.until, told.now)}"
 
 
@@ -188,6 +199,19 @@ def _now(told: Explanation) -> str:
     action = _ACTIONS.get(told.now_action, told.now_action)
     who = "an operator" if told.now_by == OPERATOR else told.now_by
     return f"in force on it: {action}, by {who}, until {_at(told.now_until, told.now)}"
+
+
+def _rules(rules: RulesThen, now: int) -> list[str]:
+    """Whose change of the configuration decided, and what has been changed since."""
+    found = [f"of the configuration's version {rules.version}" + ("" if rules.made_by else ", as in the deployment's file")]
+    if rules.made_by is not None:
+        found = [f"{found[0]}: {_change(rules.made_by, now)}"]
+    return [*found, *(f"since then {_change(one, now)}" for one in rules.since)]
+
+
+def _change(one: Changed, now: int) -> str:
+    verb = "tries" if one.tried else "changed"
+    return f"{one.who} {verb} {one.section} from {_at(one.at, now)} on: {one.why}"
 
 
 def _enforced(told: Explanation) -> list[str]:
@@ -240,6 +264,15 @@ def _feature(name: str, value: object) -> str:
     return f"{label} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{label} {value}"
 
 
+def _reported(told: Explanation) -> list[str]:
+    """Who found a leaked key, and where."""
+    by, where, kind, at = (told.model.get(name) for name in ("provider", "source", "type", "reported"))
+    if by is None:
+        return []
+    when = f", known since {_at(at, told.now)}" if isinstance(at, int) else ""
+    return [f"by {by}: found in {where}, as a key of the kind {kind}{when}"]
+
+
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
 
@@ -250,6 +283,8 @@ def _clock(tick: int) -> str:
 
 def _at(tick: int, now: int) -> str:
     """A time, and how far that is from now."""
+    if tick >= FOR_EVER:
+        return "an operator lifts it"
     text = _clock(tick) if abs(tick - now) < 43_200 else moment(tick)
     if abs(tick - now) >= 43_200:
         return f"{text} UTC"

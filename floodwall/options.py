@@ -9,6 +9,14 @@ import typer
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")]
 
+Pseudonymise = Annotated[
+    Path | None,
+    typer.Option(
+        "--pseudonymise", metavar="KEYFILE",
+        help="For whoever it is passed on to: pseudonyms in place of addresses, keys, accounts, mail domains and names.",
+    ),
+]  # fmt: skip
+
 # Of edges.
 HealthPort = Annotated[
     int, typer.Option("--health-port", min=0, max=65535, help="Health and metrics on 127.0.0.1; 0: any free port.")

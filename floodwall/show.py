@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from replay.doctor import Diagnosis
     from replay.doctor_kafka import KafkaDiagnosis
     from replay.run import Outcome
+    from schemas.pseudonyms import Pseudonyms
 
 ROWS_SHOWN = 40
 _NAMES = {
@@ -76,14 +77,16 @@ def counting(text: str) -> Iterator[Callable[[int], None] | None]:
 class LiveSink(Sink):
     """Also prints each mitigation as it comes: the first word of each, early or final."""
 
-    def __init__(self, out: Path | None, findings: Path | None, *, as_json: bool) -> None:
-        super().__init__(out, findings)
+    def __init__(
+        self, out: Path | None, findings: Path | None, *, as_json: bool, pseudonyms: Pseudonyms | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(out, findings, pseudonyms)
         self._as_json = as_json
         self._shown: dict[str, str] = {}
 
-    def write(self, decisions: Decisions) -> None:
+    def _take(self, decisions: Decisions) -> None:
         """Write, summarise and print."""
-        super().write(decisions)
+        super()._take(decisions)
         for mitigation in decisions.mitigations:
             if self._as_json:
                 sys.stdout.buffer.write(encode_line(mitigation))

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from engine.policy import FOR_EVER
+from engine.standing import TRIAL_SUFFIX
 from schemas.mitigation import Mitigation
 
 OPERATOR = "operator"
@@ -37,17 +39,24 @@ def advise(own: Mitigation, status: Status, left_s: int, *, live: bool) -> list[
     if not live:
         return _advise_later(own, status)
     forever, section = _forever(own), f"[detectors.{own.detector}]"
+    if status == "in_force" and own.expires_at >= FOR_EVER:
+        wait = "Right? Leave it so: it does not end by itself, and whose key it is needs another one."
+        return [Advice(wait), Advice("Wrong? Lift it, for good:", _lift(own, ttl_s=0))]
     if status in ("in_force", "early"):
         wait = f"Right? Wait: it ends by itself in {length(left_s)} if they stop, and is renewed if they go on."
         return [Advice(wait), Advice("Wrong? Lift it, and keep it lifted for an hour:", _lift(own)), *forever]
     if status == "held":
         return [Advice("Nobody is stopped. Right? Stop this one by hand:", _block(own)), *forever]
+    if status == "dry_run" and own.detector.endswith(TRIAL_SUFFIX):
+        tried = own.detector.removesuffix(TRIAL_SUFFIX)
+        arm = "Nobody is stopped: these rules are tried beside those in force. As it should be, again and again? Mean them:"
+        return [Advice(arm, f'floodwall config set detectors.{tried} --arm --why "WHY"')]
     if status == "dry_run":
         arm = f"Nobody is stopped: this detector only reports. Right, again and again? Arm it: dry_run = false in {section}."
         by_hand = Advice("Stop it by hand meanwhile:", _block(own))
         return [Advice(arm), by_hand] if own.target.type in _ALLOWED_BY_NAME else [Advice(arm)]
     if status == "notice":
-        return [Advice("Nobody is stopped by this. Look at the traffic: is it what you expect at this time?")]
+        return _advise_of_notice(own)
     if status == "allowed":
         return [Advice("An operator keeps detectors away from it. No longer wanted?", _lift(own))]
     if status == "drill":
@@ -57,12 +66,22 @@ def advise(own: Mitigation, status: Status, left_s: int, *, live: bool) -> list[
     return [Advice("It is over: nothing to do."), *forever]
 
 
-def advise_feedback(identifier: str, status: Status) -> list[Advice]:
+def advise_feedback(identifier: str, status: Status, *, for_good: bool = False) -> list[Advice]:
     """To say that it was wrong, where that would still change something."""
     if status not in ("in_force", "early", "held", "dry_run", "notice", "over"):
         return []
     command = f'floodwall feedback {shlex.quote(identifier)} --false-positive --reason "WHY"'
+    if for_good:
+        return [Advice("Or say that it was wrong, which lifts it too, and is kept:", command)]
     return [Advice("Wrong? Say so, and it is lifted, not done again for a while, and learned from:", command)]
+
+
+def _advise_of_notice(own: Mitigation) -> list[Advice]:
+    """Nobody is stopped: whoever looks has to judge, and may act."""
+    look = Advice("Nobody is stopped by this. Look at the traffic: is it what you expect at this time?")
+    if own.target.type in _ALLOWED_BY_NAME:
+        return [look, Advice("Not what you expect? Stop it by hand, for ten minutes:", _block(own))]
+    return [look, Advice("Not what you expect? See who is stopped already, and for what:", "floodwall mitigations list")]
 
 
 def _advise_later(own: Mitigation, status: Status) -> list[Advice]:
@@ -81,8 +100,9 @@ def _forever(own: Mitigation) -> list[Advice]:
     return [Advice("Wrong, and always will be? Allow it in the configuration:", f"[policy] allow = [{{ {words} }}]")]
 
 
-def _lift(own: Mitigation) -> str:
-    return f'floodwall mitigations lift {_whom(own)} --owner YOU --reason "WHY" --ttl 3600'
+def _lift(own: Mitigation, ttl_s: int = 3600) -> str:
+    for_s = f" --ttl {ttl_s}" if ttl_s else ""
+    return f'floodwall mitigations lift {_whom(own)} --owner YOU --reason "WHY"{for_s}'
 
 
 def _block(own: Mitigation) -> str:

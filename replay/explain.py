@@ -8,14 +8,18 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.config_chain import ConfigChain
 from engine.seeds import make_seeds
+from replay.passing_on import passed_on, rules_passed_on, traffic_passed_on
 from replay.reread import Range, Reread, file_ranges, reread, shown_span
+from replay.rules_then import advise_back, rules_then
 from replay.sources import lines_of
 from replay.story import Explanation, Records, Verdict, newest, tell
 from schemas.acknowledgement import Acknowledgement
 from schemas.config import Config
 from schemas.errors import BrokerError, SourceError
 from schemas.mitigation import Finding, Mitigation, Target
+from schemas.pseudonyms import Pseudonyms
 from schemas.topics import ENFORCEMENT_ACKS, FEEDBACK, FINDINGS, MITIGATIONS
 
 AROUND_S = 600
@@ -28,9 +32,10 @@ Standing = Callable[[list[Mitigation], int], Mitigation | None]
 
 
 def explain_files(
-    config: Config, identifier: str, mitigations: Path, findings: Path | None, logs: list[str], now: int, standing: Standing
-) -> Explanation:
-    """From what an embedded run wrote down.
+    chain: ConfigChain, identifier: str, mitigations: Path, findings: Path | None, logs: list[str], now: int,
+    standing: Standing, pseudonyms: Pseudonyms | None = None,
+) -> Explanation:  # fmt: skip
+    """From what an embedded run wrote down, under ``chain``, the history that it was given.
 
     Raises:
         SourceError: a file cannot be read, or no mitigation has the id.
@@ -39,15 +44,18 @@ def explain_files(
     records = Records(mitigations=[one for one in _records(mitigations, Mitigation, target.value) if one.target == target])
     if findings is not None:
         records.findings = [one for one in _records(findings, Finding, target.value) if one.target == target]
-    return _explained(config, identifier, records, now, standing, live=False, logs=logs)
+    return _explained(chain, identifier, records, now, standing, pseudonyms, live=False, logs=logs)
 
 
-def explain_topics(config: Config, identifier: str, logs: list[str], now: int, standing: Standing) -> Explanation:
+def explain_topics(
+    config: Config, identifier: str, logs: list[str], now: int, standing: Standing, pseudonyms: Pseudonyms | None = None
+) -> Explanation:
     """From the topics.
 
     Raises:
         BrokerError: Kafka cannot be reached, or a topic may not be read. SourceError: no mitigation has the id.
     """
+    from broker.config_topic import read_history
     from broker.connection import Connection
     from broker.reading import read_topic_from
 
@@ -85,17 +93,35 @@ def explain_topics(config: Config, identifier: str, logs: list[str], now: int, s
     except BrokerError as error:  # whoever may read the enforcement topic only is told what there is
         missing.append(str(error))
     records.published = {name: (first, final) for name, (first, final) in published.items() if first is not None}
-    told = _explained(config, identifier, records, now, standing, live=True, logs=logs)
+    chain = ConfigChain(config)
+    try:
+        chain, _ = read_history(config, connection)
+    except BrokerError as error:
+        missing.append(str(error))
+    told = _explained(chain, identifier, records, now, standing, pseudonyms, live=True, logs=logs)
     if told.traffic is not None:
         told.traffic.missing += missing
     return told
 
 
 def _explained(
-    config: Config, identifier: str, records: Records, now: int, standing: Standing, *, live: bool, logs: list[str]
-) -> Explanation:
-    told = tell(records, identifier, standing(records.mitigations, now), now, live=live)
+    chain: ConfigChain, identifier: str, records: Records, now: int, standing: Standing, pseudonyms: Pseudonyms | None, *,
+    live: bool, logs: list[str],
+) -> Explanation:  # fmt: skip
     own = newest([one for one in records.mitigations if one.id == identifier])
+    config, rules = rules_then(chain, own)
+    stands = standing(records.mitigations, now)
+    if pseudonyms is not None:
+        passed = passed_on(records, pseudonyms)
+        stands = None if stands is None else pseudonyms.mitigation(stands)
+        told = tell(passed, pseudonyms.identifier(identifier), stands, now, live=live)
+        told.next = []  # what to type names whom it is about
+        told.traffic = traffic_passed_on(read_traffic(config, own, logs, live=live), own.target, pseudonyms)
+        told.rules = rules_passed_on(rules, pseudonyms)
+        return told
+    told = tell(records, identifier, stands, now, live=live)
+    told.next += advise_back(rules)
+    told.rules = rules
     told.traffic = read_traffic(config, own, logs, live=live)
     return told
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from engine.outbox import Decisions
 from schemas.errors import SourceError
 from schemas.mitigation import Finding, Mitigation, encode_line
+from schemas.pseudonyms import Pseudonyms
 
 TARGETS_MAX = 10_000
 
@@ -53,9 +54,14 @@ def _refusing(file: IO[bytes]) -> Iterator[None]:
 
 
 class Sink:
-    """Writes down decisions as they come."""
+    """Writes down decisions as they come.
 
-    def __init__(self, out: Path | None = None, findings: Path | None = None) -> None:
+    Args:
+        pseudonyms: in place of whom they are about; None: as they are.
+    """
+
+    def __init__(self, out: Path | None = None, findings: Path | None = None, pseudonyms: Pseudonyms | None = None) -> None:
+        self._pseudonyms = pseudonyms
         self._out = open_output(out)
         self._findings = open_output(findings)
         self.mitigations = 0
@@ -66,6 +72,9 @@ class Sink:
 
     def write(self, decisions: Decisions) -> None:
         """Write and summarise. Early records are written too; the summary counts finals only."""
+        self._take(self._passed_on(decisions))
+
+    def _take(self, decisions: Decisions) -> None:
         for mitigation in decisions.mitigations:
             self._put(self._out, mitigation)
             if mitigation.stage == "final":
@@ -76,6 +85,13 @@ class Sink:
             self._put(self._findings, finding)
         if decisions.mitigations or decisions.findings:
             self.flush()
+
+    def _passed_on(self, decisions: Decisions) -> Decisions:
+        """The decisions about pseudonyms, where there are some."""
+        if self._pseudonyms is None:
+            return decisions
+        mitigations = [self._pseudonyms.mitigation(one) for one in decisions.mitigations]
+        return replace(decisions, mitigations=mitigations, findings=[self._pseudonyms.finding(f) for f in decisions.findings])
 
     @staticmethod
     def _put(file: IO[bytes] | None, record: Finding | Mitigation) -> None:

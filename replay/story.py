@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
+from engine.policy import FOR_EVER
 from replay.advice import OPERATOR, Advice, Status, advise, length
 from replay.reread import Reread
+from replay.rules_then import RulesThen
 from schemas.acknowledgement import Acknowledgement
 from schemas.mitigation import Finding, Mitigation, Target
 
@@ -123,6 +125,8 @@ class Explanation(msgspec.Struct, kw_only=True):
     window_end: int
     evidence: dict[str, tuple[int, int]]
     traffic: Reread | None = None
+    rules: RulesThen | None = None
+    """The change of the configuration that decided, and those since; None: the deployment's file, unchanged since."""
 
 
 def tell(records: Records, identifier: str, standing: Mitigation | None, now: int, *, live: bool) -> Explanation:
@@ -216,21 +220,20 @@ def _steps(episode: list[Mitigation], records: Records, verdicts: list[Verdict],
             continue
         if one.action != action:
             words = "began" if not action else "made harsher" if _RANK[one.action] > _RANK[action] else "made milder"
-            text = f"{words}: {one.action.replace('_', ' ')} for {length(one.expires_at - one.issued_at)}"
+            span = "until lifted" if one.expires_at >= FOR_EVER else f"for {length(one.expires_at - one.issued_at)}"
+            text = f"{words}: {one.action.replace('_', ' ')} {span}"
             only = (
                 "notify" if one.action == "notify" else "dry run" if one.dry_run else "held back" if one.state == "held" else ""
             )
-            steps.append(Step(one.tick, f"reported only ({only})" if only else text))
+            what = "" if one.action == "notify" else f": {one.action.replace('_', ' ')}"
+            steps.append(Step(one.tick, f"reported only ({only}){what}" if only else text))
         else:
             renewed.append(one)
         action = one.action
     if renewed:
         times, last = "once" if len(renewed) == 1 else f"{len(renewed)} times", renewed[-1]
-        steps.append(
-            Step(
-                last.tick, f"renewed {times}, because it went on; the last time for {length(last.expires_at - last.issued_at)}"
-            )
-        )
+        text = f"renewed {times}, because it went on; the last time for {length(last.expires_at - last.issued_at)}"
+        steps.append(Step(last.tick, f"told again {times}: it does not end by itself" if last.expires_at >= FOR_EVER else text))
     first = episode[0].tick
     for one in records.mitigations:
         if one.tick < first or (one.detector != OPERATOR and one.state != "lifted"):

@@ -22,7 +22,7 @@ from edge.bouncer_keys import revoke_key
 from edge.bouncer_server import Tls, parse_listen, refuse_plaintext, tls_of
 from schemas.errors import EdgeError, UsageError
 from tests.bouncers import STREAM, Client, Stage
-from tests.mitigations import record
+from tests.mitigations import on_topic, record
 
 FORBIDDEN = (403, b'{"message":"access forbidden"}')
 PATHS = (
@@ -100,6 +100,22 @@ def test_big_answers_are_packed_for_who_can_unpack_them(stage: Stage, client: Cl
     client.headers["Accept-Encoding"] = "identity"
     assert len(client.startup()[0]) == 101
     assert client.response.headers["Content-Encoding"] is None
+
+
+@pytest.mark.slow
+def test_a_startup_of_a_hundred_thousand_is_whole(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, limits=Limits(answer_s=60))
+    key, value = on_topic(record("198.18.0.1", stage="final", action="block", expires_at=5000))
+    addresses = [f"198.{18 + last // 65536}.{last // 256 % 256}.{last % 256}" for last in range(100_000)]
+    stage.topic.waiting += [
+        (key.replace(b"198.18.0.1", one), value.replace(b"198.18.0.1", one)) for one in map(str.encode, addresses)
+    ]
+    stage.step()
+    with stage.served() as port:
+        asking = Client(port, stage.secrets["web-1"], connection=http.client.HTTPConnection("127.0.0.1", port, timeout=60))
+        new, gone = asking.startup()
+        asking.close()
+    assert (new.keys(), gone) == (set(addresses), [])
 
 
 def test_live_mode_answers_an_array_or_null(stage: Stage, client: Client) -> None:

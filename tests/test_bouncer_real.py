@@ -16,6 +16,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from benchmarks.bouncer import HOW_TO_GET, PATIENCE_S, PROGRAM, running_bouncer
 from edge.bouncer_api import Limits
 from engine.clock import SystemClock
 from schemas.mitigation import Mitigation
@@ -23,28 +24,8 @@ from tests.bouncers import Stage
 from tests.mitigations import record
 from tests.namespaces import Pair, pair_of_namespaces
 
-PROGRAM = "crowdsec-firewall-bouncer"
 REQUIRED = "FLOODWALL_REQUIRE_BOUNCER"
 ADDRESSES = ("203.0.113.7", "203.0.113.8", "198.51.100.77", "2001:db8:1:2::7", "2001:db8:1:3::7")
-PATIENCE_S = 30.0
-CONFIGURATION = """
-mode: nftables
-update_frequency: {every}
-log_mode: file
-log_dir: {folder}/
-log_level: {level}
-api_url: http://127.0.0.1:{port}/
-api_key: {key}
-disable_ipv6: false
-deny_action: DROP
-supported_decisions_types: [ban]
-blacklists_ipv4: crowdsec-blacklists
-blacklists_ipv6: crowdsec6-blacklists
-nftables:
-  ipv4: {{enabled: true, set-only: false, table: crowdsec, chain: crowdsec-chain}}
-  ipv6: {{enabled: true, set-only: false, table: crowdsec6, chain: crowdsec6-chain}}
-prometheus: {{enabled: false}}
-"""
 
 
 def said(value: str, *, seconds: int = 600, **changes: object) -> Mitigation:
@@ -70,19 +51,9 @@ class Scene:
     @contextlib.contextmanager
     def bouncer(self, port: int | None = None, every: str = "1s", level: str = "debug") -> Iterator[subprocess.Popen[bytes]]:
         """Debian's, with its own configuration file, pointed at us."""
-        file = self.folder / "bouncer.yaml"
-        file.write_text(
-            CONFIGURATION.format(
-                folder=self.folder, port=port or self.port, key=self.stage.secrets["web-1"], every=every, level=level
-            )
-        )
-        words = ("ip", "netns", "exec", self.pair.server, PROGRAM, "-c", str(file))
-        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
-                process.wait(PATIENCE_S)
+        key = self.stage.secrets["web-1"]
+        with running_bouncer(self.pair.server, self.folder, port or self.port, key, every=every, level=level) as process:
+            yield process
 
     def held(self) -> dict[str, int]:
         """What the kernel holds of the bouncer's: seconds left by address."""
@@ -106,7 +77,7 @@ class Scene:
 
 def need_bouncer() -> None:
     if shutil.which(PROGRAM) is None:
-        why = f"needs {PROGRAM} (Debian, Ubuntu: apt-get install --no-install-recommends {PROGRAM})"
+        why = f"needs {PROGRAM} ({HOW_TO_GET})"
         if os.environ.get(REQUIRED) == "1":
             pytest.fail(f"{REQUIRED}=1, and it {why}")
         pytest.skip(why)

@@ -14,19 +14,23 @@ import orjson
 import pytest
 from typer.main import get_command
 
+from engine.config_chain import ConfigChain
 from engine.embedded import Embedded
+from engine.policy import FOR_EVER
 from floodwall.cli import app
 from floodwall.commands_explain import _standing
 from floodwall.explain_screen import screen, sparkline
 from replay.advice import Status, advise, advise_feedback
 from replay.explain import explain_files
 from replay.reread import find_file
+from replay.rules_then import Changed, RulesThen, advise_back
 from replay.story import Explanation, Records, Verdict, tell
 from schemas.acknowledgement import Acknowledgement
 from schemas.config import Config, parse_config
 from schemas.errors import SourceError
 from schemas.mitigation import Evidence, Finding, Mitigation, Target, Window, encode_line
 from tests.engines import as_chunk, config_of
+from tests.histories import history, offer
 from tests.mitigations import record
 from tests.oracles.grouping import route_of
 
@@ -90,8 +94,9 @@ def explained(
 ) -> Explanation:
     out = folder / "out.ndjson"
     out.write_bytes(b"".join(map(encode_line, mitigations)))
+    chain = options.get("chain", ConfigChain(config))
     return explain_files(
-        config, mitigations[0].id, out, options.get("findings"), options.get("logs", []), now,
+        chain, mitigations[0].id, out, options.get("findings"), options.get("logs", []), now,
         lambda records, at: _standing(config, records, at),
     )  # fmt: skip
 
@@ -153,7 +158,7 @@ def test_the_log_is_found_where_it_was_where_it_went_and_where_one_says(tmp_path
     with pytest.raises(SourceError, match="expected a log file at nowhere"):
         explained(config_of(), tmp_path, [mitigation("ip", "203.0.113.7", "gone.log")], logs=["nowhere"])
     with pytest.raises(SourceError, match="expected a mitigation 'y' in "):
-        explain_files(config_of(), "y", tmp_path / "out.ndjson", None, [], T0, lambda records, at: None)
+        explain_files(ConfigChain(config_of()), "y", tmp_path / "out.ndjson", None, [], T0, lambda records, at: None)
 
 
 def planted_log() -> bytes:
@@ -205,6 +210,34 @@ def test_one_screen_says_it_all_and_nothing_secret(tmp_path: Path) -> None:
     for secret in SECRETS:
         assert secret not in text
         assert secret not in as_json
+
+
+def test_whose_change_of_the_configuration_decided_is_told_and_how_to_undo_it(tmp_path: Path) -> None:
+    config, log = config_of(), tmp_path / "access.log"
+    log.write_bytes(LOG)
+    rules = [{"dimension": "ip", "window_s": 10, "limit": 1}]
+    chain = history(config, ("detectors.rate", {"rules": rules}, T0 + 50), who="ben", why="harsher tonight")
+    before = mitigation("ip", "203.0.113.7", str(log), id="before", config_version=1)
+    after = msgspec.structs.replace(before, id="after", config_version=2, tick=before.tick + 1)
+    other = msgspec.structs.replace(after, id="other", detector="ratio")
+
+    def told(one: Mitigation) -> tuple[str, list[str]]:
+        found = explained(config, tmp_path, [one], chain=chain)
+        return "\n".join(screen(found, 110)), [advice.command for advice in found.next]
+
+    text, commands = told(after)
+    assert "Rules     of the configuration's version 2: ben changed detectors.rate from " in text
+    assert "harsher tonight" in text
+    assert 'floodwall config rollback 1 --why "WHY"' in commands
+    text, commands = told(before)
+    assert "of the configuration's version 1, as in the deployment's file" in text
+    assert "since then ben changed detectors.rate" in text
+    assert not any("rollback" in command for command in commands)
+    assert "Rules" not in told(other)[0]
+    offer(chain, "policy", {"ttl_s": 200}, T0 + 60, who="ana", why="shorter")
+    text, commands = told(after)
+    assert "since then ana changed policy" in text
+    assert not any("rollback" in command for command in commands), "it would undo more than what decided"
 
 
 def story(*mitigations: Mitigation, now: int = 1000, **more: Any) -> Explanation:
@@ -265,6 +298,36 @@ def test_every_state_says_what_to_do_next(changes: dict[str, Any], now: int, sta
     assert all(line.isprintable() for line in lines)
 
 
+def test_a_disabled_key_ends_by_an_operator_alone_and_a_trial_is_armed_by_its_command() -> None:
+    features = Evidence(features={"provider": "github", "type": "example_key", "source": "commit", "reported": 900})
+    leaked = at(990, kind="api_key", detector="leaked", action="disable_key", expires_at=FOR_EVER, limit=0, evidence=features)
+    text = "\n".join(screen(story(leaked), 110))
+    assert text.startswith("IN FORCE: disable the key, until an operator lifts it\n")
+    assert "by github: found in commit, as a key of the kind example_key" in text
+    assert "it does not end by itself" in text
+    for nonsense in ("9999", "policy] allow", "--ttl", "Compared"):
+        assert nonsense not in text
+    renewed = story(msgspec.structs.replace(leaked, id="b", tick=1000), leaked)
+    assert [step.text for step in renewed.steps] == [
+        "began: disable key until lifted", "told again once: it does not end by itself",
+    ]  # fmt: skip
+    tried = "\n".join(screen(story(at(990, detector="rate-trial", dry_run=True)), 110))
+    assert 'floodwall config set detectors.rate --arm --why "WHY"' in tried
+
+
+@pytest.mark.parametrize(
+    ("reason", "limit", "says"),
+    [
+        ("9 requests, where 3 are allowed", 3, "3.0 times what is allowed"),
+        ("9 requests, where about 3 are usual", 3, "3.0 times what is usual"),
+        ("1,635 requests, 84% of what is more than usual", 1, None),
+    ],
+)
+def test_how_many_times_what_is_only_told_where_there_is_a_what(reason: str, limit: int, says: str | None) -> None:
+    text = "\n".join(screen(story(at(990, reason=reason, observed=9, limit=limit)), 110))
+    assert (says in text) if says else ("times what" not in text)
+
+
 def test_who_came_back_has_come_back() -> None:
     assert (story(at(2000), at(900)).returns, story(at(900), at(2000)).returns) == (1, 0)
 
@@ -292,8 +355,11 @@ def test_marks_are_of_the_busiest_second() -> None:
 
 
 def test_what_somebody_is_told_to_type_is_a_command_with_these_options() -> None:
-    commands = [advice.command for live in (True, False) for status in get_args(Status) for kind in ("ip", "api_key", "route")
-                for advice in advise(at(900, kind=kind), status, 60, live=live)]  # fmt: skip
+    changes: list[dict[str, Any]] = [*({"kind": kind} for kind in ("ip", "api_key", "route")), {"detector": "rate-trial"}]
+    commands = [advice.command for live in (True, False) for status in get_args(Status) for change in changes
+                for advice in advise(at(900, **change), status, 60, live=live)]  # fmt: skip
+    by = Changed(version=3, section="policy", at=1, who="ben", why="x", tried=False)
+    commands += [advice.command for advice in advise_back(RulesThen(version=3, made_by=by, since=[], is_latest=True))]
     typed = {command for command in commands if command.startswith("floodwall ")}
     assert len(typed) >= 4
     for words in map(shlex.split, typed):

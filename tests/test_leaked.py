@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,35 @@ def test_a_disabled_key_stays_so_until_an_operator_lifts_it(tmp_path: Path) -> N
     assert max(later - tick for tick, later in itertools.pairwise(ticks[1:])) <= HALF_DAY
     assert {m.expires_at for m in of_leaked(decided) if m.state == "active"} == {FOR_EVER}
     assert "lifted" in {f.outcome for f in decided.findings}
+
+
+def test_feedback_that_it_was_wrong_ends_it_also_after_the_day_for_which_feedback_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, log, reports, out = (tmp_path / name for name in ("f.toml", "log.ndjson", "leaked.ndjson", "out.ndjson"))
+    config.write_text(f'[detectors.leaked]\nreports = "{reports}"\ndisable = true\ntell_unseen = false\n')
+    log.write_bytes(lines(*busy("k", 0, 60), *busy("k", 60, 5 * HALF_DAY, 600)))
+    reports.write_bytes(encode_leak(report("k", 20)) + b"\n")
+
+    def floodwall(*words: str) -> str:
+        assert app([*words, "--config", str(config)], standalone_mode=False) == 0
+        return capsys.readouterr().out
+
+    def replayed(*words: str) -> list[tuple[int, str]]:
+        floodwall("replay", str(log), "--out", str(out), *words)
+        found = [orjson.loads(line) for line in out.read_bytes().splitlines()]
+        return [(one["tick"] - START, one["state"]) for one in found if one["action"] == "disable_key"]
+
+    first = replayed()
+    assert first[0] == (20, "active")
+    assert {state for _, state in first} == {"active"}
+    said, identifier = tmp_path / "feedback.ndjson", orjson.loads(out.read_bytes().splitlines()[0])["id"]
+    at = datetime.fromtimestamp(START + 100, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    words = ("--false-positive", "--decisions", str(out), "--to", str(said), "--who", "ana", "--reason", "ours", "--at", at)
+    told = floodwall("feedback", identifier, *words).splitlines()
+    assert "Its reports count until this stands in the file of --leaked" in told[0]
+    reports.write_text(reports.read_text() + told[1] + "\n")
+    assert replayed("--feedback", str(said)) == [(20, "active"), (100, "lifted")]
 
 
 def test_an_edge_holds_a_disabled_key_for_years_and_lets_go_of_a_lifted_one(tmp_path: Path) -> None:

@@ -6,16 +6,25 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from edge.bouncer_metrics import FeedMetrics
+from edge.metrics import EdgeMetrics
+from edge.nft import NftTable
+from edge.nft_rules import Throttle
 from edge.overview_metrics import OverviewMetrics
+from edge.webhook import WebhookPoint
 from streams.metrics import Metrics
+from tests.edge_parts import HandClock
+from tests.mitigations import ready_reader
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 RULES = DEPLOY / "prometheus" / "floodwall.rules.yml"
@@ -34,10 +43,26 @@ def names_of(registry: CollectorRegistry) -> dict[str, set[str]]:
     return found
 
 
+def of_edges() -> dict[str, set[str]]:
+    """What processes of edges say, which is made when somebody asks; a scrape adds which process it was."""
+    nft = NftTable("floodwall", (), Throttle(), show=lambda batch: None)
+
+    def more() -> Iterator[Metric]:
+        yield from nft.metrics()
+        yield from WebhookPoint.metrics(SimpleNamespace(couriers=[]))  # type: ignore[arg-type]
+
+    there, answered = SimpleNamespace(stale_since_ms=None), SimpleNamespace(outcomes={}, lost=0)
+    found: dict[str, set[str]] = {}
+    for metric in EdgeMetrics(ready_reader(), there, answered, HandClock(), more).collect():
+        assert isinstance(metric, CounterMetricFamily | GaugeMetricFamily)
+        found[metric.name + ("_total" if metric.type == "counter" else "")] = {"instance", *metric._labelnames}
+    return found
+
+
 def known() -> dict[str, set[str]]:
     feed = FeedMetrics()
     feed.watch(lambda: {"ip": 0}, lambda: 0.0)
-    found: dict[str, set[str]] = {}
+    found = of_edges()
     for registry in (Metrics().registry, feed.registry, OverviewMetrics().registry):
         found |= names_of(registry)
     return found

@@ -9,9 +9,13 @@ from pathlib import Path
 import orjson
 import pytest
 
+from broker.reading import read_values
 from edge.feedback import given_on_topic
 from engine.clock import SystemClock
+from engine.policy import FOR_EVER
 from schemas.feedback import Feedback, decode_feedback
+from schemas.leaked import LeakLift, decode_leak
+from schemas.topics import LEAKED_KEYS
 from tests.kafka.edges import Deployment, deploy, floodwall, said
 
 
@@ -59,6 +63,20 @@ def test_a_false_positive_is_published_and_edges_let_the_target_go_at_once(deplo
     assert len(given(deployment)) == 3
     done = floodwall("feedback", "--list", "--config", str(deployment.file))
     assert [orjson.loads(line)["id"] for line in done.stdout.splitlines()] == ["a", "b", "c"]
+
+
+def test_of_a_leaked_key_that_was_disabled_it_is_the_end_and_not_for_a_day_only(deployment: Deployment) -> None:
+    deployment.say(said("fp1", id="a", kind="api_key", detector="leaked", action="disable_key", expires_at=FOR_EVER))
+    done = give(deployment, "a", "--false-positive", "--reason", "a key of the documentation")
+    assert done.returncode == 0, done.stderr
+    assert "reports of it, old and new, count no more" in done.stdout
+    (record,) = given(deployment)
+    [value] = read_values(deployment.connection(), deployment.config.kafka.topic_prefix + LEAKED_KEYS)
+    lift = decode_leak(value)
+    assert isinstance(lift, LeakLift)
+    assert (lift.fingerprint, lift.owner, lift.reason) == ("fp1", "ana", "a key of the documentation")
+    assert lift.tick == record.tick, "judges lift it, and no report counts, from one second on"
+    assert listed(deployment)["fp1"] == ("allow", "operator")
 
 
 def test_an_id_that_nobody_has_decided_is_refused(deployment: Deployment) -> None:

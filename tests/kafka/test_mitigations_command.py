@@ -138,6 +138,8 @@ def test_explain_reads_topics_by_the_offsets_of_the_evidence(deployment: Deploym
     producer.produce(prefix + ENFORCEMENT_ACKS, encode_acknowledgement(acknowledgement), key=b"web-1")
     producer.produce(prefix + FINDINGS, orjson.dumps(finding), key=b"ip:203.0.113.7")
     assert producer.flush(20) == 0
+    words = ("config", "set", "detectors.rate", "dry_run=true", "--who", "ben", "--why", "a quiet night")
+    assert floodwall(*words, "--config", str(deployment.file)).returncode == 0
     done = floodwall("explain", "a", "--config", str(deployment.file), "--json")
     assert done.returncode == 0, done.stderr
     found = orjson.loads(done.stdout)
@@ -149,6 +151,7 @@ def test_explain_reads_topics_by_the_offsets_of_the_evidence(deployment: Deploym
     assert found["traffic"]["samples"][0]["offset"] == 100
     shown = floodwall("explain", "a", "--config", str(deployment.file))
     assert "IN FORCE: throttle" in shown.stdout
+    assert "since then ben changed detectors.rate" in shown.stdout
     assert "done by edge web-1, 0 s after it was found" in shown.stdout
     assert found["detect_s"] >= 11
     assert floodwall("explain", "c", "--config", str(deployment.file)).returncode == 3
