@@ -2,8 +2,8 @@
 
 Per key (target and detector) a record replaces what came before it unless its (tick, stage) is lower; it is in force from
 its issue until it expires or is replaced, if it is active, no dry run, and asks for more than to tell people. Per target
-any record in force is enough to cover it. Marks of a drill are not looked at: all that is scored is one. That both read
-records alike is held by a test; the folders may not import each other.
+any record in force is enough to cover it. Marks of a drill are not looked at: what is scored or compared is one, or none.
+That edges read records alike is held by a test.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Span:
 
 
 @dataclass(slots=True)
-class Standing:
+class InForce:
     """What a run's records come to."""
 
     enforced: dict[Named, list[Span]] = field(default_factory=dict)
@@ -42,9 +42,9 @@ def is_enforced(record: Mitigation) -> bool:
     return record.state == "active" and not record.dry_run and record.action != "notify"
 
 
-def standing_of(mitigations: Iterable[Mitigation]) -> Standing:
+def in_force_of(mitigations: Iterable[Mitigation]) -> InForce:
     """The spans of records that may come in any order of keys."""
-    found = Standing()
+    found = InForce()
     by_key: dict[tuple[str, str, str], list[Mitigation]] = {}
     for record in mitigations:
         by_key.setdefault((record.target.type, record.target.value, record.detector), []).append(record)
