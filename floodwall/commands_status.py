@@ -26,9 +26,7 @@ def status(
     config: Annotated[Path | None, typer.Option("--config", help="A TOML file; see `floodwall config schema`.")] = None,
     serve: Annotated[
         int | None,
-        typer.Option(
-            "--serve", min=0, max=65535, help="Stay, and serve what is in force and how long it took as metrics."
-        ),
+        typer.Option("--serve", min=0, max=65535, help="Stay, and serve what is in force and how long it took as metrics."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> int:

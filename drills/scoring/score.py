@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from drills.columns import I64
-from drills.scoring.exposure import ADDRESSES, SIGNATURE, Exposure, Mask
+from drills.scoring.exposure import ADDRESSES, Exposure, Mask
 from engine.in_force import InForce, Named, Span, in_force_of
+from schemas.labels import may_stop
 from schemas.mitigation import Finding, Mitigation
 
 ALERT_SHARE = 0.1
@@ -162,7 +163,7 @@ class Scorer:
 
     def _may_stop(self, label: int, kind: str) -> bool:
         """A signature may always."""
-        return kind == SIGNATURE or kind in self._records[label]["stops"]
+        return may_stop(self._records[label], kind)
 
     def _blank(self, label: int) -> AttackScore:
         record = self._records[label]
