@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from replay.what_if import Grid
 
 ROWS_SHOWN = 15
+OTHERS = "attack events"
 _TITLES = {NEW: "newly mitigated", RELEASED: "released", CHANGED: "mitigated in both, but not alike"}
 
 
@@ -59,7 +60,8 @@ def print_difference(found: Difference, *, every: bool) -> None:
         print(f"{_TITLES[kind]}: {len(rows):,}" + (f", {_of_types(rows)}" if rows else ""))
         if rows:
             shown = rows if every else rows[:ROWS_SHOWN]
-            print_table(_HEADS[kind], [_cells(row) for row in shown])
+            heads = [OTHERS if head == "others" and found.labelled else head for head in _HEADS[kind]]
+            print_table(heads, [_cells(row) for row in shown])
             if len(rows) > len(shown):
                 print(f"… and {len(rows) - len(shown):,} more; --all prints all of them, --json too")
     print(f"mitigated alike: {found.same:,}")
@@ -77,7 +79,12 @@ def _print_sides(found: Difference) -> None:
         if any(getattr(side, field) for side in sides):
             rows.append([text, *(f"{getattr(side, field):,}" for side in sides)])
     rows.append(["normal events covered", *(f"{side.normal_covered:,} ({percent(side.normal_share)})" for side in sides)])
-    rows.append(["other events covered", *(f"{side.events_covered - side.normal_covered:,}" for side in sides)])
+    rows.append(
+        [
+            f"{OTHERS if found.labelled else 'other events'} covered",
+            *(f"{side.events_covered - side.normal_covered:,}" for side in sides),
+        ]
+    )
     if found.labelled:
         rows.append(["attacks stopped", *(", ".join(side.attacks) or "none" for side in sides)])
     if found.before.wronged is not None:
@@ -109,7 +116,7 @@ def _of_types(rows: list[Row]) -> str:
 _ONE = ("who", "is", "action", "by", "since (UTC)", "for", "normal events", "others", "why")
 _HEADS = {
     NEW: _ONE, RELEASED: _ONE,
-    CHANGED: ("who", "is", "action", "by", "since (UTC)", "begins", "ends", "normal events", "others"),
+    CHANGED: ("who", "is", "action", "by", "since in A (UTC)", "begins", "ends", "normal events", "others"),
 }  # fmt: skip
 
 
@@ -150,7 +157,16 @@ def print_grid(grid: Grid) -> None:
     normal = "honest events, by labels" if grid.labelled else "events taken for normal (of nobody mitigated as it is)"
     print(f"{grid.events:,} events, {grid.normal_events:,} of them {normal}")
     names = [*(axis.path.rpartition(".")[0] + " " + axis.path.rpartition(".")[2] for axis in grid.axes)]
-    heads = [*names, "mitigated", "of them sources", "new", "released", "held", "normal events hit", "others hit"]
+    heads = [
+        *names,
+        "mitigated",
+        "of them sources",
+        "new",
+        "released",
+        "held",
+        "normal events hit",
+        f"{OTHERS if grid.labelled else 'others'} hit",
+    ]
     rows = []
     for cell in grid.cells:
         values = cell.values or ("as it is", *[""] * (len(names) - 1))

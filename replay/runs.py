@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ RUNS_MAX = 64
 """Of one command; each is the whole engine over all of the traffic."""
 JOBS_MAX = 16
 """Each process takes up to 2 GB."""
+MUCH_BYTES = 64 << 20
+"""What one process reads within a few seconds."""
 Progress = Callable[[int], None] | None
 
 
@@ -62,7 +65,7 @@ def run_all(tasks: Sequence[Task], clock: Clock, jobs: int, done: Callable[[], N
         SourceError, BrokerError: as `replay.run.replay`. KeyboardInterrupt: half a comparison is none.
     """
     found: list[Run | None] = [None] * len(tasks)
-    if jobs < 2 or len(tasks) < 2:
+    if jobs < 2 or len(tasks) < 2 or not _is_much(tasks[0].paths):
         for number, task in enumerate(tasks):
             found[number] = run_one(task, clock)
             if done is not None:
@@ -75,6 +78,11 @@ def run_all(tasks: Sequence[Task], clock: Clock, jobs: int, done: Callable[[], N
                 if done is not None:
                     done()
     return [run for run in found if run is not None]
+
+
+def _is_much(paths: Sequence[str]) -> bool:
+    """Whether processes of their own, which take three seconds to begin, are worth it."""
+    return sum(os.path.getsize(path) if os.path.isfile(path) else MUCH_BYTES for path in paths) >= MUCH_BYTES
 
 
 def run_one(task: Task, clock: Clock) -> Run:
