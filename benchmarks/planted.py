@@ -20,8 +20,8 @@ from drills.reference import strength_text
 from drills.scoring import tell
 from drills.scoring.decide import decided
 from drills.scoring.folder import score_folder
-from drills.scoring.standing import is_enforced
 from drills.service.world import NORMAL_PER_SECOND
+from engine.in_force import is_enforced
 from schemas.config import Config, parse_config
 
 FILE = "nasa_ksc_19950801.tsv.gz"

@@ -13,8 +13,7 @@ from drills.labels import Truth, labels_of
 from drills.render import lines
 from drills.run import Drill
 from schemas.errors import SourceError
-
-LABELS = "labels.ndjson"
+from schemas.labels import LABELS
 
 
 def file_of(stream: str, access_format: str) -> str:

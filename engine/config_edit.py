@@ -119,6 +119,11 @@ def _remove(document: dict[str, Any], steps: Sequence[str | int], path: str) -> 
     del holder[last]
 
 
+def meant(change: ConfigChange) -> ConfigChange:
+    """A change as if it were in force at once: neither tried first nor refused because it was not."""
+    return msgspec.structs.replace(change, trial_s=None, forced=True)
+
+
 def next_tick(chain: ConfigChain, now_ms: int) -> int:
     """The first second that a change written now can hold from."""
     return max(now_ms // 1000 + chain.first.config.time.lateness_s + DELAY_S, chain.last_tick)

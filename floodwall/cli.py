@@ -9,6 +9,7 @@ import typer
 
 from floodwall import (
     commands_broker,
+    commands_compare,
     commands_config,
     commands_drill,
     commands_edge,
@@ -34,12 +35,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Finds floods, credential stuffing and abuse of API keys in access logs and event streams, and says whom to stop.\n\n"
     "Start with:  floodwall demo, floodwall doctor access.log, floodwall replay access.log, floodwall watch access.log",
-    epilog="Exit codes: 0 fine, 2 a setting or option is wrong, 3 an input cannot be read or an output not written, "
+    epilog="Exit codes: 0 fine, 1 a comparison exceeds its bound, 2 a setting or option is wrong, "
+    "3 an input cannot be read or an output not written, "
     "4 a saved state cannot be used, 5 an input broke off early (all before it was decided), 6 Kafka cannot be used, "
     "7 a firewall cannot be used, 70 a fault of Floodwall, 130 interrupted.",
 )
 app.command("demo")(commands_run.demo)
 app.command("replay")(commands_run.replay)
+app.command("diff")(commands_compare.diff)
+app.command("what-if")(commands_compare.what_if)
 app.command("watch")(commands_run.watch)
 app.command("doctor")(commands_run.doctor)
 app.command("produce")(commands_produce.produce)

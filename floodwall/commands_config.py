@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from floodwall import commands_config_live
+from floodwall import gate as gates
 from floodwall.guard import guarded
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,8 +32,18 @@ def check(
         Path | None, typer.Option("--history", help="Also say which changes of this history would not fit the file.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults included, as JSON.")] = False,
+    backtest: gates.Backtest = None,
+    max_collateral: gates.MaxCollateral = None,
+    source: gates.BacktestSource = None,
+    feedback: gates.BacktestFeedback = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="With --backtest: what is in force now; without, all that FILE mitigates is new."),
+    ] = None,
 ) -> int:
     """Say whether a configuration is right; a wrong one is refused with its path, the bound and what came.
+
+    With --backtest it is tried on recorded traffic, and refused if it mitigates too much of what is normal: docs/diff.md.
 
     Example:  floodwall config check floodwall.toml
     """
@@ -42,6 +53,9 @@ def check(
     from engine.geo import make_geo
     from schemas.config import load_config
 
+    gate = gates.gate_of(backtest, max_collateral, source, feedback)
+    if against is not None and gate is None:
+        raise UsageError("expected --backtest with --against, as --backtest 24h")
     config = load_config(file)
     window_rules(config)  # reads the lists that it names
     make_geo(config.input.geo)  # and these files
@@ -53,6 +67,8 @@ def check(
         if changes.refused:
             line, why = changes.refused[0]
             raise ConfigError(f"{len(changes.refused)} changes of {history} do not fit, the first in line {line}: {why}")
+    if gate is not None:
+        gates.tell(gate.judge(None if against is None else load_config(against), config), gate.share_max)
     config = msgspec.structs.replace(config, detectors=msgspec.to_builtins(settings(config)))
     typer.echo(msgspec.json.encode(config).decode() if as_json else f"{file}: fine (profile {config.profile})")
     return 0

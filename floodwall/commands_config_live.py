@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from floodwall import gate as gates
 from floodwall.guard import guarded
 from schemas.errors import UsageError
 
@@ -99,6 +100,10 @@ def set_(
     arm: Annotated[bool, typer.Option("--arm", help="What has been tried of this section is meant from here on.")] = False,
     force: Force = False,
     only_check: Annotated[bool, typer.Option("--check", help="Say what would become of it, and write nothing.")] = False,
+    backtest: gates.Backtest = None,
+    max_collateral: gates.MaxCollateral = None,
+    source: gates.BacktestSource = None,
+    feedback: gates.BacktestFeedback = None,
     config: ConfigFile = None,
     history: HistoryPath = None,
     as_json: Json = False,
@@ -106,15 +111,17 @@ def set_(
     """Change a section on all judges from one second on; windows keep their counts.
 
     What may mitigate more than before is tried first, in dry run beside what is in force, unless forced. Exit code 2: refused.
+    With --backtest it is also tried on recorded traffic, as if it were meant at once: docs/diff.md.
 
     Example:  floodwall config set detectors.rate 'rules[0].limit=200' --why "flood of tuesday" --config kafka.toml
     """
     import msgspec
 
     from engine.config_chain import WideningError
-    from engine.config_edit import edited
+    from engine.config_edit import edited, meant
     from schemas.config_change import TRIAL_S, ConfigChange
 
+    gate = gates.gate_of(backtest, max_collateral, source, feedback)
     store = _open(config, history)
     chain, common = store.chain, _common(store, who, why, force)
     if arm and (assignments or remove or unset or trial):
@@ -135,6 +142,10 @@ def set_(
         chain.judge(change, change.at_ms)
         if not as_json:
             typer.echo(f"It may mitigate more than before ({error.what}), so it is tried first; --force would not.")
+    if gate is not None:
+        # Reading a day takes its time: who has changed something meanwhile is told of by the change's base.
+        gates.tell(gate.judge(chain.last.config, chain.judge(meant(change), change.at_ms).config), gate.share_max)
+        change = msgspec.structs.replace(change, **_timing(store))
     if only_check:
         _print_outcomes(chain, [(change, None)], as_json)
         return 0
@@ -214,14 +225,18 @@ def _detectors() -> list[str]:
 
 
 def _common(store: Store, who: str | None, why: str, force: bool) -> dict[str, Any]:
+    if not why.strip():
+        raise UsageError("expected a reason (--why), got nothing: whoever reads it later wants to know")
+    return {"who": who or getpass.getuser(), "why": why, "forced": force, **_timing(store)}
+
+
+def _timing(store: Store) -> dict[str, int]:
+    """When a change is written, and from when on it holds."""
     from engine.clock import SystemClock
     from engine.config_edit import next_tick
 
     now_ms = SystemClock().now_ms()
-    if not why.strip():
-        raise UsageError("expected a reason (--why), got nothing: whoever reads it later wants to know")
-    tick = next_tick(store.chain, now_ms)
-    return {"who": who or getpass.getuser(), "why": why, "at_ms": now_ms, "effective_tick": tick, "forced": force}
+    return {"at_ms": now_ms, "effective_tick": next_tick(store.chain, now_ms)}
 
 
 def _print_outcomes(chain: ConfigChain, outcomes: list[tuple[ConfigChange, Accepted | None]], as_json: bool) -> None:

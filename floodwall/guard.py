@@ -13,6 +13,8 @@ import typer
 
 from schemas.errors import BrokerError, FloodwallError, SourceError
 
+EXIT_EXCEEDED = 1
+"""What a comparison was asked to fail on has come; see `floodwall diff`."""
 EXIT_ENDED_EARLY = 5
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130

@@ -16,7 +16,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Messa
 
 from broker.connection import Connection, is_about_no_group
 from broker.offsets import end_offsets, first_offsets, offsets_at, partitions_of
-from engine.embedded import Embedded
+from replay.run import Feeds
 from replay.sources import KAFKA_SCHEME
 from schemas.columns import U8
 from schemas.config import Config
@@ -124,7 +124,7 @@ class PartitionReading:
         self._queue_kb = queue_kb
         self._heard_s = time.monotonic()
 
-    def open(self, engine: Embedded) -> None:
+    def open(self, engine: Feeds) -> None:
         """Begin, or go on."""
         engine.open(self.name, 0, self._span.start)
         if not self.ended:
@@ -146,7 +146,7 @@ class PartitionReading:
             self._consumer.assign([TopicPartition(self._span.topic, self._span.partition, self._span.start)])
             self._heard_s = time.monotonic()
 
-    def advance(self, engine: Embedded) -> int:
+    def advance(self, engine: Feeds) -> int:
         """Read some messages and feed them; returns their bytes.
 
         Raises:
@@ -183,7 +183,7 @@ class PartitionReading:
             self._consumer.close()
             self._consumer = None
 
-    def _feed(self, engine: Embedded, messages: list[Message]) -> int:
+    def _feed(self, engine: Feeds, messages: list[Message]) -> int:
         values = [message.value() or b"" for message in messages]
         self._buffer.fill(values)
         ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))

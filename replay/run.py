@@ -13,11 +13,12 @@ from engine.clock import Clock
 from engine.config_chain import ConfigChain
 from engine.embedded import Embedded
 from replay.feedback import FeedbackFile
-from replay.sink import Sink
+from replay.sink import TakesDecisions
 from replay.sources import KAFKA_SCHEME, STDIN, bound_of, expand, make_buffer, open_source
 from replay.state import load_state, save_state
-from schemas.columns import U8
+from schemas.columns import I64, U8
 from schemas.config import Config
+from schemas.fields import Poison
 from schemas.tally import UNKNOWN_MS
 
 Progress = Callable[[int, Account | None], None]
@@ -39,6 +40,22 @@ class Outcome:
     """What became of the records of feedback, if there was a file of them."""
 
 
+class Feeds(Protocol):
+    """What a source partition is read into: the engine, or whoever only looks at events. See `engine.embedded.Embedded`."""
+
+    def open(self, name: str, bound_ms: int, start: int = 0) -> None: ...
+
+    def set_bound(self, name: str, bound_ms: int) -> None: ...
+
+    def feed(self, name: str, chunk: U8, length: int, base: int) -> None: ...
+
+    def feed_records(self, name: str, buffer: U8, starts: I64, ends: I64, times_ms: I64, offsets: I64) -> None: ...
+
+    def refuse(self, name: str, start: int, length: int, reason: Poison, at: int = 0, excerpt: bytes = b"") -> None: ...
+
+    def newest_ms(self, name: str) -> int: ...
+
+
 class Reading(Protocol):
     """A source partition on its way into the engine."""
 
@@ -54,11 +71,11 @@ class Reading(Protocol):
         """Why it ended before its end, if it did."""
         ...
 
-    def open(self, engine: Embedded) -> None:
+    def open(self, engine: Feeds) -> None:
         """Begin, or go on."""
         ...
 
-    def advance(self, engine: Embedded) -> int:
+    def advance(self, engine: Feeds) -> int:
         """Read on and feed what came; returns its bytes."""
         ...
 
@@ -90,11 +107,11 @@ class FileReading:
         """Why it ended before its end, if it did."""
         return self._source.error
 
-    def open(self, engine: Embedded) -> None:
+    def open(self, engine: Feeds) -> None:
         """Begin, or go on."""
         engine.open(self.name, bound_of(self.name, self._clock.now_ms()), self._start)
 
-    def advance(self, engine: Embedded) -> int:
+    def advance(self, engine: Feeds) -> int:
         """Read on and feed what came; returns its bytes."""
         length = self._source.read(self._buffer)
         if self.name == STDIN:
@@ -113,7 +130,7 @@ class FileReading:
 def replay(
     config: Config,
     paths: list[str],
-    sink: Sink,
+    sink: TakesDecisions,
     clock: Clock,
     *,
     between_ms: tuple[int | None, int | None] = (None, None),
@@ -134,7 +151,6 @@ def replay(
     Raises:
         SourceError: a source cannot be opened. StateError: the state cannot be used. BrokerError: Kafka cannot be read.
     """
-    names = expand([path for path in paths if not path.startswith(KAFKA_SCHEME)])
     began = time.perf_counter()
     saved = load_state(state)
     if saved is None:
@@ -144,12 +160,7 @@ def replay(
     if feedback is not None:
         FeedbackFile(feedback, follow=False).give(engine)
     known = engine.positions()
-    buffer = make_buffer(config.input.record_bytes_max, chunk_bytes)
-    readings: list[Reading] = [FileReading(config, name, known, clock, buffer, chunk_bytes) for name in names]
-    for url in dict.fromkeys(path for path in paths if path.startswith(KAFKA_SCHEME)):
-        from replay.kafka import open_partitions
-
-        readings += open_partitions(config, url, between_ms, known)
+    readings = open_readings(config, paths, clock, between_ms, known, chunk_bytes)
     outcome = Outcome(Account(), 0.0, len(readings), 0)
     for reading in readings:
         reading.open(engine)
@@ -187,6 +198,29 @@ def replay(
         save_state(state, engine.snapshot())
     outcome.seconds = time.perf_counter() - began
     return outcome
+
+
+def open_readings(
+    config: Config,
+    paths: list[str],
+    clock: Clock,
+    between_ms: tuple[int | None, int | None],
+    known: dict[str, int],
+    chunk_bytes: int = 1 << 20,
+) -> list[Reading]:
+    """Every source partition that paths and addresses name, from where ``known`` says on.
+
+    Raises:
+        SourceError: a source cannot be opened. BrokerError: Kafka cannot be read.
+    """
+    names = expand([path for path in paths if not path.startswith(KAFKA_SCHEME)])
+    buffer = make_buffer(config.input.record_bytes_max, chunk_bytes)
+    readings: list[Reading] = [FileReading(config, name, known, clock, buffer, chunk_bytes) for name in names]
+    for url in dict.fromkeys(path for path in paths if path.startswith(KAFKA_SCHEME)):
+        from replay.kafka import open_partitions
+
+        readings += open_partitions(config, url, between_ms, known)
+    return readings
 
 
 def _order(newest_ms: int) -> int:

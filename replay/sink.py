@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from engine.outbox import Decisions
 from schemas.errors import SourceError
@@ -51,6 +51,14 @@ def _refusing(file: IO[bytes]) -> Iterator[None]:
         with contextlib.suppress(OSError):
             file.close()  # else the interpreter tries once more at its end, and prints a trace
         raise SourceError(f"expected to write decisions to {file.name}, got: {error.strerror or error}") from None
+
+
+class TakesDecisions(Protocol):
+    """Where a run's decisions go."""
+
+    def write(self, decisions: Decisions) -> None:
+        """Take them, in order."""
+        ...
 
 
 class Sink:

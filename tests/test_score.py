@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from drills.scoring.exposure import Exposure, ExposureReader, folded
 from drills.scoring.score import Scorecard, Scorer
-from drills.scoring.standing import standing_of
 from drills.scoring.tell import plain
 from edge.reader import Reader
+from engine.in_force import in_force_of
 from schemas.config import Config
 from schemas.mitigation import Evidence, Finding, Mitigation, Target, Window, encode_line
 from schemas.prefixes import Prefixes
@@ -214,7 +214,7 @@ RECORDS = st.lists(
 @given(RECORDS)
 def test_what_is_in_force_is_what_the_reader_of_every_edge_enforces(records: list[Mitigation]) -> None:
     records = sorted(records, key=lambda record: record.issued_at)
-    standing = standing_of(records)
+    standing = in_force_of(records)
     for second in range(START_S, START_S + 25):
         now_ms = second * 1000
         reader = Reader(Prefixes([]), lambda subject, action: True)

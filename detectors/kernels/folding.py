@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from detectors.kernels.blocks import T_METHOD, T_PATH
+from detectors.kernels.hashing import hash_bytes_kernel
 from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, path_end_kernel
 from schemas.compiled import entry
 
@@ -35,3 +36,17 @@ def fold_routes_kernel(rows: Any, text_start: Any, text_length: Any, buffer: Any
             buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]), start, end, out,
             np.int64(k * ROUTE_ROOM),
         )  # fmt: skip
+
+
+@entry
+def hash_texts_kernel(seeds: Any, starts: Any, lengths: Any, most: Any, buffer: Any, first: Any, second: Any) -> None:
+    """Hash a text of each event.
+
+    Args:
+        seeds: u64[HASH_SEED_WORDS].
+        starts, lengths: i64[n], where the texts lie in ``buffer`` (u8[], eight bytes and more behind the last of them).
+        most: i64, of each text only so many bytes count.
+        first, second: u64[n], out: the halves of SipHash-1-3-128.
+    """
+    for k in range(len(starts)):
+        first[k], second[k] = hash_bytes_kernel(seeds, buffer, starts[k], min(lengths[k], most))

@@ -17,7 +17,7 @@ from drills.render import lines
 from drills.run import START_S, Drill, Plan
 from drills.scoring.decide import Decider
 from drills.scoring.score import SOURCES
-from drills.scoring.standing import is_enforced
+from engine.in_force import is_enforced
 from schemas.mitigation import Mitigation
 
 ALARM_GAP_S = 600

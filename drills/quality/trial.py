@@ -13,7 +13,7 @@ from drills.quality.stage import Stage, merged
 from drills.quality.systems import OURS, ours, peers
 from drills.scoring.decide import decided
 from drills.scoring.score import AttackScore, Scorecard, Scorer, Wronged
-from drills.scoring.standing import is_enforced
+from engine.in_force import is_enforced
 
 
 @dataclass(frozen=True, slots=True)

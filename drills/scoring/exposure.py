@@ -17,8 +17,8 @@ import numpy.typing as npt
 import orjson
 
 from drills.columns import I64
-from drills.scoring.standing import Named
 from engine.geo import make_geo
+from engine.in_force import Named
 from schemas.config import Config
 from schemas.decode import Decoder
 from schemas.fields import Number, Text

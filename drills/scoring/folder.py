@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import numpy as np
-import orjson
 
 from drills.columns import I64
-from drills.files import LABELS
 from drills.scoring.decide import Decider
 from drills.scoring.exposure import ExposureReader
 from drills.scoring.score import Scorecard, Scorer
 from schemas.config import Config
 from schemas.errors import SourceError
+from schemas.labels import LABELS, read_attacks
 from schemas.mitigation import Finding, Mitigation
 
 EVENT_FILES = ("events.ndjson", "access.ndjson", "access.log", "requests.ndjson")
@@ -45,7 +44,7 @@ def score_folder(
     Raises:
         SourceError: the folder is no drill, or a file of it or of decisions cannot be read.
     """
-    attacks = [record for record in _labels(folder / LABELS) if record["kind"] == "attack"]
+    attacks = read_attacks(folder / LABELS)
     name = next((name for name in EVENT_FILES if (folder / name).is_file()), None)
     if name is None:
         raise SourceError(f"expected one of {', '.join(EVENT_FILES)} in {folder}, got none: `floodwall drill run` writes them")
@@ -66,15 +65,6 @@ def score_folder(
         mitigations = _records(decisions, Mitigation)
         found = [] if findings is None else _records(findings, Finding)
     return Scored(Scorer([exposure], attacks).score(mitigations, found), name, decider is not None, len(mitigations))
-
-
-def _labels(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [orjson.loads(line) for line in path.read_bytes().splitlines()]
-    except OSError as error:
-        raise SourceError(f"expected a drill's labels at {path}, got: {error.strerror or error}") from None
-    except orjson.JSONDecodeError as error:
-        raise SourceError(f"expected one JSON object a line in {path}, got: {error}") from None
 
 
 def _blocks(path: Path) -> Iterator[tuple[list[bytes], I64]]:

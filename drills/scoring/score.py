@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from drills.columns import I64
-from drills.scoring.exposure import ADDRESSES, SIGNATURE, Exposure, Mask
-from drills.scoring.standing import Named, Span, Standing, standing_of
+from drills.scoring.exposure import ADDRESSES, Exposure, Mask
+from engine.in_force import InForce, Named, Span, in_force_of
+from schemas.labels import may_stop
 from schemas.mitigation import Finding, Mitigation
 
 ALERT_SHARE = 0.1
@@ -142,7 +143,7 @@ class Scorer:
 
     def score(self, mitigations: Sequence[Mitigation], findings: Sequence[Finding] = ()) -> Scorecard:
         """Against what was decided."""
-        standing = standing_of(mitigations)
+        standing = in_force_of(mitigations)
         scores = {label: self._blank(label) for label in self._records}
         card = Scorecard(list(scores.values()))
         covered = [np.zeros(len(part), np.bool_) for part in self._parts]
@@ -162,7 +163,7 @@ class Scorer:
 
     def _may_stop(self, label: int, kind: str) -> bool:
         """A signature may always."""
-        return kind == SIGNATURE or kind in self._records[label]["stops"]
+        return may_stop(self._records[label], kind)
 
     def _blank(self, label: int) -> AttackScore:
         record = self._records[label]
@@ -215,7 +216,7 @@ class Scorer:
         score.seconds = seconds if score.seconds is None else min(score.seconds, seconds)
         score.by.update({span.record.detector for span in mine})
 
-    def _tell(self, standing: Standing, scores: dict[int, AttackScore]) -> None:
+    def _tell(self, standing: InForce, scores: dict[int, AttackScore]) -> None:
         """Of notes to people, those that are about an attack."""
         for record in standing.told:
             kind, value = record.target.type, record.target.value

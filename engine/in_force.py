@@ -2,8 +2,8 @@
 
 Per key (target and detector) a record replaces what came before it unless its (tick, stage) is lower; it is in force from
 its issue until it expires or is replaced, if it is active, no dry run, and asks for more than to tell people. Per target
-any record in force is enough to cover it. Marks of a drill are not looked at: all that is scored is one. That both read
-records alike is held by a test; the folders may not import each other.
+any record in force is enough to cover it. Marks of a drill are not looked at: what is scored or compared is one, or none.
+That edges read records alike is held by a test.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Span:
 
 
 @dataclass(slots=True)
-class Standing:
+class InForce:
     """What a run's records come to."""
 
     enforced: dict[Named, list[Span]] = field(default_factory=dict)
@@ -37,21 +37,22 @@ class Standing:
     """What is not enforced: notes to people, dry runs, held ones."""
 
 
-def is_enforced(record: Mitigation) -> bool:
-    """Whether an edge that can do everything would act on it."""
-    return record.state == "active" and not record.dry_run and record.action != "notify"
+def is_enforced(record: Mitigation, *, held: bool = False) -> bool:
+    """Whether an edge that can do everything would act on it; with ``held``, also if no budget had held it."""
+    asked_for = record.state == "active" or (held and record.state == "held")
+    return asked_for and not record.dry_run and record.action != "notify"
 
 
-def standing_of(mitigations: Iterable[Mitigation]) -> Standing:
-    """The spans of records that may come in any order of keys."""
-    found = Standing()
+def in_force_of(mitigations: Iterable[Mitigation], *, held: bool = False) -> InForce:
+    """The spans of records that may come in any order of keys; with ``held``, of those too that a budget held."""
+    found = InForce()
     by_key: dict[tuple[str, str, str], list[Mitigation]] = {}
     for record in mitigations:
         by_key.setdefault((record.target.type, record.target.value, record.detector), []).append(record)
-        if not is_enforced(record):
+        if not is_enforced(record, held=held):
             found.told.append(record)
     for (kind, value, _), records in by_key.items():
-        spans = list(_spans(records))
+        spans = list(_spans(records, held))
         if spans:
             found.enforced.setdefault((kind, value), []).extend(spans)
     for together in found.enforced.values():
@@ -59,7 +60,7 @@ def standing_of(mitigations: Iterable[Mitigation]) -> Standing:
     return found
 
 
-def _spans(records: list[Mitigation]) -> Iterable[Span]:
+def _spans(records: list[Mitigation], held: bool) -> Iterable[Span]:
     """Of one key: each record until the next one that is not older takes its place."""
     taken: list[Mitigation] = []
     for record in sorted(records, key=lambda record: record.issued_at):  # stable: as published within a second
@@ -69,7 +70,7 @@ def _spans(records: list[Mitigation]) -> Iterable[Span]:
         until = record.expires_at
         if index + 1 < len(taken):
             until = min(until, taken[index + 1].issued_at)
-        if is_enforced(record) and until > record.issued_at:
+        if is_enforced(record, held=held) and until > record.issued_at:
             yield Span(record.issued_at * 1000, until * 1000, record)
 
 
