@@ -153,7 +153,10 @@ class Distributed:
         if not series.is_warm or (more is None and series.heard <= self._least[series.stratum]):
             return []
         found: list[Crossing] = []
-        if self._exceeds(series, total):  # accounts are not more than their requests
+        is_more = self._exceeds(series, total)  # accounts are not more than their requests
+        if is_more and more is None and series.stratum == Stratum.ACCOUNTS:
+            is_more = self._exceeds(series, series.accounts_most())
+        if is_more:
             found += self._explain(strata, series, tick, series.window(tick, more), early=more is not None)
         if more is None and tick % WINDOW_S == WINDOW_S - 1:
             found += self._judge_routes(strata, series, tick, total)

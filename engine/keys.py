@@ -8,7 +8,9 @@ judged in order as their last second is closed. What could only grow is looked a
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,39 +184,36 @@ class LearnedKeys:
         first = window * STEPS
         for step in range(max(first, self._looked + 1), min(first + STEPS - 1, over)):
             self._looked = step
-            so_far = mine[steps <= step]
-            for partition, part in self._by_partition(so_far):
-                group = self._group(part)
-                loud = np.flatnonzero(group.values[:, V_REQUESTS] >= LOUD_REQUESTS)
-                if len(loud):
-                    some = _Group(group.keys[loud], group.entries[loud], group.values[loud])
-                    found += self._judge(partition, window, some, step + 1 - first, muted)
+            for partition, group in self._groups(mine[steps <= step], LOUD_REQUESTS):
+                found += self._judge(partition, window, group, step + 1 - first, muted)
         return found
 
     def _end(self, window: int, mine: I64, muted: int) -> list[Crossing]:
         """A window is over."""
         found: list[Crossing] = []
-        for partition, part in self._by_partition(mine):
-            found += self._judge(partition, window, self._group(part), STEPS, muted)
+        for partition, group in self._groups(mine, 1):
+            found += self._judge(partition, window, group, STEPS, muted)
         return found
 
-    def _by_partition(self, which: I64) -> list[tuple[int, I64]]:
-        partitions = self._rows.entries[which, G_PARTITION]
-        edges = np.flatnonzero(np.diff(partitions)) + 1
-        return [(int(self._rows.entries[part[0], G_PARTITION]), part) for part in np.split(which, edges) if len(part)]
-
-    def _group(self, which: I64) -> _Group:
-        """Entries of one partition and window by key."""
+    def _groups(self, which: I64, least: int) -> Iterator[tuple[int, _Group]]:
+        """Entries of a window by partition and key: keys with so many requests at least."""
         entries = self._rows.entries
-        which = which[np.lexsort((entries[which, G_B], entries[which, G_A]))]
+        which = which[np.lexsort((entries[which, G_B], entries[which, G_A], entries[which, G_PARTITION]))]
         rows = entries[which]
-        new = np.ones(len(rows), np.bool_)
-        new[1:] = (np.diff(rows[:, G_A]) != 0) | (np.diff(rows[:, G_B]) != 0)
-        starts = np.flatnonzero(new)
+        if not len(rows):
+            return
+        whose = rows[:, [G_PARTITION, G_A, G_B]]
+        starts = np.flatnonzero(np.append(True, (whose[1:] != whose[:-1]).any(axis=1)))
         values = np.empty((len(starts), VALUES), np.int64)
         values[:, :V_NETS] = np.add.reduceat(rows[:, G_VALUES : G_VALUES + V_NETS], starts, axis=0)
         values[:, V_NETS:] = np.bitwise_or.reduceat(rows[:, G_VALUES + V_NETS :], starts, axis=0)
-        return _Group(rows[starts, G_A : G_B + 1], which[starts], values)
+        enough = values[:, V_REQUESTS] >= least
+        starts, values = starts[enough], values[enough]
+        partitions, keys, named = rows[starts, G_PARTITION], rows[starts, G_A : G_B + 1], which[starts]
+        edges = [0, *(np.flatnonzero(np.diff(partitions)) + 1).tolist(), len(starts)]
+        for low, high in itertools.pairwise(edges):
+            if high > low:
+                yield int(partitions[low]), _Group(keys[low:high], named[low:high], values[low:high])
 
     def _name(self, entry: int) -> bytes:
         start = entry * NAME_BYTES_MAX
@@ -243,6 +242,8 @@ class LearnedKeys:
             model.note_peaks(_of(judged, learned))
             weights = model.weights(window, _of(judged, learned))
             model.learn(window, values[learned], _of(judged, learned), weights)
+        elif not model.is_over(judged):
+            return []
         told, acts = model.decide(window, judged)
         found: list[Crossing] = []
         for index in np.flatnonzero(told | acts).tolist():

@@ -10,6 +10,7 @@ same.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ OVER_STEPS = 6
 """After so many without a surplus an episode is over."""
 SLUMP, SLUMP_FROM = 0.5, 30.0
 """Half of the usual, once that is so much in ten seconds."""
+NOT_COUNTED = -1
 NO_ROWS = np.zeros((0, ROW_WORDS), np.int64)
 ROUTED = (Stratum.PAGES, Stratum.REGISTERED, Stratum.FAILED)
 """An entry of an account does not say for which of its routes it is, and assets come with pages."""
@@ -114,6 +116,39 @@ def count_accounts(gathered: Gathered) -> int:
 
 
 @dataclass(slots=True)
+class Accounts:
+    """The accounts of a window, and those that came since: no later window has more, until it is counted again.
+
+    Nearly always the accounts of a second are those of the seconds before, and a look at the new ones is all that it takes.
+    Levels have to be the same in all of it: each says which accounts are chosen.
+    """
+
+    who: set[int] = field(default_factory=set)
+    level: int = NOT_COUNTED
+
+    def add(self, cell: Cell) -> None:
+        """A second more."""
+        if cell.level == self.level:
+            self.who.update(cell.rows[:, WHO].tolist())
+        else:
+            self.level = NOT_COUNTED
+
+    def count(self, cells: Collection[Cell]) -> None:
+        """Begin anew with the cells of a window."""
+        levels = {cell.level for cell in cells}
+        self.level = levels.pop() if len(levels) == 1 else NOT_COUNTED
+        self.who.clear()
+        if self.level != NOT_COUNTED:
+            for cell in cells:
+                self.who.update(cell.rows[:, WHO].tolist())
+
+    @property
+    def most(self) -> int | None:
+        """The newest window has no more; None: that is not known."""
+        return None if self.level == NOT_COUNTED else len(self.who) << self.level
+
+
+@dataclass(slots=True)
 class Series:
     """One stratum of one service."""
 
@@ -137,6 +172,7 @@ class Series:
     """Of which there was more than usual in the last minute"""
     mean: float = 0.0
     largest: int = 0
+    accounts: Accounts = field(default_factory=Accounts)
     _usual: Usual | None = None
 
     @property
@@ -154,6 +190,16 @@ class Series:
         while recent[0].tick <= since:
             total -= recent.popleft().total
         self.recent_total = total
+        if self.accounts.level != NOT_COUNTED:
+            self.accounts.add(cell)
+
+    def accounts_most(self) -> int:
+        """The newest window has no more accounts; it is counted, if it may have more than ever."""
+        most = self.accounts.most
+        if most is None or most > self.largest:
+            self.accounts.count(self.recent)
+            most = self.accounts.most
+        return self.recent_total if most is None else most
 
     def window(self, tick: int, more: list[Cell] | None = None) -> list[Cell]:
         """The cells of the ten seconds that end with one."""

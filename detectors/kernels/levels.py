@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.compiled import entry, inlined
+
+F64 = npt.NDArray[np.float64]
 
 OVERALL = 0
 """The place of a series' level over all seasons; those of seasons follow."""
 
 VARIANCE_SLOWER = 0.1
 """A variance may change by so much less: else whoever pushes the mean widens what is usual, and is let further."""
+
+
+class Tables(NamedTuple):
+    """What is known of series, and how it is read: the arguments of `score_kernel`."""
+
+    mean: F64
+    variance: F64
+    count: F64
+    within: F64
+    seen: float
+    shared: int
+    floor: F64
+    shrink: float
+    shrink_season: float
 
 
 @inlined
@@ -46,6 +63,20 @@ def usual_kernel(
     return m, v
 
 
+@inlined
+def distance_kernel(levels: Any, series: Any, season: Any, f: Any, value: Any) -> Any:
+    """How many standard deviations a value is from what its series leads to expect: `score_kernel`."""
+    if not np.isfinite(value):
+        return 0.0
+    m, v = usual_kernel(
+        levels.mean, levels.variance, levels.count, levels.within, levels.seen, levels.shared, levels.floor, levels.shrink,
+        levels.shrink_season, series, season, f,
+    )  # fmt: skip
+    if v < 0.0:
+        return 0.0
+    return (value - m) / np.sqrt(v + levels.floor[f] * levels.floor[f])
+
+
 @entry
 def score_kernel(
     mean: Any, variance: Any, count: Any, within: Any, seen: Any, shared: Any, floor: Any, shrink: Any, shrink_season: Any,
@@ -64,17 +95,10 @@ def score_kernel(
         ids: i64[n]; season: i64, -1 for none; values: f64[n, features], NaN where nothing was seen.
         z: f64[n, features], out; 0 where nothing was seen, or nothing is known.
     """
+    levels = Tables(mean, variance, count, within, seen, shared, floor, shrink, shrink_season)
     for i in range(len(ids)):
         for f in range(values.shape[1]):
-            value = values[i, f]
-            z[i, f] = 0.0
-            if not np.isfinite(value):
-                continue
-            m, v = usual_kernel(
-                mean, variance, count, within, seen, shared, floor, shrink, shrink_season, ids[i], season, f
-            )  # fmt: skip
-            if v >= 0.0:
-                z[i, f] = (value - m) / np.sqrt(v + floor[f] * floor[f])
+            z[i, f] = distance_kernel(levels, ids[i], season, f, values[i, f])
 
 
 @inlined

@@ -27,7 +27,7 @@ from detectors.kernels.key_features import (
     S_THIS,
     SETS,
     V_NETS,
-    features_kernel,
+    judge_keys_kernel,
 )
 from detectors.learning.calibration import DAY_S, Calibration, CalibrationConfig
 from detectors.learning.levels import HOUR_S, SEASONS, Levels, LevelsConfig, season_of
@@ -152,22 +152,23 @@ class KeyAbuse:
             ids: i64[n], places of keys, rising; values: i64[n, VALUES], what each did, with at least one request.
             whole: False: of a window that is not over. Then no feature counts that could still become less.
         """
-        tick = window * WINDOW_S
-        features = np.empty((len(ids), FEATURES))
-        busy = self._busy_now(window, ids)
-        features_kernel(
-            ids, values, self.seen, self.hours, busy, self.levels.steps(ids), self.config.young_windows, season_of(tick),
-            features,
+        tick, levels, totals = window * WINDOW_S, self.levels, self.totals
+        features, z = np.empty((len(ids), FEATURES)), np.empty((len(ids), FEATURES))
+        total, score, held = np.empty(len(ids)), np.empty(len(ids)), np.empty(len(ids))
+        judge_keys_kernel(
+            ids, values, whole, window, self.seen, self.hours, self._busy, self._last, self.held, self.config.young_windows,
+            season_of(tick), self.config.z_most, self.config.leak, self.config.reference, tuple(levels.tables), tuple(totals.tables),
+            features, z, total, score, held,
         )  # fmt: skip
-        if not whole:
-            features[:, [F_TOKENS_IN, F_TOKENS_OUT]] = np.nan
-        z = self.levels.z(tick, ids, features)
-        total = np.clip(z, 0.0, self.config.z_most).sum(axis=1)
-        score = self.totals.z(tick, ids, total[:, None])[:, 0]
-        silent = np.maximum(window - self._last[ids] - 1, 0)
-        before = self.held[ids] * self.config.leak**silent
-        held = np.maximum(before * self.config.leak + score - self.config.reference, 0.0)
         return Judged(ids, features, z, total, score, held)
+
+    def is_over(self, judged: Judged) -> bool:
+        """Whether there is anything to `decide`: most windows that are not over have nothing."""
+        by_score, by_sum = self.by_score, self.by_sum
+        return bool(len(judged.ids)) and (
+            float(judged.score.max()) >= min(by_score.notify, by_score.act)
+            or float(judged.held.max()) >= min(by_sum.notify, by_sum.act)
+        )
 
     def _busy_now(self, window: int, ids: I64) -> F64:
         gap = np.minimum(np.maximum(window - self._last[ids] - 1, 0), 1000)

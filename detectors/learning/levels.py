@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors.kernels.levels import learn_kernel, score_kernel
+from detectors.kernels.levels import Tables, learn_kernel, score_kernel
 from schemas.columns import I64
 from schemas.errors import StateError
 
@@ -134,12 +134,17 @@ class Levels:
             values: f64[n, features]; NaN: not seen, whose distance is 0.
         """
         found = np.zeros(values.shape)
-        config = self.config
-        score_kernel(
-            self.mean, self.variance, self.count, self._within, SEEN_MIN, config.series, self._floor, config.shrink_steps,
-            config.shrink_season_steps, ids, self._season(tick), np.ascontiguousarray(values, np.float64), found,
-        )  # fmt: skip
+        score_kernel(*self.tables, ids, self._season(tick), np.ascontiguousarray(values, np.float64), found)
         return found
+
+    @property
+    def tables(self) -> Tables:
+        """What kernels read distances off."""
+        config = self.config
+        return Tables(
+            self.mean, self.variance, self.count, self._within, SEEN_MIN, config.series, self._floor, config.shrink_steps,
+            config.shrink_season_steps,
+        )  # fmt: skip
 
     def learn(self, tick: int, ids: I64, values: F64, weights: F64 | None = None) -> None:
         """Learn a step. Every series comes once in ``ids``, in an order that does not hang on how the events were cut.
