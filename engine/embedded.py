@@ -18,6 +18,7 @@ from detectors.kernels.windows import NEVER
 from detectors.registry import plan_windows
 from engine.account import EXCERPT_BYTES, Account, PoisonSample
 from engine.config_chain import ConfigChain
+from engine.digesting import Digester
 from engine.feedback import Admission
 from engine.geo import make_geo
 from engine.judge import Judge
@@ -34,12 +35,16 @@ from schemas.errors import StateError
 from schemas.fields import Poison
 from schemas.tally import Tally, empty_tally
 
+_NEW_CHAIN = 1 << 60
+"""Beyond every offset: the sum of digests begins again where a source does."""
+
 
 @dataclass(slots=True)
 class _Source:
     clock: SourceClock
     position: int
     bound_ms: int
+    digester: Digester
     open: bool = True
 
 
@@ -121,6 +126,7 @@ class Embedded:
         self.admission = Admission(config.policy)
         """Which records of feedback count."""
         self._sources: dict[str, _Source] = {}
+        self._digest_key, self._chains = self.seeds.digest, 0
         self._account = Account()
         self._address_source = np.zeros(len(ADDRESS_SOURCE_NAMES), np.int64)
         self._field_seen = np.zeros(len(FIELD_NAMES), np.int64)
@@ -136,8 +142,11 @@ class Embedded:
         """
         source = self._sources.get(name)
         if source is None:
-            self._sources[name] = _Source(SourceClock(), start, bound_ms)
+            self._sources[name] = _Source(SourceClock(), start, bound_ms, Digester(self._digest_key, start))
         else:
+            if source.position != start:
+                self._chains += 1
+                source.digester = Digester(self._digest_key, _NEW_CHAIN + self._chains)
             source.position, source.bound_ms, source.open = start, bound_ms, True
         self._run(lambda: self._judge.intake.open(name, start))
 
@@ -164,7 +173,9 @@ class Embedded:
                 self._count_records()
                 for index in range(decoder.poison):
                     self._count_poison(name, chunk, index, base + int(decoder.poison_start[index]), None)
+            source.digester.add_lines(chunk, start, at, base)
             observed = self._observer.finish(source.clock, rows, name, base + start, base + at)
+            observed.tally.digest = source.digester.cut()
             self._count_events(observed)
             self._submit(observed.tally, rows)
         source.position = base + length
@@ -180,7 +191,7 @@ class Embedded:
         source, decoder, most = self._sources[name], self._decoder, self.config.engine.chunk_events
         at = 0
         while at < len(starts):
-            rows = self._free.get()
+            rows, first = self._free.get(), at
             while at < len(starts) and rows.events < most:
                 at = decoder.decode_records(
                     buffer, starts, ends, times_ms, at, events_max=min(decoder.capacity, most - rows.events)
@@ -193,7 +204,10 @@ class Embedded:
                     message = int(np.searchsorted(starts, decoder.poison_start[index], "right")) - 1
                     self._count_poison(name, buffer, index, 0, int(offsets[message]))
             position = int(offsets[at - 1]) + 1
+            some = slice(first, at)
+            source.digester.add_records(buffer, starts[some], ends[some], offsets[some], times_ms[some])
             observed = self._observer.finish(source.clock, rows, name, source.position, position)
+            observed.tally.digest = source.digester.cut()
             self._count_events(observed)
             self._submit(observed.tally, rows)
             source.position = position
@@ -298,7 +312,10 @@ class Embedded:
         state = {
             "seed": [self.seeds.fingerprint, None if self.seeds.configured else self.seeds.secret],
             "sources": {
-                name: [source.position, source.bound_ms, source.open, source.clock.words]
+                name: [
+                    source.position, source.bound_ms, source.open, source.clock.words,
+                    [source.digester.chain, source.digester.total],
+                ]  # fmt: skip
                 for name, source in self._sources.items()
             },
             "account": account.save(),
@@ -341,8 +358,9 @@ class Embedded:
         restored = cls(
             config, early=early, threads=threads, seeds=seeds, between_ms=between_ms, history=history, decided=decided
         )  # fmt: skip
-        for name, (position, bound_ms, is_open, clock) in state["sources"].items():
-            restored._sources[name] = _Source(SourceClock(clock), position, bound_ms, is_open)
+        for name, (position, bound_ms, is_open, clock, *digest) in state["sources"].items():
+            digester = Digester(restored._digest_key, *(digest[0] if digest else (position,)))  # older states have none
+            restored._sources[name] = _Source(SourceClock(clock), position, bound_ms, digester, is_open)
         restored._account = Account.load(state["account"])
         restored.admission.load(state["admission"])
         load_judge(restored._judge, state["judge"], seeds.hash)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.tally import SILENT_MS, UNKNOWN_MS, Tally
+from engine.digesting import digest_between
+from schemas.tally import NO_DIGEST, SILENT_MS, UNKNOWN_MS, Digest, Tally
 
 ANY_OFFSET = -1
 """Expected of a source partition whose first segment may begin anywhere."""
 COARSE_S = 600
 """Of seconds that only long windows reach, segments are kept together by so many: evidence is a superset all the same."""
-Segment = tuple[int, int, int, int]
-"""(from, to, least tick, greatest tick)"""
+PIECES_MAX = 32
+"""Digests in the evidence of one mitigation, over all its source partitions; each partition has one at least …"""
+PIECES_OF_SOURCE_MAX = 8
+"""… and at most so many: 30 bytes each, and what does not agree is known to an eighth of the evidence."""
+Segment = tuple[int, int, int, int, Digest]
+"""(from, to, least tick, greatest tick, digest)"""
 
 
 @dataclass(slots=True)
@@ -31,8 +37,11 @@ class SourceState:
     def put_away(self, segment: Segment) -> None:
         """Add a segment to the old ones."""
         if self.old and self.old[-1][2] // COARSE_S == segment[2] // COARSE_S:
-            start, end, low, high = self.old.pop()
-            segment = min(start, segment[0]), max(end, segment[1]), min(low, segment[2]), max(high, segment[3])
+            start, end, low, high, digest = self.old.pop()
+            segment = (
+                min(start, segment[0]), max(end, segment[1]), min(low, segment[2]), max(high, segment[3]),
+                digest.joined(segment[4]),
+            )  # fmt: skip
         self.old.append(segment)
 
 
@@ -90,11 +99,11 @@ class Intake:
     def remember(self, tally: Tally) -> None:
         """Keep where the ticks of a tally lie in its source partition."""
         segments = self.sources[tally.source].segments
-        new = (tally.start, tally.end, tally.tick_min, tally.tick_max)
+        new = (tally.start, tally.end, tally.tick_min, tally.tick_max, tally.digest)
         if segments:
-            start, end, low, high = segments[-1]
+            start, end, low, high, digest = segments[-1]
             if end == new[0] and (low, high) == (new[2], new[3]):
-                segments[-1] = (start, new[1], low, high)
+                segments[-1] = (start, new[1], low, high, digest.joined(new[4]))
                 return
         segments.append(new)
 
@@ -142,11 +151,23 @@ class Intake:
 
     def offsets(self, start: int, end: int) -> dict[str, tuple[int, int]]:
         """Per source partition the whole segments that touch ticks ``start <= t < end``, as one range."""
-        found: dict[str, tuple[int, int]] = {}
+        return {
+            name: (min(segment[0] for segment in touching), max(segment[1] for segment in touching))
+            for name, touching in self._touching(start, end).items()
+        }
+
+    def digests(self, start: int, end: int) -> dict[str, tuple[tuple[int, str], ...]]:
+        """Per source partition of `offsets`, (to, digest) of pieces that make up its range; none where a chain broke off."""
+        touching = self._touching(start, end)
+        most = max(1, min(PIECES_OF_SOURCE_MAX, PIECES_MAX // max(len(touching), 1)))
+        return {name: pieces for name, segments in touching.items() if (pieces := _pieces(segments, most))}
+
+    def _touching(self, start: int, end: int) -> dict[str, list[Segment]]:
+        found = {}
         for name, state in self.sources.items():
             touching = [seg for part in (state.old, state.segments) for seg in part if seg[2] < end and seg[3] >= start]
             if touching:
-                found[name] = min(segment[0] for segment in touching), max(segment[1] for segment in touching)
+                found[name] = touching
         return found
 
     def save(self, *, segments: bool = True) -> dict[str, Any]:
@@ -171,7 +192,27 @@ class Intake:
     def load(self, data: dict[str, Any]) -> None:
         """Take over what `save` gave."""
         for name, (expected, newest_ms, is_open, left_behind, segments, old) in data["sources"].items():
-            entries, put_away = (deque((s[0], s[1], s[2], s[3]) for s in some) for some in (segments, old))
+            entries, put_away = (deque(map(_segment, some)) for some in (segments, old))
             self.sources[name] = SourceState(expected, newest_ms, is_open, left_behind, entries, put_away)
         self.duplicates, self.gaps, self.left_behind = data["counts"]
         self.tick_max, self._target = data["tick_max"], data["target"]
+
+
+def _segment(saved: Sequence[Any]) -> Segment:
+    """One that was saved, be it before there were digests."""
+    return saved[0], saved[1], saved[2], saved[3], Digest(*saved[4]) if len(saved) > 4 else NO_DIGEST
+
+
+def _pieces(segments: list[Segment], most: int) -> tuple[tuple[int, str], ...]:
+    """At most ``most`` pieces of about as many offsets each. A sum runs on through what lies between segments."""
+    chain = segments[0][4].chain
+    if chain == NO_DIGEST.chain or any(segment[4].chain != chain for segment in segments):
+        return ()
+    first, last = segments[0][0], segments[-1][1]
+    before, pieces = segments[0][4].before, list[tuple[int, str]]()
+    for segment in segments:
+        whole = (segment[1] - first) * most // max(last - first, 1) > len(pieces)
+        if whole or segment is segments[-1]:
+            pieces.append((segment[1], digest_between(before, segment[4].after)))
+            before = segment[4].after
+    return tuple(pieces)

@@ -124,6 +124,7 @@ class Judge:
         self.intake = Intake(config.time.lateness_s * 1000)
         self.feedback = FeedbackRecords(config.policy.feedback_allow_s)
         self.policy = Policy(self.standing, seeds.fingerprint, self.intake.offsets, owned, self.feedback)
+        self.policy.digests, self.policy.digested = self.intake.digests, "seeded" if seeds.configured else "unseeded"
         # No change on the way concerns these two (`engine.config_chain`), and none makes them forget what they know.
         self.leaked = LeakedWatch(_leaked_of(config), leaked, partition, config.policy.renew_s)
         self.learned = Learned(config, owned)

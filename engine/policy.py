@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -32,6 +32,7 @@ FOR_EVER = 253_402_300_799
 DAY_S = 86_400
 ACTION_RANKS = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5}
 _ADDRESSES = (Dimension.IP, Dimension.NET)
+Digests = dict[str, tuple[tuple[int, str], ...]]
 _MEMORY_FACTOR = 4
 """A partition remembers the returns of so many times its share of ``active_max``."""
 
@@ -162,6 +163,10 @@ class Policy:
         self._fingerprint = fingerprint
         self._offsets = offsets
         self._offsets_of: dict[tuple[int, int], dict[str, tuple[int, int]]] = {}
+        self.digests: Callable[[int, int], Digests] = lambda start, end: {}
+        """What the bytes of some seconds were."""
+        self.digested: Literal["", "seeded", "unseeded"] = ""
+        self._digests_of: dict[tuple[int, int], Digests] = {}
         section = config.policy
         self._partitions = [_Partition(Budgets(section, self._partitions_of_all), Corroboration(section)) for _ in range(owned)]
         self.held = 0
@@ -186,6 +191,7 @@ class Policy:
     def begin(self) -> None:
         """A new batch of crossings: what was looked up for the last one may have changed."""
         self._offsets_of.clear()
+        self._digests_of.clear()
 
     def decide(self, crossing: Crossing, stage: Stage) -> tuple[Finding, Mitigation | None]:
         """The finding as published, and the mitigation that comes of it, if any."""
@@ -355,6 +361,16 @@ class Policy:
         entries_max = 1024 + _MEMORY_FACTOR * -(-section.active_max // self._partitions_of_all)
         state.forget(now, section.escalation_memory_s, entries_max)
 
+    def _digested_evidence(self, crossing: Crossing, held: str) -> Evidence:
+        """Of a mitigation: findings are many, and name theirs."""
+        window = _window(crossing)
+        span = (window.start, window.end)
+        if span not in self._digests_of:
+            self._digests_of[span] = self.digests(*span)
+        found = self._digests_of[span]
+        evidence = self._evidence(crossing, held)
+        return msgspec.structs.replace(evidence, digests=found, digested=self.digested) if found else evidence
+
     def _evidence(self, crossing: Crossing, held: str = "") -> Evidence:
         window = _window(crossing)
         span = (window.start, window.end)
@@ -396,7 +412,7 @@ class Policy:
             dry_run=rule.dry_run,
             drill=self._drill,
             config_version=terms.version,
-            evidence=self._evidence(crossing, held),
+            evidence=self._digested_evidence(crossing, held),
             finding=finding,
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from detectors.kernels.digests import DIGEST_KEY_WORDS
 from detectors.kernels.hashing import HASH_SEED_WORDS
 from schemas.columns import U64
 from schemas.config import Config
@@ -39,6 +40,14 @@ class Seeds:
         """Two words: for fingerprints of API keys."""
         low, high = np.frombuffer(self._derive("key"), "<u8").tolist()
         return low, high
+
+    @property
+    def digest(self) -> U64:
+        """u64[DIGEST_KEY_WORDS]: for digests of raw records. A seed that was drawn is gone tomorrow, so that without a
+        configured one the key is the same for everybody: digests find damage then, and no forgery."""
+        root = self._derive("digests", 32) if self.configured else b"no seed"
+        words = hashlib.shake_256(root).digest(8 * DIGEST_KEY_WORDS)
+        return np.frombuffer(words, "<u8").astype(np.uint64)
 
     @property
     def fingerprint(self) -> str:

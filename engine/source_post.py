@@ -10,6 +10,7 @@ import numpy as np
 
 from detectors.kernels.clock import CLOCK_WORDS
 from detectors.registry import plan_windows
+from engine.digesting import Digester
 from engine.geo import make_geo
 from engine.observe import Observer, SourceClock
 from engine.seeds import Seeds
@@ -59,6 +60,8 @@ class _Note(msgspec.Struct, array_like=True):
     arrived_ms: int
     """When the last message arrived, or up to when silence has been counted; -1: there was neither."""
     ledger: Ledger
+    digest: tuple[int, int] | None = None
+    """Chain and sum; workers of before have none."""
 
 
 NOTE_VERSION = 1
@@ -128,6 +131,7 @@ class Bench:
         events_max = config.engine.chunk_events + self.decoder.capacity
         self.observer = Observer(config, plan_windows(config), seeds.hash, events_max)
         self.rows = self.observer.make_rows()
+        self.digest_key = seeds.digest
         self._buffer: U8 = np.zeros(_ROOM, np.uint8)
 
     def lay_out(self, values: list[bytes]) -> U8:
@@ -156,6 +160,7 @@ class SourcePost:
         self.ledger = Ledger()
         self.clock = SourceClock()
         self._arrived_ms = -1
+        self._digester = Digester(bench.digest_key, position)
         if note:
             read = _read_note(name, note)
             self.ledger = read.ledger
@@ -163,6 +168,8 @@ class SourcePost:
             self._arrived_ms = read.arrived_ms
             if read.arrived_ms >= 0:
                 self.clock.silence(read.arrived_ms, position)
+            if read.digest is not None:
+                self._digester = Digester(bench.digest_key, *read.digest)
 
     @property
     def newest_ms(self) -> int:
@@ -199,15 +206,18 @@ class SourcePost:
         buffer = bench.lay_out(values)
         ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
         starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-        times = np.array(messages.times_ms[start:stop], np.int64)
+        times, offsets = (np.array(column[start:stop], np.int64) for column in (messages.times_ms, messages.offsets))
         at, most = 0, bench.config.engine.chunk_events
         while at < len(values):
+            first = at
             events_max = min(decoder.capacity, most - bench.rows.events)
             at = decoder.decode_records(buffer, starts, ends, times, at, events_max=events_max)
             if bench.geo is not None:
                 bench.geo.fill(decoder.columns)
             bench.observer.add(decoder.columns, self.clock, bench.rows)
             self._count_records()
+            some = slice(first, at)
+            self._digester.add_records(buffer, starts[some], ends[some], offsets[some], times[some])
             shipment.dead_letters += self._poison(messages, start, starts, dead_letters_max - len(shipment.dead_letters))
             if bench.rows.events >= most:
                 self._end_tally(shipment, messages.offsets[start + at - 1] + 1)
@@ -216,6 +226,7 @@ class SourcePost:
         """What was taken in since the last one becomes the tally of the segment up to ``end``."""
         bench = self._bench
         observed = bench.observer.finish(self.clock, bench.rows, self.name, self.position, end)
+        observed.tally.digest = self._digester.cut()
         tally = bound_rows(observed.tally, bench.config.kafka.rows_max)
         self.ledger.events += observed.events
         self.ledger.late += observed.late
@@ -241,7 +252,8 @@ class SourcePost:
     def _close(self, shipment: Shipment) -> Shipment:
         shipment.offset = self.position
         words = tuple(int(word) for word in self.clock.words)
-        shipment.note = msgspec.json.encode(_Note(NOTE_VERSION, words, self._arrived_ms, self.ledger)).decode()
+        digest = self._digester.chain, self._digester.total
+        shipment.note = msgspec.json.encode(_Note(NOTE_VERSION, words, self._arrived_ms, self.ledger, digest)).decode()
         return shipment
 
     def _count_records(self) -> None:

@@ -38,6 +38,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Kept free of lines of traffic, which hold what must not travel: ``floodwall explain`` fetches them by the offsets, from
     where whoever asks may read them. An edge may be told single addresses of an IPv6 prefix here."""
     features: dict[str, int | float | str | bool] = {}
+    digests: dict[str, tuple[tuple[int, str], ...]] = {}
+    """What the bytes of the offsets were, in mitigations: per source partition pieces ``[to, digest]`` that make up its
+    range, each from where the last one ended. `floodwall verify` computes them again."""
+    digested: Literal["", "seeded", "unseeded"] = ""
+    """Whether the digests are under the secret seed."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,7 +21,9 @@ from schemas.narrow import Reader, narrow
 from schemas.sample import Sample, empty_sample
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample, sample_of
 
-TALLY_SCHEMA = 4
+TALLY_SCHEMA = 5
+SCHEMAS_READ = (4, TALLY_SCHEMA)
+"""Those of schema 4 have no digest: observers may be exchanged after judges."""
 UNKNOWN_MS = -(2**62)
 """A newest time that is not known yet."""
 SILENT_MS = UNKNOWN_MS + 1
@@ -34,6 +37,26 @@ C_HASH, C_KEY_A, C_KEY_B, C_TICK, C_DIMENSION, C_NAME, C_NAME_LENGTH, C_MEASURES
 C_SETS = C_MEASURES + MEASURES
 RECORD_WORDS = C_MEASURES + VALUES
 """A record is 32 words: four cache lines, and all of a row lies in them."""
+
+
+class Digest(NamedTuple):
+    """What the raw records of a source partition come to (`detectors.kernels.digests`): a running sum modulo 2^64."""
+
+    chain: int
+    """Names the run of tallies in which the sum goes on: where it was begun; -1: there is no digest."""
+    before: int
+    """The sum before this segment …"""
+    after: int
+    """… and after it."""
+
+    def joined(self, following: Digest) -> Digest:
+        """Of this and what follows."""
+        if self.chain < 0 or self.chain != following.chain:
+            return NO_DIGEST
+        return Digest(self.chain, self.before, following.after)
+
+
+NO_DIGEST = Digest(-1, 0, 0)
 
 
 @dataclass(slots=True)
@@ -64,6 +87,8 @@ class Tally:
     """i64[J + 1]: partition p has the rows ``order[partition_start[p]:partition_start[p + 1]]``."""
     sample: Sample = field(default_factory=empty_sample)
     """Some of the events, whole, where a detector wants them."""
+    digest: Digest = NO_DIGEST
+    """Of the segment's raw records."""
 
     @property
     def rows(self) -> int:
@@ -121,6 +146,7 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     columns: tuple[tuple[int, str], ...]
     names_bytes: int
     sample: SampleHead
+    digest: Digest = NO_DIGEST
 
 
 _head_encoder = msgspec.msgpack.Encoder()
@@ -169,7 +195,7 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
     head = _Head(
         TALLY_SCHEMA, tally.source, tally.start, tally.end, tally.newest_ms, tally.tick_min, tally.tick_max,
         tally.truncated, high - low, tuple(columns), len(names),
-        sample_head,
+        sample_head, tally.digest,
     )  # fmt: skip
     head_bytes = _head_encoder.encode(head)
     body = b"".join(
@@ -202,7 +228,7 @@ def decode_tally(data: bytes) -> Tally:
         head = _head_decoder.decode(data[8 : 8 + head_length])
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise StateError(f"expected a tally of schema {TALLY_SCHEMA}, got a head that cannot be read: {error}") from None
-    if head.schema != TALLY_SCHEMA:
+    if head.schema not in SCHEMAS_READ:
         raise StateError(f"expected a tally of schema {TALLY_SCHEMA}, got schema {head.schema}")
     numbers = (head.start, head.end, head.newest_ms, head.tick_min, head.tick_max, head.truncated)
     if max(map(abs, numbers)) > TICK_MAX:
@@ -226,5 +252,5 @@ def decode_tally(data: bytes) -> Tally:
     np.cumsum(records[:-1, C_NAME_LENGTH], out=records[1:, C_NAME])
     return Tally(
         head.source, head.start, head.end, head.newest_ms, head.tick_min, head.tick_max, head.truncated, records, names,
-        np.arange(rows), np.array([0, rows], np.int64), decode_sample(head.sample, reader),
+        np.arange(rows), np.array([0, rows], np.int64), decode_sample(head.sample, reader), head.digest,
     )  # fmt: skip
