@@ -51,7 +51,7 @@ import msgspec
 from detectors.windowed import Detector, DetectorSection, Profile, WindowRule
 
 NAME = "registrations"
-VERSION = 1
+VERSION = 2
 Path = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1000)]
 

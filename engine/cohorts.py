@@ -15,6 +15,7 @@ import numpy as np
 from detectors.kernels.windows import NEVER
 from detectors.learning.floods import STEP_S
 from detectors.learning.marks import Rows, joined
+from detectors.learning.uses import NO_USES, U_TICK
 from detectors.lists import read_addresses, read_names
 from detectors.registrations import NAME, VERSION, RegistrationsSection
 from detectors.registry import settings
@@ -27,9 +28,11 @@ from engine.registered import (
     rows_of_services,
     texts_of,
     ticks_of,
+    uses_of_services,
 )
 from engine.registrants import Registrants
 from engine.sampling import part_of
+from schemas.columns import I64
 from schemas.config import Config
 from schemas.narrow import Reader
 from schemas.sample import S_TICK, Sample, empty_sample
@@ -74,6 +77,8 @@ class Registrations:
         self._closed = NEVER
         self._rows: dict[Service, list[Rows]] = {}
         """Of steps that are not over"""
+        self._uses: dict[Service, I64] = {}
+        """The same, of what their accounts do"""
         self._texts: dict[int, tuple[int, bytes]] = {}
         """Word -> the last second that named it, and its text"""
         self._disposable: dict[int, bool] = {}
@@ -125,12 +130,23 @@ class Registrations:
             self._texts[word] = ticks.get(word, int(now.cells[-1, S_TICK])), text
         for service, rows in rows_of_services(now, self._disposable, self._lists):
             self._rows.setdefault(service, []).append(rows)
+        for service, uses in uses_of_services(now):
+            self._keep(service, uses)
         if self._closed == NEVER:
             self._closed = int(now.cells[0, S_TICK]) - 1
 
+    def _keep(self, service: Service, uses: I64) -> None:
+        """Keep what accounts do until it is judged: of services that somebody registers at, from the step after the first."""
+        stream = self._streams.get(service)
+        if stream is None:
+            if service not in self._rows:
+                return
+            uses = uses[uses[:, U_TICK] // STEP_S >= int(self._rows[service][0].step[0])]
+        self._uses[service] = np.concatenate([self._uses.get(service, NO_USES), uses])
+
     def _advance(self, service: Service, over: int, muted: int) -> list[Crossing]:
         """The steps of a service before ``over``."""
-        waiting = self._rows.pop(service, [])
+        waiting, uses = self._rows.pop(service, []), self._uses.pop(service, NO_USES)
         rows = joined(waiting) if waiting else None
         stream = self._streams.get(service)
         if stream is None:
@@ -149,15 +165,20 @@ class Registrations:
                 del self._streams[service]
                 if rows is not None and len(rows.step):
                     self._rows[service] = [rows]
+                    self._keep(service, uses)
                     found += self._advance(service, over, muted)
                 return found
-            told = stream.judge(here)
+            end = int(np.searchsorted(uses[:, U_TICK], STEP_S * (step + 1), "left"))
+            told = stream.judge(here, uses[:end])
+            uses = uses[end:]
             tick = STEP_S * (step + 1) - 1
             for crossing in told if tick - 600 >= muted else []:
                 found.append(crossing)
                 self._remember(crossing, service, stream, tick)
         if rows is not None and len(rows.step):
             self._rows[service] = [rows]
+        if len(uses):
+            self._uses[service] = uses
         return found
 
     def _begin(self, service: Service, step: int) -> Registrants | None:
@@ -202,6 +223,7 @@ class Registrations:
         data: dict[str, Any] = {
             "closed": self._closed,
             "pending": [msgspec.to_builtins(head), b"".join(blocks)],
+            "uses": [[*service, uses] for service, uses in sorted(self._uses.items())],
             "rows": [[*service, joined(rows).columns()] for service, rows in sorted(self._rows.items())],
             "texts": [[w, tick, text] for w, (tick, text) in sorted(self._texts.items()) if tick > self._closed - TEXT_S],
             "told": [[key, *one.service, one.hour, one.score, one.z] for key, one in self._told.items()],
@@ -222,6 +244,7 @@ class Registrations:
         self._rows = {(a, b): [Rows(*columns)] for a, b, columns in data["rows"]}
         self._texts = {word: (tick, text) for word, tick, text in data["texts"]}
         self._disposable = {word: self._lists.is_disposable(text) for word, (_, text) in self._texts.items()}
+        self._uses = {(a, b): uses.copy() for a, b, uses in data["uses"]}
         self._told = {key: _Told((a, b), hour, score, z) for key, a, b, hour, score, z in data["told"]}
         for a, b, name, saved in data["streams"]:
             stream = Registrants((a, b), name, self._section, self._renew_s, 0)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from detectors.kernels.names import asn_of, digits_of, length_of, registers, surprise_of
+from detectors.kernels.names import asn_of, digits_of, length_of, rank_of, registers, surprise_of
 from detectors.learning.floods import STEP_S
 from detectors.learning.marks import Attribute, Rows
+from detectors.learning.uses import registered
 from detectors.lists import Addresses, holds
 from detectors.surplus import networks
 from engine.sampling import merge_samples
@@ -69,8 +70,8 @@ class Lists:
 
 
 def of_registrations(sample: Sample) -> Sample:
-    """The cells of a sample that may hold registrations, in arrays of their own."""
-    chosen = (sample.cells[:, S_STRATUM] == Stratum.REGISTERED) | (sample.cells[:, S_STRATUM] == Stratum.FAILED)
+    """The cells of a sample that may hold registrations, or what accounts do, in arrays of their own."""
+    chosen = sample.cells[:, S_STRATUM] <= Stratum.ACCOUNTS
     became = np.cumsum(chosen) - 1
     entries = sample.entries[chosen[sample.entries[:, E_CELL]]]
     entries[:, E_CELL] = became[entries[:, E_CELL]]
@@ -111,16 +112,36 @@ def ticks_of(sample: Sample) -> dict[int, int]:
 def rows_of_services(sample: Sample, disposable: dict[int, bool], lists: Lists) -> list[tuple[Service, Rows]]:
     """Of each service the registrations of a sample in the order of their seconds."""
     notes = sample.entries[:, E_ATTRIBUTES + sampled.Attribute.NOTES]
-    entries = sample.entries[registers(notes)]
+    chosen = registers(notes) & (sample.cells[sample.entries[:, E_CELL], S_STRATUM] != Stratum.ACCOUNTS)
+    entries = sample.entries[chosen]
     if not len(entries):
         return []
     cells = sample.cells[entries[:, E_CELL]]
     found = []
     services = np.unique(cells[:, [S_SERVICE_A, S_SERVICE_B]], axis=0)
-    weights = _weights(sample)[registers(notes)]
+    weights = _weights(sample)[chosen]
     for a, b in services.tolist():
         mine = (cells[:, S_SERVICE_A] == a) & (cells[:, S_SERVICE_B] == b)
         found.append(((a, b), _rows(entries[mine], cells[mine], weights[mine], disposable, lists)))
+    return found
+
+
+def uses_of_services(sample: Sample) -> list[tuple[Service, I64]]:
+    """Of each service what `detectors.learning.uses` takes in of a sample, in the order of seconds."""
+    stratum = sample.cells[sample.entries[:, E_CELL], S_STRATUM]
+    notes, who = (sample.entries[:, E_ATTRIBUTES + at] for at in (sampled.Attribute.NOTES, sampled.Attribute.WHO))
+    makes = (stratum == Stratum.REGISTERED) & registers(notes)
+    chosen = (who != 0) & (makes | ((stratum == Stratum.ACCOUNTS) & ~registers(notes)))
+    if not chosen.any():
+        return []
+    cells = sample.cells[sample.entries[chosen, E_CELL]]
+    says = np.where(makes[chosen], registered(rank_of(notes[chosen])), cells[:, S_LEVEL])
+    events = np.stack([cells[:, S_TICK], who[chosen], says], axis=1)
+    found = []
+    for a in np.unique(cells[:, S_SERVICE_A]).tolist():
+        first = cells[:, S_SERVICE_A] == a
+        for b in np.unique(cells[first, S_SERVICE_B]).tolist():
+            found.append(((a, b), events[first & (cells[:, S_SERVICE_B] == b)]))
     return found
 
 

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from detectors.learning.calibration import Calibration, CalibrationConfig
-from detectors.learning.floods import FEATURES, NAMES, STEP_S, FloodConfig, FloodModel, Mark, Scored
+from detectors.learning.floods import BASES, FEATURES, MARKS, NAMES, STEP_S, Base, FloodConfig, FloodModel, Mark, Scored
 from detectors.learning.hours import Hours
 from detectors.learning.levels import F64
 from detectors.learning.marks import Attribute, Rows, Usual, joined, sums_of
+from detectors.learning.uses import NO_USES, Aged, Uses
 from detectors.learning.verdicts import Verdicts
 from detectors.registrations import DETECTOR, RegistrationsSection
 from detectors.surplus import span_of
 from detectors.windowed import WindowRule
 from engine.naming import prefix_text
 from engine.policy import Crossing, unsigned
+from schemas.columns import I64
 from schemas.config import Action
 from schemas.fields import Dimension, Measure
 
@@ -54,7 +56,7 @@ MARK_WORDS = {
     "count": "more than usual", "new_agent": "user agents that are new here", "hosted": "hosting networks",
     "disposable": "disposable mail domains", "foreign": "unusual countries", "surprise": "unlikely names",
     "digits": "digits in names", "rare_domain": "rare mail domains", "same_network": "networks that come again",
-    "failed": "failures", "unused": "accounts that nobody uses",
+    "failed": "failures", "unused": "accounts that nobody uses within an hour", "idle": "accounts that nobody uses within six hours",
 }  # fmt: skip
 MARK_Z = 3.0
 
@@ -101,7 +103,7 @@ class Registrants:
         self._hours = Hours(2)
         self._peak_of: dict[int, list[float]] = {}
         """Hour -> the same, of the last four weeks"""
-        self.usual = Usual()
+        self.usual, self.uses = Usual(), Uses()
         self.verdicts = Verdicts(2 * FEATURES)
         self.recent: deque[Rows] = deque(maxlen=WINDOW_STEPS)
         self._hour: list[Rows] = []
@@ -123,8 +125,8 @@ class Registrants:
         """It does not know a day yet."""
         return self.limits[0].cold
 
-    def judge(self, rows: Rows | None) -> list[Crossing]:
-        """The step that is over."""
+    def judge(self, rows: Rows | None, uses: I64 = NO_USES) -> list[Crossing]:
+        """The step that is over: who registered, and what accounts did (`detectors.learning.uses`)."""
         step, tick = self.step, STEP_S * (self.step + 1) - 1
         known = self.usual.is_known
         if rows is None:
@@ -139,6 +141,8 @@ class Registrants:
         if rows is not None and not suspicious:
             self._hour.append(rows)
         self._slow_sums += sums
+        self.uses.take(uses)
+        add_aged(self._slow_sums, self.uses.aged(step))
         if step % SLOW_STEPS == SLOW_STEPS - 1:
             scored = self.slow.step(tick, self._slow_sums)
             suspicious, more = self._decide(1, self.slow, scored, tick)
@@ -324,7 +328,7 @@ class Registrants:
         return {
             "steps": [self.step, self.heard], "models": [self.fast.save(), self.slow.save()],
             "limits": [limits.save() for limits in self.limits], "hours": self._hours.save(),
-            "peak_of": [[hour, *peaks] for hour, peaks in sorted(self._peak_of.items())], "usual": self.usual.save(),
+            "peak_of": [[hour, *peaks] for hour, peaks in sorted(self._peak_of.items())], "usual": self.usual.save(), "uses": self.uses.save(),
             "verdicts": self.verdicts.save(), "recent": [rows.columns() for rows in self.recent],
             "hour": joined(self._hour).columns() if self._hour else [], "slow_sums": self._slow_sums.copy(),
             "episodes": [list(some) for some in (self._since, self._last, self._acted, self._acts_since)],
@@ -341,12 +345,22 @@ class Registrants:
         self._hours.load(data["hours"])
         self._peak_of = {hour: peaks for hour, *peaks in data["peak_of"]}
         self.usual.load(data["usual"])
+        self.uses.load(data["uses"])
         self.verdicts.load(data["verdicts"])
         self.recent = deque((Rows(*columns) for columns in data["recent"]), maxlen=WINDOW_STEPS)
         self._hour = [Rows(*data["hour"])] if data["hour"] else []
         self._slow_sums = data["slow_sums"].copy()
         self._since, self._last, self._acted, self._acts_since = (list(some) for some in data["episodes"])
         self.last_score, self.last_z = data["last"]
+
+
+def add_aged(sums: F64, aged: Aged) -> None:
+    """Add accounts that grew old to the sums of a step of the slow model: hours later than their registrations, so that the
+    model of minutes has no use for them."""
+    for base, mark, many, unseen in ((Base.AGED_HOUR, Mark.UNUSED, *aged[:2]), (Base.AGED_LONG, Mark.IDLE, *aged[2:])):
+        sums[0, base] += many
+        sums[0, BASES + mark] += unseen
+        sums[0, BASES + MARKS + mark] += unseen
 
 
 def _key_of(one: Cohort) -> tuple[int, int]:

@@ -41,6 +41,10 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A part of the configuration."""
 
 
+_Named = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_Host = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+
+
 class Input(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How bytes become events."""
 
@@ -55,6 +59,11 @@ class Input(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A longer record is poison."""
     service: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "default"
     """The service that events without a host belong to."""
+    services: Annotated[dict[_Named, Annotated[tuple[_Host, ...], msgspec.Meta(min_length=1, max_length=64)]],
+                        msgspec.Meta(max_length=64)] = {}  # fmt: skip
+    """Hosts that are one service: ``{example = ["www.example.com", "api.example.com"]}``, written as events name them. They are
+    counted and learned together, and a registration on one host is linked to what its account does on another. Any other host is
+    a service of its own. Read at start; a replay needs the same."""
     geo: Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(max_length=8)] = ()
     """Files in MaxMind's format (.mmdb) that say the country or the autonomous system of an address, for events that do not
     say them. Read at start; a replay needs the same ones."""
@@ -326,6 +335,11 @@ def explain(text: str, document: dict[str, Any], above: str = "$") -> str:
 
 
 def _check_together(config: Config) -> None:
+    owner: dict[str, str] = {}
+    for service, hosts in config.input.services.items():
+        for host in hosts:
+            if owner.setdefault(host, service) != service:
+                raise ConfigError(f"expected each host once in `$.input.services`, got {host!r} in two of them")
     if config.time.ahead_s > config.time.lateness_s:
         raise ConfigError(
             f"expected `$.time.ahead_s` <= `$.time.lateness_s` ({config.time.lateness_s}), got {config.time.ahead_s}"

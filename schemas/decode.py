@@ -46,6 +46,7 @@ from schemas.decoding.layout import (
 from schemas.decoding.machine import SLACK
 from schemas.decoding.paths import build_trie, meanings
 from schemas.decoding.records import RECORD_ARENA_BYTES, decode_kernel
+from schemas.hosts import Hosts
 from schemas.fields import MISSING, NUMBERS, TEXTS, Number, Text
 
 FIELD_NAMES: tuple[str, ...] = tuple(column.name.lower() for column in (*Number, *Text))
@@ -112,7 +113,11 @@ class Decoder:
         self.address_source: I64 = state[ADDRESS_SOURCE : ADDRESS_SOURCE + ADDRESS_SOURCES]
         self.field_seen: I64 = state[SEEN : SEEN + SEEN_WORDS]
         self._own_buffer: U8 = np.zeros(0, np.uint8)
-        self._spare_bytes = len(COUNTRY_CODES) + SLACK if config.geo else 0
+        codes = len(COUNTRY_CODES) if config.geo else 0
+        self._hosts = Hosts(config.services) if config.services else None
+        self._hosts_at = codes
+        names = 0 if self._hosts is None else len(self._hosts.names)
+        self._spare_bytes = codes + names + SLACK if codes or names else 0
 
     def decode_lines(self, chunk: U8, length: int, at: int, *, bound_ms: int, events_max: int) -> int:
         """Decode whole lines of ``chunk[at:length]`` until ``events_max`` events; returns the next position.
@@ -173,6 +178,8 @@ class Decoder:
         self.empty = int(state[EMPTY])
         self.poison = int(state[POISONED])
         self.time_replaced = int(state[TIME_REPLACED])
+        if self._hosts is not None:
+            self._hosts.fill(buffer, columns.spare + self._hosts_at, columns.text_start, columns.text_length, columns.n)
         return int(state[POSITION])
 
     def _clear(self) -> None:

@@ -52,7 +52,7 @@ class Attribute(IntEnum):
     EMAIL_DOMAIN = 4
     REFERRER = 5
     WHO = 6  # account, else API key
-    NOTES = 7  # no word: what the name is like and the autonomous system (`detectors.kernels.names`)
+    NOTES = 7  # no word: the name, the autonomous system, the rank of its account (`detectors.kernels.names`)
 
 
 S_TICK, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_LEVEL, S_TOTAL, CELL_WORDS = range(7)

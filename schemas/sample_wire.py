@@ -40,7 +40,7 @@ from schemas.sample import (
 )
 
 LEVEL_MAX = 64
-NOTES_MAX = 2**58
+NOTES_MAX = 2**63
 TOTAL_MAX = 2**53
 """More events than any second has, and sums of a thousand of them are still whole."""
 _FOUR = 0xFFFF << 32

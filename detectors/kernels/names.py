@@ -49,11 +49,13 @@ SYMBOLS = 28
 DIGIT, OTHER = 26, 27
 SURPRISE_SCALE = 100
 """Of bits: the number is kept whole."""
-SURPRISE_BITS, LENGTH_BITS, DIGIT_BITS, ASN_BITS = 11, 7, 7, 32
+SURPRISE_BITS, LENGTH_BITS, DIGIT_BITS, ASN_BITS, RANK_BITS = 11, 7, 7, 32, 5
 _LENGTH_AT = SURPRISE_BITS
 _DIGITS_AT = _LENGTH_AT + LENGTH_BITS
 _FLAG_AT = _DIGITS_AT + DIGIT_BITS
 _ASN_AT = _FLAG_AT + 1
+_RANK_AT = _ASN_AT + ASN_BITS
+RANK_MAX = (1 << RANK_BITS) - 1
 _SURPRISE_MAX, _LENGTH_MAX = (1 << SURPRISE_BITS) - 1, (1 << LENGTH_BITS) - 1
 NAME_BYTES_MAX = 64
 """Of a longer name the first so many."""
@@ -89,8 +91,9 @@ _SYMBOL = np.array([symbol_of(byte) for byte in range(256)], np.int64)
 
 
 @inlined
-def notes_kernel(buffer: Any, start: Any, length: Any, asn: Any) -> Any:
-    """i64: what is told of a registration: its name (surprise, length, digits), its autonomous system, and that it is one."""
+def notes_kernel(buffer: Any, start: Any, length: Any, asn: Any, rank: Any) -> Any:
+    """i64: what is told of a registration: its name (surprise, length, digits), its autonomous system, that it is one, and up
+    to which level samples of requests have its account."""
     length = min(length, NAME_BYTES_MAX)
     before, digits, surprise = np.int64(OTHER), np.int64(0), np.int64(0)
     for at in range(start, start + length):
@@ -104,7 +107,7 @@ def notes_kernel(buffer: Any, start: Any, length: Any, asn: Any) -> Any:
     number = min(max(asn, np.int64(0)), np.int64((1 << ASN_BITS) - 1))
     return (
         surprise | length << np.int64(_LENGTH_AT) | digits << np.int64(_DIGITS_AT) | np.int64(1) << np.int64(_FLAG_AT)
-        | number << np.int64(_ASN_AT)
+        | number << np.int64(_ASN_AT) | rank << np.int64(_RANK_AT)
     )  # fmt: skip
 
 
@@ -131,12 +134,18 @@ def registers(notes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
 
 def asn_of(notes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """i64[n]: their autonomous systems; 0 where none is known."""
-    return notes >> _ASN_AT
+    return notes >> _ASN_AT & ((1 << ASN_BITS) - 1)
 
 
-def make_notes(surprise: Any, length: Any, digits: Any, asn: Any) -> npt.NDArray[np.int64]:
+def rank_of(notes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """i64[n]: a second's sample of accounts has theirs, if they ask for anything, as long as its level is no higher."""
+    return notes >> _RANK_AT & RANK_MAX
+
+
+def make_notes(surprise: Any, length: Any, digits: Any, asn: Any, rank: Any = 0) -> npt.NDArray[np.int64]:
     """i64[n]: notes of registrations that were made up; ``surprise`` in bits."""
     scaled = np.minimum(np.rint(np.asarray(surprise) * SURPRISE_SCALE).astype(np.int64), _SURPRISE_MAX)
     told: npt.NDArray[np.int64] = scaled | np.asarray(length, np.int64) << _LENGTH_AT | np.int64(1) << _FLAG_AT
     told |= np.asarray(digits, np.int64) << _DIGITS_AT | np.asarray(asn, np.int64) << _ASN_AT
+    told |= np.asarray(rank, np.int64) << _RANK_AT
     return told

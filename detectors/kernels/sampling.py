@@ -37,7 +37,7 @@ from detectors.kernels.blocks import (
 from detectors.kernels.hashing import hash_words_kernel
 from detectors.kernels.machine import copy_bytes
 from detectors.kernels.memo import mark_kernel, text_key_kernel
-from detectors.kernels.names import notes_kernel
+from detectors.kernels.names import RANK_MAX, notes_kernel
 from schemas.compiled import inlined, part
 from schemas.fields import Text
 from schemas.sample import (
@@ -186,7 +186,8 @@ def sample_block_kernel(
         if flags & F_REGISTRATION != 0:
             says[7] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_REFERRER, i))
             named_at, name = np.int64(text_start[T_USER_NAME, i]), np.int64(text_length[T_USER_NAME, i])
-            says[9] = notes_kernel(buffer, named_at, name, numbers[N_ASN, i])
+            rank = rank_kernel(hash_words_kernel(seeds, ZERO, ZERO, who)) if who != ZERO else np.int64(0)
+            says[9] = notes_kernel(buffer, named_at, name, numbers[N_ASN, i], rank)
         keep_kernel(sample, cell, priority, text_start, text_length, buffer, routes, block, k, i)
 
 
@@ -206,6 +207,15 @@ def stratum_kernel(flags: Any, status: Any, named: Any, non_asset: Any) -> Any:
 def is_below_kernel(priority: Any, level: Any) -> Any:
     """Is a priority below 2^64 / 2^level? A word cannot be shifted by all of its bits: level 0 keeps everything."""
     return (level == 0) | (priority >> U64(min(64 - level, 63)) == ZERO)
+
+
+@inlined
+def rank_kernel(priority: Any) -> Any:
+    """i64: the highest level up to which a priority is below the bound."""
+    rank = np.int64(0)
+    while rank < RANK_MAX and priority >> U64(63 - rank) == ZERO:
+        rank += 1
+    return rank
 
 
 @inlined

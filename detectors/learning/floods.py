@@ -42,8 +42,10 @@ class Base(IntEnum):
     """Those since it is known what is new …"""
     KNOWN_MAILED = 4
     """… with a mail domain"""
-    LINKED = 5
-    """Those of ten minutes ago whose accounts a sample would show"""
+    AGED_HOUR = 5
+    """Accounts that became an hour old, of those that samples of requests would show (`detectors.learning.uses`) …"""
+    AGED_LONG = 6
+    """… and six hours"""
 
 
 class Mark(IntEnum):
@@ -59,9 +61,12 @@ class Mark(IntEnum):
     SAME_NETWORK = 7
     FAILED = 8
     UNUSED = 9
+    """Nobody used the account within an hour …"""
+    IDLE = 10
+    """… and within six"""
 
 
-BASE_OF = np.array([3, 0, 0, 3, 2, 2, 4, 0, 1, 5], np.int64)
+BASE_OF = np.array([3, 0, 0, 3, 2, 2, 4, 0, 1, 5, 6], np.int64)
 """`Base` of each mark."""
 MARKS, BASES = len(Mark), len(Base)
 COLUMNS = BASES + 2 * MARKS

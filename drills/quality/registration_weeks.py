@@ -32,6 +32,7 @@ from drills.service.words import (
 )
 
 I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
 DAY_STEPS = 86_400 // STEP_S
 FIRST_STEP = START_S // STEP_S
 PER_STEP = 1.0
@@ -102,6 +103,39 @@ def honest(seed: int, days: int) -> Rows:
     of_week = np.arange(len(steps)) % (7 * DAY_STEPS)
     rate *= np.where((of_week >= CAMPAIGN_AT) & (of_week < CAMPAIGN_AT + CAMPAIGN_STEPS), CAMPAIGN_FACTOR, 1.0)
     return people(random, np.repeat(steps, random.poisson(rate)))
+
+
+USED_SHARE, USED_WEEKEND, USED_CAMPAIGN = 0.64, -0.04, -0.12
+"""Of people's new accounts so many are ever used; of those made on weekends, and by a campaign's visitors, fewer."""
+USED_RANGE = 0.4, 0.7
+FIRST_USE_MU, FIRST_USE_SIGMA = 6.2, 1.6
+"""Of the logarithm of seconds from a registration to the first request: eight minutes for half, more than six hours for 1 %,
+more than an hour for a tenth."""
+
+
+def shares_used(seed: int, days: int, spread: float) -> F64:
+    """f64[days * DAY_STEPS]: how many of the accounts made in a step are ever used.
+
+    Args:
+        spread: the standard deviation of whole days, beside weekends and campaigns; hours differ by half of it.
+    """
+    random = generator(seed, 9710, 0)
+    day = np.repeat(random.normal(0, spread, days), 24)
+    hours = day + random.normal(0, spread / 2, 24 * days)
+    of_day = (FIRST_STEP // DAY_STEPS + np.arange(24 * days) // 24 - 4) % 7
+    hours += USED_SHARE + USED_WEEKEND * (of_day >= 5)
+    shares = np.repeat(hours, DAY_STEPS // 24)
+    of_week = np.arange(len(shares)) % (7 * DAY_STEPS)
+    shares += USED_CAMPAIGN * ((of_week >= CAMPAIGN_AT) & (of_week < CAMPAIGN_AT + CAMPAIGN_STEPS))
+    found: F64 = np.clip(shares, *USED_RANGE)
+    return found
+
+
+def first_uses(random: np.random.Generator, shares: F64) -> F64:
+    """f64[n]: seconds until accounts are used for the first time; infinite where they never are."""
+    lag_s = random.lognormal(FIRST_USE_MU, FIRST_USE_SIGMA, len(shares))
+    found: F64 = np.where(random.random(len(shares)) < shares, lag_s, np.inf)
+    return found
 
 
 Disguise = Callable[[np.random.Generator, Rows], None]

@@ -56,14 +56,14 @@ def mark_of(text: bytes) -> int:
     return ((first * 0x9E3779B97F4A7C15) ^ ((last ^ len(text)) * 0xC2B2AE3D27D4EB4F)) & MASK
 
 
-def notes_of(name: bytes, asn: int) -> int:
-    """What is told of a registration's name and network."""
+def notes_of(name: bytes, asn: int, rank: int = 0) -> int:
+    """What is told of a registration's name, network and account."""
     name = name[:NAME_BYTES_MAX]
     symbols = [OTHER, *(symbol_of(byte) for byte in name), OTHER]
     pairs = itertools.pairwise(symbols)
     bits = sum(int(SURPRISES[one * SYMBOLS + other]) for one, other in pairs) // (len(name) + 1) if name else 0
     digits = sum(symbol == DIGIT for symbol in symbols)
-    return min(bits, 2047) | len(name) << 11 | digits << 18 | 1 << 25 | asn << 26
+    return min(bits, 2047) | len(name) << 11 | digits << 18 | 1 << 25 | asn << 26 | rank << 58
 
 
 def signed(word: int) -> int:
@@ -113,7 +113,8 @@ class Sampler:
         registers = event.get("event") == "registration"
         referrer = event.get("referrer", "").encode() if registers else b""
         said = self.key(referrer)[0] if referrer else 0
-        notes = notes_of(event.get("user_name", "").encode(), event.get("asn", 0)) if registers else 0
+        rank = min(31, 64 - self.hash(0, 0, who).bit_length()) if who else 0
+        notes = notes_of(event.get("user_name", "").encode(), event.get("asn", 0), rank) if registers else 0
         cell.put(priority, 1, (high, low, route, agent, fingerprint, country, domain, said, who, notes))
         plain.text |= {self.key(text)[0]: text[:TEXT_BYTES_MAX] for text in (*texts[:-1], referrer, host) if text}
 
