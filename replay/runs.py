@@ -13,7 +13,7 @@ import msgspec
 
 from engine.clock import Clock, SystemClock
 from engine.seeds import make_seeds
-from replay.collected import Collected
+from replay.collected import MITIGATIONS_MAX, Collected
 from replay.history import HistoryFile
 from replay.run import Outcome, replay
 from replay.sources import STDIN
@@ -40,6 +40,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A file of changes of the configuration, each from its second on."""
     feedback: str | None = None
     """A file of what operators said, each from its second on."""
+    mitigations_max: int = MITIGATIONS_MAX
+    """So many are kept."""
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -87,7 +89,7 @@ def _is_much(paths: Sequence[str]) -> bool:
 
 def run_one(task: Task, clock: Clock) -> Run:
     """Decide one, here."""
-    collected = Collected(findings_max=0, evidence=False)
+    collected = Collected(task.mitigations_max, findings_max=0, evidence=False)
     chain = None
     said: list[str] = []
     if task.history is not None:

@@ -15,12 +15,16 @@ from engine.config_chain import POLICY
 from engine.config_edit import edited
 from engine.in_force import in_force_of
 from engine.standing import standing_of
+from replay.collected import MITIGATIONS_MAX
 from replay.coverage import NORMAL, SOMEBODY
 from replay.diff import covered_by
 from replay.runs import RUNS_MAX, Progress, Task, run_all
 from replay.truth import Truth
 from schemas.config import Config, parse_config
 from schemas.errors import UsageError
+
+ALL_MITIGATIONS_MAX = 1_000_000
+"""Over all cells, each of 0.8 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,9 @@ def what_if(
         for axis, value in zip(axes, values, strict=True):
             changed = with_setting(changed, axis, value)
         configs.append(changed)
-    runs = run_all([Task(config=one, paths=paths, between_ms=between_ms) for one in configs], clock, jobs)
+    most = min(MITIGATIONS_MAX, ALL_MITIGATIONS_MAX // len(configs))
+    tasks = [Task(config=one, paths=paths, between_ms=between_ms, mitigations_max=most) for one in configs]
+    runs = run_all(tasks, clock, jobs)
     forces = [in_force_of(run.mitigations) for run in runs]
     covered = covered_by(
         config, paths, clock, forces, truth, between_ms=between_ms, per_target=False, progress=progress

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors.kernels.folding import hash_texts_kernel
 from drills.scoring.decide import decided
 from drills.scoring.exposure import LATER_MS, Exposure, ExposureReader
 from drills.scoring.score import Scorer
@@ -23,6 +24,7 @@ from schemas.config import Config
 from schemas.decode import Decoder
 from schemas.mitigation import Mitigation
 from tests.drills import drill_of, events_of, joined
+from tests.oracles.hashing import siphash_1_3_128
 from tests.test_score import mitigation
 
 CONFIG = Config(profile="api")
@@ -151,6 +153,17 @@ def test_events_outside_the_range_of_time_are_not_counted() -> None:
     found = covered_of([[everything]], labels, between_ms=(first_ms, last_ms))
     assert found.events.tolist() == np.bincount(labels[inside], minlength=3).tolist()
     assert found.covered[0].sum() == (inside & (exposure.time_ms >= (START_S + 110) * 1000)).sum()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.binary(max_size=120), min_size=1, max_size=6), st.integers(0, 100))
+def test_texts_are_hashed_as_the_twin_has_it(texts: list[bytes], most: int) -> None:
+    lengths = np.array([len(text) for text in texts], np.int64)
+    buffer = np.frombuffer(b"".join(texts) + bytes(16), np.uint8)
+    first, second = np.zeros(len(texts), np.uint64), np.zeros(len(texts), np.uint64)
+    hash_texts_kernel(SEEDS.hash, np.cumsum(lengths) - lengths, lengths, np.int64(most), buffer, first, second)
+    key = int(SEEDS.hash[0]), int(SEEDS.hash[1])
+    assert list(zip(first.tolist(), second.tolist(), strict=True)) == [siphash_1_3_128(key, text[:most]) for text in texts]
 
 
 def test_what_is_collected_is_bounded_and_says_so() -> None:
