@@ -253,9 +253,9 @@ def lay_out(
         rule_column=table(most_rules),
         rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
         rule_of_column=table(most_rules), rule_of_spec=table(most_rules, -1), rule_share=table(most_rules),
-        rule_budget=table(most_rules), rule_list=table(most_rules, -1), list_start=ranges.start, list_low=ranges.low,
+        rule_union=table(most_rules), rule_list=table(most_rules, -1), list_start=ranges.start, list_low=ranges.low,
         list_high=ranges.high, busy_least=np.zeros(1, np.int64),
-        budgets=np.array([max(sum(r.kind == DISTINCT for r in rules) for rules in by_dimension)], np.int64),
+        unions=np.array([max(sum(r.kind == DISTINCT for r in rules) for rules in by_dimension)], np.int64),
         renew_s=np.array([renew_s], np.int64),
     )  # fmt: skip
     for dimension, rules in enumerate(by_dimension):
@@ -264,7 +264,7 @@ def lay_out(
             arrays.tracked[dimension, index] = value if isinstance(value, Measure) else MEASURES + value
         for index, (column, window_s) in enumerate(sums):
             arrays.spec_column[dimension, index], arrays.spec_window[dimension, index] = column, window_s
-        budget = 0
+        union = 0
         for index, rule in enumerate(rules):
             column = _place(held, rule.value)
             arrays.rule_kind[dimension, index], arrays.rule_column[dimension, index] = rule.kind, column
@@ -273,8 +273,8 @@ def lay_out(
                 arrays.rule_list[dimension, index] = lists.index(rule.listed)
             arrays.rule_limit[dimension, index] = bins_of(rule.limit) if rule.kind == DISTINCT else rule.limit
             if rule.kind == DISTINCT:
-                arrays.rule_budget[dimension, index] = budget
-                budget += 1
+                arrays.rule_union[dimension, index] = union
+                union += 1
             elif rule.window_s > 1:
                 spec = sums.index((column, rule.window_s))
                 arrays.rule_spec[dimension, index] = spec

@@ -67,7 +67,7 @@ def exchange_rules(judge: Judge, plan: WindowPlan) -> None:
             else:
                 judge.long.entries[judge.long.entries[:, :, E_DIMENSION] == dimension, E_CELLS + index - many_short] = 0
     if (plan.arrays.rule_kind == DISTINCT).any():
-        w.budgets[used, w.budget_at :] = -1  # to be counted again, whatever was left
+        w.keys[used, w.union_at :] = -1  # to be united again
     judge.take_plan(plan)
 
 

@@ -32,7 +32,6 @@ from detectors.kernels.windows import (
     HEAD,
     K_A,
     K_B,
-    K_CLOSED,
     K_ROWS,
     K_SUMS,
     K_WEIGHT,
@@ -41,6 +40,7 @@ from detectors.kernels.windows import (
     LENGTH,
     MUTED,
     NO_ROW,
+    ONE_CLOSED,
     PROBES,
     R_TICK,
     R_VALUES,
@@ -84,7 +84,7 @@ def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: An
         column = rules.rule_column[dimension, r]
         since = tick - rules.rule_window[dimension, r]
         if kind == DISTINCT:
-            observed = count_items_kernel(w, row, column, since)
+            observed = count_bits(unite_items_kernel(w, row, column, since))
         else:
             observed = np.int64(0)
             at_row = row
@@ -110,13 +110,13 @@ def is_meant_kernel(w: Any, rules: Any, slot: Any, dimension: Any, r: Any) -> An
 
 
 @inlined
-def count_items_kernel(w: Any, row: Any, column: Any, since: Any) -> Any:
-    """Bins that the sets of a key hold together, from ``row`` back to the ticks after ``since``."""
+def unite_items_kernel(w: Any, row: Any, column: Any, since: Any) -> Any:
+    """i64: the bins that the sets of a key hold together, from ``row`` back to the ticks after ``since``."""
     united = np.int64(0)
     while row >= 0 and w.rows[row, R_TICK] > since:
         united |= w.rows[row, R_VALUES + column]
         row = older_kernel(w, row)
-    return count_bits(united)
+    return united
 
 
 @inlined
@@ -250,11 +250,11 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
                 if rules.spec_window[dimension, s] == span:
                     w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
             w.keys[slot, K_WEIGHT] -= w.rows[row, R_VALUES + 0]
-            w.keys[slot, K_ROWS] -= 1
-            w.keys[slot, K_CLOSED] -= 1
-            if w.keys[slot, K_CLOSED] == 0:
+            left = w.keys[slot, K_ROWS] - (ONE_CLOSED + 1)
+            w.keys[slot, K_ROWS] = left
+            if left < ONE_CLOSED:
                 w.active[dimension] -= 1
-            if w.keys[slot, K_ROWS] == 0:
+            if left == 0:
                 delete_key_kernel(w, slot)
         free_row_kernel(w, row)
         row = following
@@ -266,18 +266,19 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
 def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: Any, cell: Any) -> Any:
     """What was observed where a rule is over its limit and has not fired in this cell; else -1.
 
-    A set is counted anew only when it can have outgrown its limit: since it was counted last, its rows have brought more bins
-    than were left. That changes when work is done, and never what is found.
+    The rows of a set are united anew only when it can have outgrown its limit: what they held when that was done last and what
+    came since are more bins together. That changes when work is done, and never what is found.
     """
     kind, column, limit = rules.rule_kind[dimension, r], rules.rule_column[dimension, r], rules.rule_limit[dimension, r]
     if kind == DISTINCT:
-        budget = w.budget_at + rules.rule_budget[dimension, r]
-        left = np.int64(w.budgets[slot, budget]) - count_bits(w.rows[row, R_VALUES + column])
-        w.budgets[slot, budget] = max(left, -1)
-        if left >= 0 or w.cells[slot, r] == cell:
+        place = w.union_at + rules.rule_union[dimension, r]
+        united = w.keys[slot, place] | w.rows[row, R_VALUES + column]
+        w.keys[slot, place] = united
+        if count_bits(united) <= limit or w.cells[slot, r] == cell:
             return np.int64(-1)
-        observed = count_items_kernel(w, row, column, w.rows[row, R_TICK] - rules.rule_window[dimension, r])
-        w.budgets[slot, budget] = limit - observed
+        united = unite_items_kernel(w, row, column, w.rows[row, R_TICK] - rules.rule_window[dimension, r])
+        w.keys[slot, place] = united
+        observed = count_bits(united)
         return observed if observed > limit else np.int64(-1)
     spec = rules.rule_spec[dimension, r]
     observed = w.keys[slot, K_SUMS + spec] if spec >= 0 else w.rows[row, R_VALUES + column]
@@ -326,9 +327,9 @@ def judge_tick_kernel(
             fetch_long_kernel(w, g, long, np.int64(w.links[following, L_SLOT]), dimension)
         if slot >= 0:
             is_over = add_sums_kernel(w, rules, slot, dimension, row)
-            if w.keys[slot, K_CLOSED] == 0:
+            if w.keys[slot, K_ROWS] < ONE_CLOSED:
                 w.active[dimension] += 1
-            w.keys[slot, K_CLOSED] += 1
+            w.keys[slot, K_ROWS] += ONE_CLOSED
             if looks_for_busy:
                 w.scalars[BUSY] |= count_route_kernel(
                     w.busy, w.busy_names, rules.busy_least[0], w.keys[slot, K_A], w.keys[slot, K_B], w.rows[row, R_VALUES + 0],

@@ -40,9 +40,11 @@ SUM, RATIO, DISTINCT = range(3)
 HEAD, LENGTH = 0, 1
 WORD_BYTES = 8
 
-K_A, K_B, K_DIMENSION, K_WEIGHT, K_NEWEST, K_TICK, K_ROWS, K_CLOSED, K_SUMS = range(9)
-"""Of a key: its words, dimension, requests in the log, newest row and that one's tick, rows, closed rows; then its sums and
-its budgets: how many bins a set may still gain before it has to be counted again."""
+K_A, K_B, K_DIMENSION, K_WEIGHT, K_NEWEST, K_TICK, K_ROWS, K_SUMS = range(8)
+"""Of a key: its words, dimension, requests in the log, newest row and that one's tick, its rows, of which those that are closed
+are counted in the upper half of the word; then its sums, and its unions: of each rule about a set the bins that its window
+held when they were counted last, and those that came since. With 7 sums and 2 sets a key is two cache lines."""
+ROWS_MASK, CLOSED_SHIFT, ONE_CLOSED = (1 << 32) - 1, 32, 1 << 32
 R_TICK, R_OLDER, R_VALUES = range(3)
 """Of a row: its tick and the row of the same key before it (see `older_kernel`); then its values."""
 L_NEXT, L_SLOT = range(2)
@@ -75,13 +77,13 @@ class Rules(NamedTuple):
     rule_of_column: I64Array  # i64[D, R]: of RATIO, what the sum is a share of …
     rule_of_spec: I64Array  # i64[D, R]
     rule_share: I64Array  # i64[D, R]: … and which, at least, in thousandths
-    rule_budget: I64Array  # i64[D, R]: of DISTINCT, which of a key's budgets is the rule's
+    rule_union: I64Array  # i64[D, R]: of DISTINCT, which of a key's unions is the rule's
     rule_list: I64Array  # i64[D, R]: the list that a key must be on for the rule to be about it; -1: about all
     list_start: I64Array  # i64[2 * lists + 1]: as in `detectors.lists.Ranges`, as are the next two
     list_low: npt.NDArray[np.uint64]
     list_high: npt.NDArray[np.uint64]
     busy_least: I64Array  # i64[1]: requests of a route in one second from which its minute may be busy; 0: none are looked for
-    budgets: I64Array  # i64[1]: of a key, at most
+    unions: I64Array  # i64[1]: of a key, at most
     renew_s: I64Array  # i64[1]
 
 
@@ -93,9 +95,8 @@ class Windows(NamedTuple):
     """
 
     tag: npt.NDArray[np.uint32]  # u32[C + PROBES + 1]
-    keys: I64Array  # i64[C + PROBES, K]: the columns K_…, sums over closed ticks, then budgets, eight in a word
-    budgets: npt.NDArray[np.int8]  # i8[C + PROBES, 8 * K]: the same memory, for those …
-    budget_at: int  # … from this column on
+    keys: I64Array  # i64[C + PROBES, K]: the columns K_…, sums over closed ticks, then unions …
+    union_at: int  # … from this column on
     cells: npt.NDArray[np.int32]  # i32[C + PROBES, 2 * R]: 1 + the cell in which a rule fired last; then the same of early ones
     names: npt.NDArray[np.uint8]  # u8[(C + PROBES) * NAME_BYTES_MAX + 8]
     name_length: npt.NDArray[np.uint8]  # u8[C + PROBES]
@@ -139,12 +140,11 @@ def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, tic
     scalars = np.zeros((partitions, SCALARS), np.int64)
     scalars[:, [CLOSED, AGED_TICK, MUTED]] = NEVER
     scalars[:, FREE_HEAD] = NO_ROW
-    keys_of = allocate_lines((partitions, slots, K_SUMS + specs + -(-int(rules.budgets[0]) // WORD_BYTES)), np.int64)
+    keys_of = allocate_lines((partitions, slots, K_SUMS + specs + int(rules.unions[0])), np.int64)
     return Windows(
         tag=np.zeros((partitions, slots + 1), np.uint32),
         keys=keys_of,
-        budgets=keys_of.view(np.int8),
-        budget_at=(K_SUMS + specs) * WORD_BYTES,
+        union_at=K_SUMS + specs,
         cells=np.zeros((partitions, slots, 2 * many_rules), np.int32),
         names=np.zeros((partitions, slots * NAME_BYTES_MAX + 8), np.uint8),
         name_length=np.zeros((partitions, slots), np.uint8),
@@ -180,7 +180,7 @@ def allocate_crossings(capacity: int) -> Crossings:
 def part_kernel(w: Any, p: Any) -> Any:
     """The windows of partition ``p`` (views)."""
     return Windows(
-        w.tag[p], w.keys[p], w.budgets[p], w.budget_at, w.cells[p], w.names[p], w.name_length[p], w.rows[p], w.links[p],
+        w.tag[p], w.keys[p], w.union_at, w.cells[p], w.names[p], w.name_length[p], w.rows[p], w.links[p],
         w.chains[p], w.active[p], w.scalars[p], w.buckets[p], w.busy[p], w.busy_names[p],
     )  # fmt: skip
 
@@ -232,8 +232,7 @@ def find_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any) -> Any:
 @inlined
 def delete_key_kernel(w: Any, slot: Any) -> None:
     """Take a key without rows out of the table."""
-    if w.keys[slot, K_CLOSED] > 0:
-        w.keys[slot, K_CLOSED] = 0
+    if w.keys[slot, K_ROWS] >= ONE_CLOSED:
         w.active[w.keys[slot, K_DIMENSION]] -= 1
     w.scalars[KEYS_USED] -= 1
     w.keys[slot, K_ROWS] = 0
@@ -282,7 +281,6 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
     w.tag[chosen] = np.uint32(h >> U64(40)) | TAG_BIT
     w.keys[chosen, K_A] = a
     w.keys[chosen, K_B] = b
-    w.keys[chosen, K_CLOSED] = 0
     w.keys[chosen, K_DIMENSION] = dimension
     w.keys[chosen, K_WEIGHT] = 0
     w.keys[chosen, K_NEWEST] = NO_ROW
@@ -342,7 +340,7 @@ def make_room_kernel(w: Any) -> None:
     buckets[:] = 0
     for slot in range(len(w.keys)):
         if w.tag[slot] > TOMBSTONE:
-            buckets[min(w.keys[slot, K_WEIGHT], 1023)] += w.keys[slot, K_ROWS]
+            buckets[min(w.keys[slot, K_WEIGHT], 1023)] += w.keys[slot, K_ROWS] & ROWS_MASK
     missing = wanted - (len(w.rows) - w.scalars[ROWS_USED])
     threshold = np.int64(0)
     freed = buckets[0]
@@ -354,7 +352,7 @@ def make_room_kernel(w: Any) -> None:
         if given >= missing:
             break
         if w.tag[slot] > TOMBSTONE and min(w.keys[slot, K_WEIGHT], 1023) <= threshold:
-            given += w.keys[slot, K_ROWS]
+            given += w.keys[slot, K_ROWS] & ROWS_MASK
             give_up_key_kernel(w, slot)
     sweep_kernel(w)
 
