@@ -37,6 +37,10 @@ class Digester:
         digest_lines_kernel(self._key, chunk, start, end, base, self._out)
         self.total = int(self._out[0])
 
+    def saved(self) -> tuple[int, int]:
+        """With what another goes on."""
+        return self.chain, self.total
+
     def cut(self) -> Digest:
         """Of what came since the last cut."""
         before, self._cut_at = self._cut_at, self.total

@@ -126,7 +126,7 @@ class Embedded:
         self.admission = Admission(config.policy)
         """Which records of feedback count."""
         self._sources: dict[str, _Source] = {}
-        self._digest_key, self._chains = self.seeds.digest, 0
+        self._digest_key = self.seeds.digest
         self._account = Account()
         self._address_source = np.zeros(len(ADDRESS_SOURCE_NAMES), np.int64)
         self._field_seen = np.zeros(len(FIELD_NAMES), np.int64)
@@ -145,8 +145,8 @@ class Embedded:
             self._sources[name] = _Source(SourceClock(), start, bound_ms, Digester(self._digest_key, start))
         else:
             if source.position != start:
-                self._chains += 1
-                source.digester = Digester(self._digest_key, _NEW_CHAIN + self._chains)
+                chain = 1 + max(_NEW_CHAIN, *(one.digester.chain for one in self._sources.values()))
+                source.digester = Digester(self._digest_key, chain)
             source.position, source.bound_ms, source.open = start, bound_ms, True
         self._run(lambda: self._judge.intake.open(name, start))
 
@@ -312,10 +312,7 @@ class Embedded:
         state = {
             "seed": [self.seeds.fingerprint, None if self.seeds.configured else self.seeds.secret],
             "sources": {
-                name: [
-                    source.position, source.bound_ms, source.open, source.clock.words,
-                    [source.digester.chain, source.digester.total],
-                ]  # fmt: skip
+                name: [source.position, source.bound_ms, source.open, source.clock.words, source.digester.saved()]
                 for name, source in self._sources.items()
             },
             "account": account.save(),

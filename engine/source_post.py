@@ -252,7 +252,7 @@ class SourcePost:
     def _close(self, shipment: Shipment) -> Shipment:
         shipment.offset = self.position
         words = tuple(int(word) for word in self.clock.words)
-        digest = self._digester.chain, self._digester.total
+        digest = self._digester.saved()
         shipment.note = msgspec.json.encode(_Note(NOTE_VERSION, words, self._arrived_ms, self.ledger, digest)).decode()
         return shipment
 

@@ -23,6 +23,7 @@ from floodwall import (
     commands_run,
     commands_status,
     commands_topics,
+    commands_verify,
     commands_worker,
 )
 from floodwall.guard import prepare_streams, run_guarded
@@ -48,6 +49,7 @@ app.command("watch")(commands_run.watch)
 app.command("doctor")(commands_run.doctor)
 app.command("produce")(commands_produce.produce)
 app.command("explain")(commands_explain.explain)
+app.command("verify")(commands_verify.verify)
 app.command("status")(commands_status.status)
 app.command("worker")(commands_worker.worker)
 app.command("feedback")(commands_feedback.feedback)

@@ -61,6 +61,11 @@ class FeedbackFile:
         return [line for line in data[:end].split(b"\n") if line.strip()]
 
 
+def feedback_lines(path: Path) -> list[bytes]:
+    """Every record of a file, as it lies there. Raises `SourceError` as `FeedbackFile`."""
+    return FeedbackFile(path, follow=False)._read()
+
+
 def read_records(path: Path) -> list[Feedback]:
     """Every record of a file, which may not be there.
 

@@ -35,6 +35,7 @@ DIGEST_KEY_WORDS = 2 + BLOCK_WORDS
 _ZERO, _ONE, _S3 = np.uint64(0), np.uint64(1), np.uint64(3)
 _FF = np.uint64(0xFF)
 _I128 = ir.IntType(128)
+_PAIR = cast(Any, types.UniTuple)(types.uint64, 2)
 
 
 def _intrinsic(function: Callable[..., Any]) -> Any:
@@ -53,7 +54,7 @@ def _add_product(typing_context: Any, low: Any, high: Any, a: Any, b: Any) -> An
         words = [builder.trunc(part, ir.IntType(64)) for part in (total, builder.lshr(total, by))]
         return context.make_tuple(builder, signature.return_type, words)
 
-    return types.UniTuple(types.uint64, 2)(types.uint64, types.uint64, types.uint64, types.uint64), generate
+    return _PAIR(types.uint64, types.uint64, types.uint64, types.uint64), generate
 
 
 @inlined
