@@ -153,6 +153,8 @@ class Registrations:
                 return found
             told = stream.judge(here)
             tick = STEP_S * (step + 1) - 1
+            going_on, stream.going_on = stream.going_on, []
+            found += going_on if tick - 600 >= muted else []
             for crossing in told if tick - 600 >= muted else []:
                 found.append(crossing)
                 self._remember(crossing, service, stream, tick)

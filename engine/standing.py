@@ -13,6 +13,7 @@ from detectors.kernels.windows import NEVER
 from detectors.registry import plan_windows, registered, settings, window_rules
 from detectors.windowed import Detector, DetectorSection, WindowPlan, WindowRule
 from schemas.config import Config
+from schemas.playbooks import section_of_step
 from schemas.fields import DIMENSIONS, MEASURES, Measure
 
 TRIAL_SUFFIX = "-trial"
@@ -53,7 +54,7 @@ class Standing:
 
     def version_of(self, detector: str) -> int:
         """The version of a detector's section: part of every id."""
-        return self.sections.get(detector, self.first_version)
+        return self.sections.get(section_of_step(detector) or detector, self.first_version)
 
     def plan(self, tick: int | None = None) -> WindowPlan:
         """The rules laid out for the kernels, as they are from ``tick`` on."""

@@ -38,7 +38,7 @@ def check(
     """
     import msgspec
 
-    from detectors.registry import settings, window_rules
+    from detectors.registry import playbooks, settings, window_rules
     from engine.geo import make_geo
     from schemas.config import load_config
 
@@ -53,7 +53,9 @@ def check(
         if changes.refused:
             line, why = changes.refused[0]
             raise ConfigError(f"{len(changes.refused)} changes of {history} do not fit, the first in line {line}: {why}")
-    config = msgspec.structs.replace(config, detectors=msgspec.to_builtins(settings(config)))
+    config = msgspec.structs.replace(
+        config, detectors=msgspec.to_builtins(settings(config)), playbooks=msgspec.to_builtins(playbooks(config))
+    )
     typer.echo(msgspec.json.encode(config).decode() if as_json else f"{file}: fine (profile {config.profile})")
     return 0
 

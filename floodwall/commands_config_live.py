@@ -26,7 +26,7 @@ HistoryPath = Annotated[
     typer.Option("--history", help="A file with the history, for `watch --config-history`; none: the topic config."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-SectionName = Annotated[str, typer.Argument(help="policy or detectors.NAME.", metavar="SECTION")]
+SectionName = Annotated[str, typer.Argument(help="policy, playbooks.NAME or detectors.NAME.", metavar="SECTION")]
 Why = Annotated[str, typer.Option("--why", help="For whoever reads it in a year.")]
 Who = Annotated[str | None, typer.Option("--who", help="Who answers for it. [default: your login name]")]
 Force = Annotated[bool, typer.Option("--force", help="It may mitigate more than before without having been tried.")]
@@ -38,12 +38,12 @@ def list_(config: ConfigFile = None, history: HistoryPath = None, as_json: Json 
 
     Example:  floodwall config list --config kafka.toml
     """
-    from engine.config_chain import POLICY
+    from engine.config_edit import sections_of
 
     chain = _open(config, history).chain
     last = {one.change.section: one for one in chain.accepted}
     rows: list[dict[str, Any]] = []
-    for section in (POLICY, *(f"detectors.{name}" for name in _detectors())):
+    for section in sections_of(chain.last):
         one, trial = last.get(section), chain.last.trials.get(section.removeprefix("detectors."))
         about = {name: None if one is None else getattr(one.change, name) for name in ("effective_tick", "who", "why")}
         version = chain.first.version if one is None else one.standing.version
@@ -73,7 +73,10 @@ def get(section: SectionName, config: ConfigFile = None, history: HistoryPath = 
     """
     from engine.config_edit import section_of
 
-    _print_json(section_of(_open(config, history).chain.last, section))
+    found = section_of(_open(config, history).chain.last, section)
+    if not found:
+        raise UsageError(f"expected a playbook that there is, got {section[:80]!r}")
+    _print_json(found)
     return 0
 
 
@@ -129,7 +132,7 @@ def set_(
     try:
         chain.judge(change, change.at_ms)
     except WideningError as error:
-        if section == "policy":
+        if not section.startswith("detectors."):
             raise
         change = msgspec.structs.replace(change, trial_s=TRIAL_S)
         chain.judge(change, change.at_ms)
@@ -205,12 +208,6 @@ def _open(config: Path | None, history: Path | None) -> Store:
     from schemas.config import load_config
 
     return Store(load_config(config), history)
-
-
-def _detectors() -> list[str]:
-    from detectors.registry import registered
-
-    return [detector.name for detector in registered()]
 
 
 def _common(store: Store, who: str | None, why: str, force: bool) -> dict[str, Any]:
