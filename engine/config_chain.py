@@ -215,8 +215,8 @@ class ConfigChain:
         if wider is not None and not change.forced and not self._was_simulated(change, old, new):
             raise WideningError(
                 wider,
-                f"expected `$.forced` for what may do more ({wider}), got false; what has stood simulated for {TRIAL_S} s may be "
-                'armed by state = "armed" alone',
+                f"expected `$.forced` for what may do more ({wider}), got false; what has stood simulated for {TRIAL_S} s may "
+                'be armed by state = "armed" alone',
             )
         versions = {**before.sections, change.section: before.version + 1}
         return changed(before, config, change.effective_tick, versions, before.trials)

@@ -27,15 +27,15 @@ from detectors.kernels.windows import NEVER
 from detectors.leaked import KEPT, REPORTED, SEEN, Leaked, leaked_rule
 from detectors.leaked import NAME as LEAKED
 from detectors.registry import playbooks, settings
-from engine.playbooks import condition_text, run_id
+from engine.playbook_parts import condition_text, run_id
 from engine.policy import Crossing, unsigned
 from engine.seeds import Seeds
 from schemas.columns import U64
 from schemas.config import Config
 from schemas.errors import ConfigError
 from schemas.fields import Dimension, Measure
-from schemas.playbooks import Playbook, disables_leaked
 from schemas.leaked import LeakLift, LeakRecord, LeakReport, decode_leak
+from schemas.playbooks import Playbook, disables_leaked
 from schemas.tally import C_KEY_A, C_KEY_B, C_MEASURES, C_NAME, C_NAME_LENGTH, C_TICK, Tally
 
 ENTRIES_MAX = 1 << 20
@@ -331,14 +331,16 @@ class LeakedWatch:
         name, answered = self._pending.pop((tick, *words), (b"", 0)) if kind == _SEEN else (b"", 0)
         entry = listed.find(words)
         if kind == _LIFT:
-            name, _, _ = self._disabled.pop(words, (b"", 0, 0))
-            return self._crossing(words, tick, name, 0, KEPT, lifts=True) if name else None
+            name, _, since = self._disabled.pop(words, (b"", 0, 0))
+            return self._crossing(words, tick, name, 0, KEPT, lifts=True, since=since) if name else None
         if entry == NOT_LISTED or not listed.tick[entry] <= tick < listed.lifted[entry]:
             return None
         cell = tick // self._again_s
         arms = self._section.disable and (kind == _SEEN or self._section.disable_unseen)
         if kind == _SEEN:
-            if self._told.get(words) == cell or (not arms and self._is_just_reported(listed, entry, tick)):
+            # Armed on the way, it disables what has been told in this cell only as a notice.
+            is_told = self._told.get(words) == cell and (not arms or self._section.dry_run or words in self._disabled)
+            if is_told or (not arms and self._is_just_reported(listed, entry, tick)):
                 return None
             self._told[words] = cell
             return self._crossing(words, tick, name, answered, SEEN, arms=arms)
@@ -360,8 +362,9 @@ class LeakedWatch:
         return [self._crossing(words, tick, self._disabled[words][0], 0, KEPT) for words in silent]
 
     def _crossing(
-        self, words: Words, tick: int, name: bytes, answered: int, what: str, *, arms: bool = False, lifts: bool = False
-    ) -> Crossing:
+        self, words: Words, tick: int, name: bytes, answered: int, what: str, *, arms: bool = False, lifts: bool = False,
+        since: int | None = None,
+    ) -> Crossing:  # fmt: skip
         """Of a disabled key every record disables: the last one of a key is what counts."""
         assert self._section is not None
         assert self._list is not None
@@ -371,7 +374,10 @@ class LeakedWatch:
         entry = self._list.find(words)
         features = self._list.features(entry) if entry != NOT_LISTED and self._list.tick[entry] != NO_TICK else ()
         if disables and self._playbook is not None:
-            features = (*features, *self._run_of(words, name, tick))
+            features = (
+                *features,
+                *self._run_of(name, self._disabled.get(words, (b"", 0, tick))[2] if since is None else since),
+            )
         partition = 0 if self._partition is not None or entry == NOT_LISTED else int(self._list.partition[entry])
         rule = leaked_rule(self._section, what, disables=disables)
         reason = f"an operator has lifted what disabled API key {name.decode()} as leaked" if lifts else ""
@@ -380,11 +386,10 @@ class LeakedWatch:
             features=features, lifts=lifts,
         )  # fmt: skip
 
-    def _run_of(self, words: Words, name: bytes, tick: int) -> tuple[tuple[str, int | float | str], ...]:
+    def _run_of(self, name: bytes, since: int) -> tuple[tuple[str, int | float | str], ...]:
         """Of which run of the playbook that is armed: one for each key, from when it was disabled first on."""
         assert self._playbook is not None
         playbook, section = self._playbook
-        since = self._disabled.get(words, (b"", 0, tick))[2]
         return (
             ("playbook", playbook), ("run", run_id(playbook, 0, f"api_key {name.decode()}", since)), ("run_since", since),
             ("step", f"1 of {len(section.steps)}"), ("playbook_state", section.state), ("playbook_owner", section.owner),

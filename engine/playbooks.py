@@ -15,20 +15,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import orjson
 
 from detectors.registry import playbooks as playbooks_in
 from detectors.windowed import Detector, DetectorSection, Profile, WindowRule
-from engine.naming import SERVICE, key_of
-from engine.policy import Crossing, target_value
+from engine.playbook_parts import Heard, Load, StepTarget, condition_text, counts, heard_of, run_id, sentence_of, targets_of
+from engine.policy import Crossing
 from engine.standing import TRIAL_SUFFIX, Standing
-from schemas.config import parse_prefixes
 from schemas.fields import Dimension, Measure
 from schemas.mitigation import Finding
 from schemas.playbooks import PREFIX, SECTION, Playbook, Step, disables_leaked, step_name
 
 CONDITIONS_MAX = 256
 """Of one judge partition, each a few kB. More are not begun, and counted."""
+COOLING_MAX = 4096
+"""Of which it is known that they have to cool down; those that have nearly done so go first."""
 SERVICES_MAX = 16
 """Of one judge partition whose load is known: four by what `surge` looks at, and those before."""
 HOUR_MINUTES = 60
@@ -36,41 +36,10 @@ HOUR_MINUTES = 60
 VERSION = 1
 _UNHEARD = ("allowlisted", "false_positive", "lifted")
 """Outcomes of findings that are no reason for anything."""
-_ONE = (Dimension.IP, Dimension.API_KEY, Dimension.ACCOUNT)
-"""Dimensions whose keys are one party each: nobody else is hit, and there is no share to be measured."""
-_TEXT_MAX = 400
 _ROUNDING = 1e-9
 _NEVER = 1 << 62
 Whom = tuple[int, str, str]
 """(judge partition, playbook, the service or target that it is about)"""
-
-
-class Heard(msgspec.Struct, frozen=True, array_like=True):
-    """A finding, as far as a playbook needs it."""
-
-    tick: int
-    partition: int
-    detector: str
-    dimension: int
-    key_a: int
-    key_b: int
-    value: str
-    """Of its target"""
-    service: str
-    """That it is about; empty: it names none"""
-    measure: str
-    observed: int
-    limit: int
-    requests: int
-    window_s: int
-    severity: int
-    confidence: float
-    collateral: float | None
-    finding: str
-    """The id of what was published; empty: nothing was, it only goes on"""
-    reason: str
-    acts: bool
-    """False of a signature that no client's attribute is in: what has it in common is everybody."""
 
 
 class _Published(msgspec.Struct, array_like=True):
@@ -157,7 +126,7 @@ class Playbooks:
             return
         if finding is not None and finding.outcome in _UNHEARD:
             return
-        self._pending.append((crossing.tick, 1, _heard_of(crossing, finding)))
+        self._pending.append((crossing.tick, 1, heard_of(crossing, finding)))
 
     def hear_load(self, minutes: Sequence[tuple[int, int, bytes, int, int]]) -> None:
         """Minutes that are over: (judge partition, minute, service, requests, tokens)."""
@@ -187,7 +156,7 @@ class Playbooks:
             del self._minutes[min(mine, key=lambda key: (self._minutes[key][-1][0], key))]
 
     def _listen(self, name: str, playbook: Playbook, heard: Heard) -> list[tuple[Crossing, str]]:
-        if not _counts(playbook, heard):
+        if not counts(playbook, heard):
             return []
         about = heard.service or f"{Dimension(heard.dimension).label} {heard.value}"
         whom = heard.partition, name, about
@@ -234,6 +203,8 @@ class Playbooks:
         elif condition.blocked_until > over:
             self._cooling[whom] = condition.blocked_until
         self._cooling = {key: until for key, until in self._cooling.items() if until > over}
+        while len(self._cooling) > COOLING_MAX:
+            del self._cooling[min(self._cooling, key=lambda key: (self._cooling[key], key))]
 
     @staticmethod
     def _may_run(condition: _Condition, playbook: Playbook, tick: int) -> bool:
@@ -254,7 +225,7 @@ class Playbooks:
         for number, step in enumerate(playbook.steps, start=1):
             if tick < run.since + step.after_s or self._is_watched(name, step):
                 continue
-            for target in _targets(step, heard):
+            for target in targets_of(step, heard):
                 crossing = self._step(name, playbook, step, number, condition, run, heard, target, tick)
                 if crossing is not None:
                     made.append((crossing, condition.finding))
@@ -266,7 +237,7 @@ class Playbooks:
 
     def _step(
         self, name: str, playbook: Playbook, step: Step, number: int, condition: _Condition, run: _Run, heard: Heard,
-        target: tuple[Dimension, int, int, str, float], tick: int,
+        target: StepTarget, tick: int,
     ) -> Crossing | None:  # fmt: skip
         dimension, a, b, value, collateral = target
         cell, known_as = tick // self._renew_s, step_name(name, step)
@@ -283,7 +254,8 @@ class Playbooks:
         # Whoever has room keeps it; what is measured again may have become too much.
         used = sum(one.collateral for one in mine if one is not before and not one.held)
         before.cell, before.collateral = cell, collateral
-        before.held = step.action != "notify" and used + collateral > playbook.bound(step) + _ROUNDING
+        bound = playbook.bound(step)
+        before.held = step.action != "notify" and bound < 1 and used + collateral > bound + _ROUNDING
         held = f"{SECTION}{name}.collateral_max" if before.held else ""
         rule = self._rule(playbook, step, known_as, heard, dimension)
         load = self._load(heard, run.since, tick)
@@ -297,21 +269,23 @@ class Playbooks:
             features.append(("collateral", round(collateral, 5)))
         if run.left_out:
             features.append(("targets_left_out", run.left_out))
-        reason = _sentence(name, playbook, step, condition, heard, load)
+        reason = sentence_of(name, playbook, step, heard.reason if heard.finding else condition.reason, heard, load)
         return Crossing(
             heard.partition, dimension, a, b, value.encode("utf-8", "backslashreplace"), rule, tick, heard.observed,
             heard.requests, 0, False, reason, (*features, *load), held=held,
         )  # fmt: skip
 
     def _rule(self, playbook: Playbook, step: Step, known_as: str, heard: Heard, dimension: Dimension) -> WindowRule:
-        ttl_s = self._longest if step.ttl_s is None else min(max(step.ttl_s, self._shortest), max(self._longest, self._shortest))
+        ttl_s = (
+            self._longest if step.ttl_s is None else min(max(step.ttl_s, self._shortest), max(self._longest, self._shortest))
+        )
         return WindowRule(
             Detector(known_as, VERSION, DetectorSection, _no_rules, _describe), step,
             playbook.state != "armed" and step.action != "notify", dimension, Measure.REQUESTS, heard.window_s, heard.limit,
             step.action, heard.severity, heard.confidence, label=heard.measure, ttl_s=ttl_s, alone=True, exact=True,
         )  # fmt: skip
 
-    def _load(self, heard: Heard, since: int, tick: int) -> tuple[tuple[str, int | float | str], ...]:
+    def _load(self, heard: Heard, since: int, tick: int) -> Load:
         """What the service was asked for in the last whole minute, beside the hour before the run."""
         known = [one for one in self._minutes.get((heard.partition, heard.service), ()) if 60 * (one[0] + 1) <= tick + 1]
         if not known:
@@ -339,7 +313,7 @@ class Playbooks:
         Returns:
             (dimension, key, value, step) of what it has published.
         """
-        for whom, condition in self._conditions.items():
+        for condition in self._conditions.values():
             if condition.run is not None and condition.run.id == run:
                 published, condition.run = condition.run.published, None
                 condition.blocked_until = _NEVER
@@ -373,55 +347,6 @@ def _digest(playbook: Playbook) -> str:
     return hashlib.blake2b(msgspec.json.encode(playbook), digest_size=8).hexdigest()
 
 
-def run_id(playbook: str, version: int, about: str, tick: int) -> str:
-    """Of a run: what all its records share."""
-    words = f"run|{playbook}|{version}|{about}|{tick}"
-    return hashlib.blake2b(words.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
-
-
-def condition_text(playbook: Playbook) -> str:
-    """A condition in words."""
-    when = playbook.when
-    words = " or ".join(when.detectors) if when.agree == 1 else f"{when.agree} of {', '.join(when.detectors)}"
-    about = f" about {', '.join(when.measures)}" if when.measures else ""
-    lasts = f", for {when.for_s} s" if when.for_s else ""
-    return f"{words}{about}{lasts}"[:_TEXT_MAX]
-
-
-def _heard_of(crossing: Crossing, finding: Finding | None) -> Heard:
-    dimension, rule, features = crossing.dimension, crossing.rule, dict(crossing.features)
-    value = target_value(dimension, crossing.key_a, crossing.key_b, crossing.name)
-    collateral = features.get("collateral")
-    return Heard(
-        crossing.tick, crossing.partition, rule.detector.name, int(dimension), crossing.key_a, crossing.key_b, value,
-        _service_of(dimension, value, features), rule.measure, crossing.observed, rule.told_limit, crossing.requests,
-        rule.window_s, rule.severity, rule.confidence, float(collateral) if isinstance(collateral, int | float) else None,
-        "" if finding is None else finding.id, crossing.told(value)[:_TEXT_MAX],
-        dimension != Dimension.SIGNATURE or rule.action != "notify",
-    )  # fmt: skip
-
-
-def _service_of(dimension: Dimension, value: str, features: dict[str, int | float | str]) -> str:
-    if dimension == Dimension.SERVICE:
-        return value
-    if dimension == Dimension.SIGNATURE:
-        return str(orjson.loads(value).get(SERVICE, ""))
-    return str(features.get(SERVICE, ""))
-
-
-def _counts(playbook: Playbook, heard: Heard) -> bool:
-    """Whether a finding is one of those that a condition is made of."""
-    when = playbook.when
-    return (
-        (not when.measures or heard.measure in when.measures)
-        and (not when.targets or Dimension(heard.dimension).label in when.targets)
-        and (not when.services or heard.service in when.services)
-        and heard.severity >= when.severity_min
-        and heard.confidence >= when.confidence_min
-        and heard.observed >= when.times_min * max(heard.limit, 1)
-    )
-
-
 def _note(condition: _Condition, heard: Heard, playbook: Playbook) -> None:
     condition.last = max(condition.last, heard.tick)
     condition.voices[heard.detector] = heard.tick
@@ -433,54 +358,6 @@ def _note(condition: _Condition, heard: Heard, playbook: Playbook) -> None:
         if (one.dimension, one.value) != (heard.dimension, heard.value) and heard.tick - one.tick <= playbook.quiet_s
     ]
     condition.found = [*kept, heard][-2 * playbook.targets_max :]
-
-
-def _targets(step: Step, heard: Heard) -> list[tuple[Dimension, int, int, str, float]]:
-    """(dimension, key, value, collateral) of what a step is about."""
-    dimension = Dimension(heard.dimension)
-    if step.target == "found":
-        if dimension.label not in step.types and (step.types or dimension == Dimension.SERVICE):
-            return []
-        if heard.value in step.never or not heard.acts:
-            return []
-        measured = heard.collateral if heard.collateral is not None else 0.0 if dimension in _ONE else 1.0
-        return [(dimension, heard.key_a, heard.key_b, heard.value, measured)]
-    if step.target == "listed":
-        return [(*_listed(value), 1.0) for value in step.values]
-    if not heard.service:
-        return []
-    if step.target == "service":
-        value = heard.service.encode("utf-8", "backslashreplace")
-        return [(Dimension.SERVICE, *key_of(value), heard.service, 1.0)]
-    both = orjson.dumps({"event": "registration", SERVICE: heard.service}, option=orjson.OPT_SORT_KEYS)
-    return [(Dimension.SIGNATURE, *key_of(both), both.decode(), 1.0)]
-
-
-def _listed(text: str) -> tuple[Dimension, int, int, str]:
-    kind, _, value = text.partition(":")
-    dimension = Dimension[kind.upper()]
-    if dimension == Dimension.NET:
-        (network,) = parse_prefixes((value,), "playbooks")
-        first = int(network.network_address)
-        key = (0, 0xFFFF << 32 | first) if network.version == 4 else (first >> 64, 0)
-        return dimension, *key, str(network)
-    if dimension == Dimension.ASN:
-        return dimension, int(value), 0, str(int(value))
-    return dimension, *key_of(value.encode()), value
-
-
-def _sentence(
-    name: str, playbook: Playbook, step: Step, condition: _Condition, heard: Heard, load: tuple[tuple[str, int | float | str], ...]
-) -> str:  # fmt: skip
-    known = dict(load)
-    simulated = " (simulated)" if playbook.state != "armed" else ""
-    parts = [f"playbook {name}{simulated}: {heard.reason if heard.finding else condition.reason}"]
-    if step.action == "notify" and known:
-        text = f"{known['load_requests_per_s']:,} requests a second in the last minute, {known['load_usual_per_s']:,} are usual"
-        if "load_tokens_per_s" in known:
-            text += f"; {known['load_tokens_per_s']:,} tokens a second, 95 % of minutes have up to {known['load_tokens_p95_per_s']:,}"
-        parts.append(f"to scale out by: {text}")
-    return "; ".join(parts)
 
 
 def _order(one: tuple[int, int, Any]) -> tuple[Any, ...]:
@@ -501,5 +378,3 @@ def _no_rules(section: DetectorSection, profile: Profile) -> list[WindowRule]:
 
 def _describe(rule: WindowRule, target: str, observed: int) -> str:
     return f"{rule.detector.name}: {observed:,} where {rule.told_limit:,} are usual of {target}"
-
-

@@ -418,7 +418,9 @@ class Policy:
             target=Target(type=crossing.dimension.label, value=value),
             detector=rule.detector.name,
             detector_version=rule.detector.version,
-            reason=crossing.told(value) + together.sentence + (f"; held by {held if '.' in held else f'policy.{held}'}" if held else ""),
+            reason=crossing.told(value)
+            + together.sentence
+            + (f"; held by {held if '.' in held else f'policy.{held}'}" if held else ""),
             severity=rule.severity,
             confidence=round(together.confidence, 4),
             window=_window(crossing),

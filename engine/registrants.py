@@ -271,7 +271,8 @@ class Registrants:
             rule = self._rule(TARGET_OF[one.attribute], action, 600, one.usual, dry_run=self._section.dry_run)
             reason = f"{self._named(one)} in a flood of registrations on service {self._service_text}"
             features = (
-                ("service", self._service_text), ("score", round(float(scored.score[0]), 2)), ("act_limit", round(self.limits[which].act, 2)),
+                ("service", self._service_text), ("score", round(float(scored.score[0]), 2)),
+                ("act_limit", round(self.limits[which].act, 2)),
                 ("collateral", round(one.collateral, 5)), ("model_version", DETECTOR.version),
             )  # fmt: skip
             key = _key_of(one)
@@ -290,7 +291,7 @@ class Registrants:
         for one in cohorts:
             dimension = NAMED.get(one.attribute)
             text = b"" if one.attribute in (Attribute.NETWORK, Attribute.ASN) else self.text_of(one.word)
-            if dimension is None or text is None:
+            if dimension is None or text is None or self._is_customer(one.attribute, text):
                 continue
             rule = self._rule(dimension, "notify", 600, one.usual, dry_run=True)
             reason = f"{self._named(one)} in a flood of registrations on service {self._service_text}"
@@ -304,6 +305,11 @@ class Registrants:
                 )
             )  # fmt: skip
         return found
+
+    def _is_customer(self, attribute: Attribute, text: bytes) -> bool:
+        """Whether a mail domain is one of those that only an operator's own list may name."""
+        domains = self._section.customer_domains
+        return attribute == Attribute.DOMAIN and text.decode("utf-8", "backslashreplace").lower() in map(str.lower, domains)
 
     def _rule(self, dimension: Dimension, action: Action, window_s: int, expected: float, *, dry_run: bool) -> WindowRule:
         section = self._section

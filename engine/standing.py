@@ -13,8 +13,8 @@ from detectors.kernels.windows import NEVER
 from detectors.registry import plan_windows, registered, settings, window_rules
 from detectors.windowed import Detector, DetectorSection, WindowPlan, WindowRule
 from schemas.config import Config
-from schemas.playbooks import section_of_step
 from schemas.fields import DIMENSIONS, MEASURES, Measure
+from schemas.playbooks import section_of_step
 
 TRIAL_SUFFIX = "-trial"
 """Of the detector as which rules are tried: so they are no renewal of what is in force, and no edge mistakes them for it."""

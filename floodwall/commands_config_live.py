@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,6 +113,18 @@ def set_(
 
     Example:  floodwall config set detectors.rate 'rules[0].limit=200' --why "flood of tuesday" --config kafka.toml
     """
+    return change_section(
+        section, assignments or (), why=why, who=who, force=force, config=config, history=history, as_json=as_json,
+        remove=remove or (), unset=unset or (), base=base, trial=trial, arm=arm, only_check=only_check,
+    )  # fmt: skip
+
+
+def change_section(
+    section: str, assignments: Sequence[str], *, why: str, who: str | None, force: bool, config: Path | None,
+    history: Path | None, as_json: bool, remove: Sequence[str] = (), unset: Sequence[str] = (), base: int | None = None,
+    trial: int | None = None, arm: bool = False, only_check: bool = False,
+) -> int:  # fmt: skip
+    """Change a section, and say what came of it."""
     import msgspec
 
     from engine.config_chain import WideningError
@@ -126,7 +139,7 @@ def set_(
         tried = chain.last.trials.get(section.removeprefix("detectors."))
         common["arms"] = chain.last.version if tried is None else tried.version
     change = ConfigChange(
-        section=section, values=edited(chain.last, section, assignments or (), remove or ()), unset=tuple(unset or ()),
+        section=section, values=edited(chain.last, section, assignments, remove), unset=tuple(unset),
         base=chain.last.version if base is None else base, trial_s=trial, **common,
     )  # fmt: skip
     try:

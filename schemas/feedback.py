@@ -32,8 +32,8 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     """The version of this schema."""
     verdict: Verdict
     """``false_positive``: lifted, and not mitigated again for ``policy.feedback_allow_s``; learned detectors learn from it.
-    ``confirmed``: only learned from. ``reset``: the learned detector named begins anew. ``reverted``: all that a run of a playbook
-    has published is lifted, and no other begins while its condition lasts."""
+    ``confirmed``: only learned from. ``reset``: the learned detector named begins anew. ``reverted``: all that a run of a
+    playbook has published is lifted, and no other begins while its condition lasts."""
     detector: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
     """Who decided."""
     detector_version: Annotated[int, msgspec.Meta(ge=0)] = 0

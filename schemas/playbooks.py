@@ -40,7 +40,9 @@ class When(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Only findings about these (`measure` in a finding: ``pages``, ``registrations``, ``leaked_key_used``). Empty: all."""
     targets: Annotated[tuple[TargetType, ...], msgspec.Meta(max_length=16)] = ()
     """Only findings about such targets. Empty: all."""
-    services: Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=256)], ...], msgspec.Meta(max_length=64)] = ()
+    services: Annotated[
+        tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=256)], ...], msgspec.Meta(max_length=64)
+    ] = ()
     """Only of these services. Empty: of all."""
     severity_min: Annotated[int, msgspec.Meta(ge=1, le=10)] = 1
     """Only findings at least so bad …"""
