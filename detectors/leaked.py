@@ -40,7 +40,8 @@ class Leaked(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=T
     """The ``leaked`` detector."""
 
     disable: bool = False
-    """A playbook of the operator: a reported key that is seen in use is disabled, and does not come back by itself."""
+    """A reported key that is seen in use is disabled, and does not come back by itself: the older word for arming the playbook
+    ``leaked-key``, which does the same and can be armed on the way. Where that says its own ``state``, this is not heard."""
     disable_unseen: bool = False
     """… and so is one that is only reported. Needs ``disable``."""
     tell_unseen: bool = True

@@ -15,6 +15,7 @@ from detectors.kernels.long_windows import MINUTE_S, SECONDS_MIN
 from detectors.windowed import Detector, DetectorSection, WindowPlan, WindowRule, lay_out
 from schemas.config import Config, explain
 from schemas.errors import ConfigError
+from schemas.playbooks import Playbook, playbooks_of
 
 
 @functools.cache
@@ -37,6 +38,7 @@ def settings(config: Config) -> dict[str, DetectorSection]:
         ConfigError: a section of no detector, or a value that is refused, with its path, its bound and what came.
     """
     known = {detector.name: detector for detector in registered()}
+    playbooks(config)
     for name in config.detectors:
         if name not in known:
             raise ConfigError(f"expected a detector ({', '.join(known)}) at `$.detectors`, got {name!r:.80}")
@@ -47,6 +49,21 @@ def settings(config: Config) -> dict[str, DetectorSection]:
             found[name] = msgspec.convert(section, detector.section)
         except msgspec.ValidationError as error:
             raise ConfigError(explain(str(error), section, f"$.detectors.{name}")) from None
+    return found
+
+
+def playbooks(config: Config) -> dict[str, Playbook]:
+    """Each playbook, checked, also for whether there are the detectors that it hears.
+
+    Raises:
+        ConfigError: see `schemas.playbooks.playbooks_of`.
+    """
+    found, known = playbooks_of(config), modules()
+    for name, playbook in found.items():
+        for detector in playbook.when.detectors:
+            if detector not in known:
+                path = f"$.playbooks.{name}.when.detectors"
+                raise ConfigError(f"expected a detector ({', '.join(known)}) at `{path}`, got {detector!r:.80}")
     return found
 
 

@@ -99,6 +99,8 @@ class WindowRule:
     alone: bool = False
     """What others say of the target changes nothing, and this changes nothing of theirs: it needs nobody, or it is told when
     seconds that come later have been decided, and voices would hang on the cut."""
+    exact: bool = False
+    """What an edge is asked to do is just the action, however often the target has come back: a playbook's step."""
     for_ever: bool = False
     """What comes of it does not end by itself."""
     whole_from: int = 0

@@ -8,7 +8,7 @@ from broker.connection import Connection
 from broker.reading import read_values
 from broker.signing import verifier_of
 from edge.operator import operator_record
-from edge.reader import ALLOW, Record
+from edge.reader import ALLOW, Reader, Record
 from edge.snapshot import read_topic
 from edge.subject import parse_subject
 from edge.verdict import decision_in
@@ -55,18 +55,24 @@ def bridge_of(
     Raises:
         BrokerError: the enforcement topic cannot be read.
     """
+    topic = config.kafka.topic_prefix + MITIGATIONS
+    reader = read_topic(connection, topic, core, clock, lambda one, value: None, verifier_of(config, topic))
+    return bridge_from(config, reader, clock, record)
+
+
+def bridge_from(config: Config, reader: Reader, clock: Clock, record: Feedback) -> Mitigation | None:
+    """The same, of a topic that has been read."""
     try:
         subject = parse_subject(record.target)
     except ValueError:
         return None
-    topic = config.kafka.topic_prefix + MITIGATIONS
-    reader = read_topic(connection, topic, core, clock, lambda one, value: None, verifier_of(config, topic))
     standing: list[Record] = reader.standing(subject, clock.now_ms())
     detectors = {one.detector for one in standing}
     if OPERATOR in detectors or record.detector not in detectors:
         return None
     ttl_s = max(record.tick - record.when, 0) + config.time.lateness_s + BRIDGE_S
-    reason = f"until judges lift {record.id}: a false positive" + (f": {record.reason}" if record.reason else "")
+    what = "reverted" if record.verdict == "reverted" else "a false positive"
+    reason = f"until judges lift {record.id}: {what}" + (f": {record.reason}" if record.reason else "")
     return operator_record(
         record.target, ALLOW, now=clock.now_ms() // 1000, ttl_s=min(ttl_s, config.policy.ttl_s_max),
         ttl_s_max=config.policy.ttl_s_max, owner=record.who, reason=reason,

@@ -172,6 +172,8 @@ class Registrations:
             told = stream.judge(here, uses[:end])
             uses = uses[end:]
             tick = STEP_S * (step + 1) - 1
+            going_on, stream.going_on = stream.going_on, []
+            found += going_on if tick - 600 >= muted else []
             for crossing in told if tick - 600 >= muted else []:
                 found.append(crossing)
                 self._remember(crossing, service, stream, tick)

@@ -13,15 +13,17 @@ from typing import Any
 import msgspec
 
 from detectors.entropy import NAME as ENTROPY
-from detectors.registry import registered, settings, window_rules
+from detectors.registry import playbooks, registered, settings, window_rules
 from detectors.signature import NAME as SIGNATURE
 from detectors.surge import NAME as SURGE
 from detectors.windowed import Detector, DetectorSection, WindowRule
 from engine.standing import TRIAL_SUFFIX, Standing, Trial, changed, standing_of
-from engine.widening import widens_detector, widens_policy, without_switches
+from engine.widening import widens_detector, widens_playbook, widens_policy, without_state, without_switches
 from schemas.config import Config, Policy, parse_config
 from schemas.config_change import AHEAD_S_MAX, DELAY_S_MIN, TRIAL_S, ConfigChange, decode_change
 from schemas.errors import ConfigError
+from schemas.playbooks import SECTION as PLAYBOOKS
+from schemas.playbooks import Playbook, documents_of
 
 POLICY = "policy"
 _DETECTORS = "detectors."
@@ -129,12 +131,14 @@ class ConfigChain:
             stale = "somebody else has changed it meanwhile: look again" if is_old else "there is none yet"
             raise ConfigError(f"expected `$.base` {before.version}, the version in force, got {change.base}: {stale}")
         self._check_tick(change, at_ms)
-        if change.arms is not None and change.section != POLICY:
+        if change.arms is not None and change.section.startswith(_DETECTORS):
             return self._arm(change, before)
         if not change.values and not change.unset:
             raise ConfigError("expected something in `$.values` or `$.unset`, got nothing to change")
         if change.section == POLICY:
             return self._change_policy(change, before)
+        if change.section.startswith(PLAYBOOKS):
+            return self._change_playbook(change, before)
         return self._change_detector(change, before)
 
     def _check_tick(self, change: ConfigChange, at_ms: int) -> None:
@@ -197,6 +201,35 @@ class ConfigChain:
             versions[name] = version
         return self._checked(changed(before, config, change.effective_tick, versions, trials))
 
+    def _change_playbook(self, change: ConfigChange, before: Standing) -> Standing:
+        if change.trial_s is not None:
+            raise ConfigError('expected no `$.trial_s` for a playbook, got one: it is tried with state = "simulated"')
+        name, known = change.section.removeprefix(PLAYBOOKS), _names_of(Playbook)
+        old = playbooks(before.config).get(name)
+        document = documents_of(before.config.playbooks).get(name, {})
+        file = documents_of(self.first.config.playbooks).get(name, {})
+        self._overlay(change, document, file, known, known)
+        config = _parse(before.config, {"playbooks": {**before.config.playbooks, name: document}})
+        new = playbooks(config)[name]
+        wider = widens_playbook(name, old, new)
+        if wider is not None and not change.forced and not self._was_simulated(change, old, new):
+            raise WideningError(
+                wider,
+                f"expected `$.forced` for what may do more ({wider}), got false; what has stood simulated for {TRIAL_S} s may "
+                'be armed by state = "armed" alone',
+            )
+        versions = {**before.sections, change.section: before.version + 1}
+        return changed(before, config, change.effective_tick, versions, before.trials)
+
+    def _was_simulated(self, change: ConfigChange, old: Playbook | None, new: Playbook) -> bool:
+        """Whether only its state and who answers for it are new, and it has been simulated for long enough."""
+        if old is None or old.state != "simulated" or without_state(old) != without_state(new):
+            return False
+        since = [
+            one.change.effective_tick for one in self.accepted if one.standing.version == self.last.sections.get(change.section)
+        ]
+        return not since or change.effective_tick - since[0] >= TRIAL_S
+
     def _arm(self, change: ConfigChange, before: Standing) -> Standing:
         if change.values or change.unset or change.trial_s is not None:
             raise ConfigError("expected nothing beside `$.arms`, got more: what was tried is meant as it was")
@@ -249,7 +282,9 @@ class ConfigChain:
         known = {detector.name: detector for detector in registered()}
         name = section.removeprefix(_DETECTORS)
         if name not in known or not section.startswith(_DETECTORS):
-            raise ConfigError(f"expected `$.section` to be policy or detectors.NAME ({', '.join(known)}), got {section!r:.80}")
+            raise ConfigError(
+                f"expected `$.section` to be policy, playbooks.NAME or detectors.NAME ({', '.join(known)}), got {section!r:.80}"
+            )
         return known[name]
 
     def _checked(self, standing: Standing) -> Standing:

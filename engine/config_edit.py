@@ -8,14 +8,17 @@ from typing import Any
 
 import msgspec
 
-from detectors.registry import registered, settings
+from detectors.registry import playbooks, registered, settings
 from engine.config_chain import POLICY, ConfigChain
 from engine.standing import Standing
 from schemas.config_change import DELAY_S, ConfigChange
 from schemas.errors import UsageError
+from schemas.playbooks import SECTION as PLAYBOOKS
+from schemas.playbooks import documents_of
 
 _STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_]*)|\[(\d{1,4}|\+)\]")
 APPEND = "+"
+_OFF = {"state": "off"}
 
 
 def section_of(standing: Standing, section: str) -> dict[str, Any]:
@@ -26,10 +29,14 @@ def section_of(standing: Standing, section: str) -> dict[str, Any]:
     """
     if section == POLICY:
         return _plain(standing.config.policy)
+    if section.startswith(PLAYBOOKS):
+        known = playbooks(standing.config)
+        name = section.removeprefix(PLAYBOOKS)
+        return _plain(known[name]) if name in known else {}
     found = settings(standing.config)
     name = section.removeprefix("detectors.")
     if name not in found or section == name:
-        raise UsageError(f"expected policy or detectors.NAME ({', '.join(found)}), got {section[:80]!r}")
+        raise UsageError(f"expected policy, playbooks.NAME or detectors.NAME ({', '.join(found)}), got {section[:80]!r}")
     plain = _plain(found[name])
     if plain.get("rules", ()) is None:  # the profile's defaults, so that one of them can be named
         detector = next(one for one in registered() if one.name == name)
@@ -140,10 +147,10 @@ def going_back(chain: ConfigChain, version: int, **common: Any) -> list[ConfigCh
     """
     then, now = chain.standing_of_version(version), chain.last
     changes: list[ConfigChange] = []
-    for section in (POLICY, *(f"detectors.{detector.name}" for detector in registered())):
+    for section in sections_of(then, now):
         old, new = _document(then, section), _document(now, section)
         values = {key: value for key, value in old.items() if key not in new or new[key] != value}
-        unset = tuple(key for key in new if key not in old)
+        unset = tuple(key for key in new if key not in old) if old != _OFF else ()
         name = section.removeprefix("detectors.")
         if not values and not unset and now.trials.get(name) == then.trials.get(name):
             continue
@@ -156,9 +163,19 @@ def going_back(chain: ConfigChain, version: int, **common: Any) -> list[ConfigCh
     return changes
 
 
+def sections_of(*standings: Standing) -> list[str]:
+    """Everything that can be changed on the way."""
+    names = {name for standing in standings for name in documents_of(standing.config.playbooks)}
+    return [POLICY, *(PLAYBOOKS + name for name in sorted(names)), *(f"detectors.{one.name}" for one in registered())]
+
+
 def _document(standing: Standing, section: str) -> dict[str, Any]:
     if section == POLICY:
         return _plain(standing.config.policy)
+    if section.startswith(PLAYBOOKS):
+        # A playbook that was not there yet does nothing when it is off.
+        document = documents_of(standing.config.playbooks).get(section.removeprefix(PLAYBOOKS))
+        return dict(_OFF) if document is None else _plain(document)
     return standing.config.detectors.get(section.removeprefix("detectors."), {})
 
 

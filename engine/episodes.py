@@ -7,7 +7,7 @@ told once in each cell of renewal while it holds; what only people are told, onc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,8 @@ class Episodes:
             value, told = known.get(one.values, (value_of(one.values, self.service, texts), -1))
             if value is None:
                 continue
+            if told == cell and not found.early:
+                crossings.append(replace(_signed(found, one, value, section, series, self.renew_s), goes_on=True))
             if told != cell and not (found.early and self.hinted.get(value) == cell):
                 crossings.append(_signed(found, one, value, section, series, self.renew_s))
                 standing[one.values] = value, cell
@@ -124,6 +126,10 @@ class Episodes:
 
     def _shift(self, found: Found, series: Series, section: EntropySection) -> list[Crossing]:
         stratum, gathered = found.stratum, found.gathered
+        if self.told.get(stratum) == series.since and found.observed > section.growth * series.largest:
+            where, whom = self._whole()
+            told = shifted_crossing(whom, found, section, found.observed, series.mean, where, (), gathered.total)
+            return [replace(told, goes_on=True)]
         if self.told.get(stratum) == series.since or found.tick < series.since + WINDOW_S:
             return []
         if found.observed <= section.growth * series.largest:
@@ -138,9 +144,13 @@ class Episodes:
         if not shifts:
             return []
         self.told[stratum] = series.since
-        where = f"service {self.service.decode('utf-8', 'backslashreplace')}"
-        whom = Dimension.SERVICE, unsigned(self.key), self.service
+        where, whom = self._whole()
         return [shifted_crossing(whom, found, section, found.observed, series.mean, where, shifts, gathered.total)]
+
+    def _whole(self) -> tuple[str, tuple[Dimension, tuple[int, int], bytes]]:
+        """The service, in words and as a target."""
+        text = self.service.decode("utf-8", "backslashreplace")
+        return f"service {text}", (Dimension.SERVICE, unsigned(self.key), self.service)
 
     def is_told(self, series: Series, tick: int) -> bool:
         """People were told by `entropy` of the service's surplus, which is not over."""

@@ -26,8 +26,6 @@ from detectors.kernels.windows import (
     allocate_crossings,
     allocate_windows,
 )
-from detectors.leaked import NAME as LEAKED
-from detectors.leaked import Leaked
 from detectors.registry import settings
 from detectors.signature import NAME as SIGNATURE
 from detectors.signature import SignatureSection
@@ -38,9 +36,10 @@ from engine.busy import BusyRoutes
 from engine.distributed import Distributed
 from engine.feedback import FeedbackRecords
 from engine.intake import Intake
-from engine.leaked import LeakedList, LeakedWatch
+from engine.leaked import LeakedList, LeakedWatch, leaked_section
 from engine.learned import Learned
 from engine.planned import PlannedChanges
+from engine.playbooks import Playbooks
 from engine.policy import Crossing, Policy
 from engine.reconfigure import carry_over, exchange_rules, is_laid_out_alike, lay_out_again
 from engine.seeds import Seeds
@@ -125,9 +124,11 @@ class Judge:
         self.feedback = FeedbackRecords(config.policy.feedback_allow_s)
         self.policy = Policy(self.standing, seeds.fingerprint, self.intake.offsets, owned, self.feedback)
         self.policy.digests, self.policy.digested = self.intake.digests, "seeded" if seeds.configured else "unseeded"
-        # No change on the way concerns these two (`engine.config_chain`), and none makes them forget what they know.
-        self.leaked = LeakedWatch(_leaked_of(config), leaked, partition, config.policy.renew_s)
+        # Of these two only playbooks change anything on the way (`engine.config_chain`), and none makes them forget.
+        self.leaked = LeakedWatch(leaked_section(config), leaked, partition, config.policy.renew_s)
+        self.leaked.take(config)
         self.learned = Learned(config, owned)
+        self.playbooks = Playbooks(self.standing)
         self.covered: int | None = None
         """The last second that is in the learned detectors' snapshots; None: they are in every saved state, whole."""
         self._publish = publish
@@ -265,6 +266,8 @@ class Judge:
             if before is not change.standing:
                 carry_over(self, before.config, change.standing.config)
                 self.policy.take_terms(change.tick)
+                self.playbooks.take(change.standing)
+                self.leaked.take(change.standing.config)
                 self.applied.append((change.tick, change.standing))
 
     def _advance(self, new: _Waiting | None) -> None:
@@ -288,6 +291,10 @@ class Judge:
     def _hear(self, after: int, upto: int) -> None:
         """Act on what holds from these seconds on."""
         for tick, record in self.feedback.due(after, upto):
+            if record.verdict == "reverted":
+                if lifted := self.policy.revert(self.playbooks.revert(record.id, tick), record, tick):
+                    self._publish(lifted, [])
+                continue
             self.feedback.learned += self.learned.feedback(record)
             if record.verdict == "false_positive" and (lifted := self.policy.lift(record, tick)):
                 self._publish(lifted, [])
@@ -322,6 +329,10 @@ class Judge:
         told += self.learned.close(self.closed, self.muted)
         if told:
             self._tell(told, "final")
+        self.playbooks.hear_load(self.services.take_minutes())
+        steps = [self.policy.act(step, finding) for step, finding in self.playbooks.close()]
+        if steps:
+            self._publish([mitigation for mitigation in steps if mitigation is not None], [])
 
     def _anchor(self, target: int | None, queue: list[_Waiting]) -> bool:
         """Say where time begins, once that is known."""
@@ -387,7 +398,13 @@ class Judge:
         self.policy.begin()
         mitigations, findings = [], []
         for crossing in crossings:
+            if crossing.goes_on:
+                if stage == "final" and not self.policy.spares(crossing):
+                    self.playbooks.hear(crossing, None)
+                continue
             finding, mitigation = self.policy.decide(crossing, stage)
+            if stage == "final":
+                self.playbooks.hear(crossing, finding)
             findings.append(finding)
             if mitigation is not None:
                 mitigations.append(mitigation)
@@ -499,6 +516,7 @@ class Judge:
             "policy": self.policy.save(),
             "feedback": self.feedback.save(rejected=True),
             "learned": self.learned.save(),
+            "playbooks": self.playbooks.save(),
             "truncated": self.truncated,
             "closed": self.closed,
             "scalars": self.windows.scalars.tolist(),
@@ -509,11 +527,4 @@ def _surge_of(config: Config) -> SurgeSection | None:
     """The section of ``surge``, if it is on."""
     section = settings(config)[SURGE]
     assert isinstance(section, SurgeSection)
-    return section if section.enabled else None
-
-
-def _leaked_of(config: Config) -> Leaked | None:
-    """The section of ``leaked``, if it is on."""
-    section = settings(config)[LEAKED]
-    assert isinstance(section, Leaked)
     return section if section.enabled else None

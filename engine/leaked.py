@@ -11,6 +11,7 @@ import heapq
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +26,8 @@ from detectors.kernels.membership import (
 from detectors.kernels.windows import NEVER
 from detectors.leaked import KEPT, REPORTED, SEEN, Leaked, leaked_rule
 from detectors.leaked import NAME as LEAKED
-from detectors.registry import settings
+from detectors.registry import playbooks, settings
+from engine.playbook_parts import condition_text, run_id
 from engine.policy import Crossing, unsigned
 from engine.seeds import Seeds
 from schemas.columns import U64
@@ -33,6 +35,7 @@ from schemas.config import Config
 from schemas.errors import ConfigError
 from schemas.fields import Dimension, Measure
 from schemas.leaked import LeakLift, LeakRecord, LeakReport, decode_leak
+from schemas.playbooks import Playbook, disables_leaked
 from schemas.tally import C_KEY_A, C_KEY_B, C_MEASURES, C_NAME, C_NAME_LENGTH, C_TICK, Tally
 
 ENTRIES_MAX = 1 << 20
@@ -199,6 +202,21 @@ def reported_keys(config: Config, seeds: Seeds, *, ordered: bool = True) -> Leak
     return listed
 
 
+def leaked_section(config: Config) -> Leaked | None:
+    """The section of ``leaked`` with what an armed playbook adds to it; None: it is off.
+
+    ``disable`` is the older word for arming the playbook that ships as ``leaked-key`` (`schemas.playbooks`).
+    """
+    section = settings(config)[LEAKED]
+    assert isinstance(section, Leaked)
+    if not section.enabled:
+        return None
+    armed = disables_leaked(playbooks(config))
+    measures = (SEEN,) if armed is None else armed[1].when.measures
+    unseen = not measures or REPORTED in measures
+    return msgspec.structs.replace(section, disable=armed is not None, disable_unseen=armed is not None and unseen)
+
+
 class LeakedWatch:
     """What a judge makes of the list.
 
@@ -218,8 +236,9 @@ class LeakedWatch:
         """(tick, words) of seconds that are not closed: the fingerprint, and requests that did not fail."""
         self._told: dict[Words, int] = {}
         """In which cell of ``again_s`` a key was told last."""
-        self._disabled: dict[Words, tuple[bytes, int]] = {}
-        """Fingerprints, and when that was told last."""
+        self._disabled: dict[Words, tuple[bytes, int, int]] = {}
+        """Fingerprints, when that was told last, and when first."""
+        self._playbook: tuple[str, Playbook] | None = None
         self._alone: list[tuple[int, int]] = []
         """(tick, entry) of reports that wait to be told."""
         self._lifts: list[tuple[int, int]] = []
@@ -231,6 +250,10 @@ class LeakedWatch:
         self.left_out = 0
         self._rows = np.zeros(0, np.int64)
         self._entries = np.zeros(0, np.int64)
+
+    def take(self, config: Config) -> None:
+        """Go by other playbooks from here on. What is disabled stays so: only an operator lifts it."""
+        self._section, self._playbook = leaked_section(config), disables_leaked(playbooks(config))
 
     def add(self, tally: Tally, closed: int) -> None:
         """Take in the rows of keys on the list, as the windows do: those whose second is not closed."""
@@ -308,14 +331,16 @@ class LeakedWatch:
         name, answered = self._pending.pop((tick, *words), (b"", 0)) if kind == _SEEN else (b"", 0)
         entry = listed.find(words)
         if kind == _LIFT:
-            name, _ = self._disabled.pop(words, (b"", 0))
-            return self._crossing(words, tick, name, 0, KEPT, lifts=True) if name else None
+            name, _, since = self._disabled.pop(words, (b"", 0, 0))
+            return self._crossing(words, tick, name, 0, KEPT, lifts=True, since=since) if name else None
         if entry == NOT_LISTED or not listed.tick[entry] <= tick < listed.lifted[entry]:
             return None
         cell = tick // self._again_s
         arms = self._section.disable and (kind == _SEEN or self._section.disable_unseen)
         if kind == _SEEN:
-            if self._told.get(words) == cell or (not arms and self._is_just_reported(listed, entry, tick)):
+            # Armed on the way, it disables what has been told in this cell only as a notice.
+            is_told = self._told.get(words) == cell and (not arms or self._section.dry_run or words in self._disabled)
+            if is_told or (not arms and self._is_just_reported(listed, entry, tick)):
                 return None
             self._told[words] = cell
             return self._crossing(words, tick, name, answered, SEEN, arms=arms)
@@ -333,26 +358,42 @@ class LeakedWatch:
 
     def _keep(self, tick: int) -> list[Crossing]:
         """Disabled keys of which nothing was told for a while."""
-        silent = sorted(words for words, (_, told) in self._disabled.items() if tick - told >= KEPT_S // 2)
+        silent = sorted(words for words, (_, told, _) in self._disabled.items() if tick - told >= KEPT_S // 2)
         return [self._crossing(words, tick, self._disabled[words][0], 0, KEPT) for words in silent]
 
     def _crossing(
-        self, words: Words, tick: int, name: bytes, answered: int, what: str, *, arms: bool = False, lifts: bool = False
-    ) -> Crossing:
+        self, words: Words, tick: int, name: bytes, answered: int, what: str, *, arms: bool = False, lifts: bool = False,
+        since: int | None = None,
+    ) -> Crossing:  # fmt: skip
         """Of a disabled key every record disables: the last one of a key is what counts."""
         assert self._section is not None
         assert self._list is not None
         if words in self._disabled or (arms and not self._section.dry_run):
-            self._disabled[words] = name, tick
+            self._disabled[words] = name, tick, self._disabled.get(words, (b"", 0, tick))[2]
         disables = arms or what == KEPT or words in self._disabled
         entry = self._list.find(words)
         features = self._list.features(entry) if entry != NOT_LISTED and self._list.tick[entry] != NO_TICK else ()
+        if disables and self._playbook is not None:
+            features = (
+                *features,
+                *self._run_of(name, self._disabled.get(words, (b"", 0, tick))[2] if since is None else since),
+            )
         partition = 0 if self._partition is not None or entry == NOT_LISTED else int(self._list.partition[entry])
         rule = leaked_rule(self._section, what, disables=disables)
         reason = f"an operator has lifted what disabled API key {name.decode()} as leaked" if lifts else ""
         return Crossing(
             partition, Dimension.API_KEY, *unsigned(words), name, rule, tick, answered, answered, 1, False, reason=reason,
             features=features, lifts=lifts,
+        )  # fmt: skip
+
+    def _run_of(self, name: bytes, since: int) -> tuple[tuple[str, int | float | str], ...]:
+        """Of which run of the playbook that is armed: one for each key, from when it was disabled first on."""
+        assert self._playbook is not None
+        playbook, section = self._playbook
+        return (
+            ("playbook", playbook), ("run", run_id(playbook, 0, f"api_key {name.decode()}", since)), ("run_since", since),
+            ("step", f"1 of {len(section.steps)}"), ("playbook_state", section.state), ("playbook_owner", section.owner),
+            ("condition", condition_text(section)),
         )  # fmt: skip
 
     def save(self) -> dict[str, Any]:
@@ -362,7 +403,7 @@ class LeakedWatch:
         return {
             "pending": [[*key, name, answered] for key, (name, answered) in self._pending.items()],
             "told": [[*words, cell] for words, cell in self._told.items()],
-            "disabled": [[*words, name, told] for words, (name, told) in self._disabled.items()],
+            "disabled": [[*words, *known] for words, known in self._disabled.items()],
             "closed": self._closed,
             "covered": self._covered,
             "left_out": self.left_out,
@@ -374,6 +415,6 @@ class LeakedWatch:
             return
         self._pending = {(tick, a, b): (name, answered) for tick, a, b, name, answered in data["pending"]}
         self._told = {(a, b): cell for a, b, cell in data["told"]}
-        self._disabled = {(a, b): (name, told) for a, b, name, told in data["disabled"]}
+        self._disabled = {(a, b): (name, told, since) for a, b, name, told, since in data["disabled"]}
         self._closed = self._covered_tick = data["closed"]
         self._covered, self.left_out = data["covered"], data["left_out"]

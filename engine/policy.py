@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,6 +67,10 @@ class Crossing:
     """Addresses that a signature matches now or usually: none of them may be on an allowlist."""
     lifts: bool = False
     """It ends what was said of the target before."""
+    held: str = ""
+    """The bound of a playbook past which it is; empty: none."""
+    goes_on: bool = False
+    """Only for playbooks: what was told before goes on, or what nobody acts on by himself. It becomes no finding."""
 
     def told(self, value: str) -> str:
         """The sentence."""
@@ -221,6 +225,19 @@ class Policy:
         )
         return finding, mitigation
 
+    def spares(self, crossing: Crossing) -> bool:
+        """Whether nothing may be done about a target: it is allowlisted, or was called a false positive lately."""
+        value = target_value(crossing.dimension, crossing.key_a, crossing.key_b, crossing.name)
+        name, label = crossing.rule.detector.name, crossing.dimension.label
+        is_allowed = _is_allowed(crossing, value, self._terms_at(crossing.tick))
+        return is_allowed or self._feedback.rejection(name, label, value, crossing.tick) is not None
+
+    def act(self, crossing: Crossing, finding: str) -> Mitigation | None:
+        """What a step of a playbook comes to, under allowlists, feedback and budgets as everything; ``finding``: that it rests
+        on."""
+        value = target_value(crossing.dimension, crossing.key_a, crossing.key_b, crossing.name)
+        return self._mitigate(crossing, value, finding, "final", self._terms_at(crossing.tick))[1]
+
     def _mitigate(
         self, crossing: Crossing, value: str, finding: str, stage: Stage, terms: Terms
     ) -> tuple[str, Mitigation | None]:  # fmt: skip
@@ -256,8 +273,8 @@ class Policy:
         counted = action != "notify" and not rule.dry_run
         stands = rule.for_ever and crossing.key in state.for_ever
         minute = (crossing.tick + 1 + self._lateness_s) // 60
-        held = ""  # renewed or made stronger, it is in the budgets already
-        if counted and not stands and crossing.key not in state.budgets:
+        held = crossing.held  # renewed or made stronger, it is in the budgets already
+        if counted and not held and not stands and crossing.key not in state.budgets:
             held = state.budgets.exceeded(crossing.whom, crossing.active_keys, minute, early=early)
         end = max(crossing.tick + 1, issued_at)
         if early:
@@ -305,6 +322,22 @@ class Policy:
             state.corroboration.forget(key[:3], record.detector)
             if entry.expires_at > tick:
                 lifted.append(_lifted(record, entry, tick, drill=self._drill, version=self._terms_at(tick).version))
+        return lifted
+
+    def revert(self, targets: Sequence[tuple[Dimension, int, int, str, str]], record: Feedback, tick: int) -> list[Mitigation]:
+        """End what a run of a playbook has published, each (dimension, key, value, step)."""
+        lifted = []
+        for dimension, a, b, value, step in targets:
+            key = (int(dimension), a, b, step)
+            for state in self._partitions:
+                entry = state.entries.pop(key, None)
+                if entry is None:
+                    continue
+                state.budgets.release(key)
+                if entry.expires_at > tick:
+                    about = msgspec.structs.replace(record, detector=step, target=Target(type=dimension.label, value=value))
+                    version = self._terms_at(tick).version
+                    lifted.append(_lifted(about, entry, tick, drill=self._drill, version=version))
         return lifted
 
     @staticmethod
@@ -401,7 +434,9 @@ class Policy:
             target=Target(type=crossing.dimension.label, value=value),
             detector=rule.detector.name,
             detector_version=rule.detector.version,
-            reason=crossing.told(value) + together.sentence + (f"; held by policy.{held}" if held else ""),
+            reason=crossing.told(value)
+            + together.sentence
+            + (f"; held by {held if '.' in held else f'policy.{held}'}" if held else ""),
             severity=rule.severity,
             confidence=round(together.confidence, 4),
             window=_window(crossing),
@@ -457,7 +492,8 @@ def finding_id(crossing: Crossing, value: str) -> str:
 
 def _lifted(record: Feedback, entry: _Entry, tick: int, *, drill: bool, version: int) -> Mitigation:
     """It lives as long as what it lifts, so that no reader forgets it earlier."""
-    reason = f"lifted: a false positive, says {record.who}" + (f": {record.reason}" if record.reason else "")
+    what = f"run {record.id} was reverted by" if record.verdict == "reverted" else "a false positive, says"
+    reason = f"lifted: {what} {record.who}" + (f": {record.reason}" if record.reason else "")
     return Mitigation(
         id=entry.id, tick=tick, stage="final", state="lifted", action=entry.action, target=record.target,
         detector=record.detector, detector_version=record.detector_version, reason=reason, severity=0, confidence=1.0,
@@ -484,6 +520,8 @@ def _action(crossing: Crossing, level: int, corroboration: Corroboration, togeth
     shared = crossing.dimension in _ADDRESSES and terms.shared.touches(
         *address_range(crossing.dimension, crossing.key_a, crossing.key_b)
     )
+    if crossing.rule.exact and not shared:
+        return crossing.rule.action
     action = corroboration.raised(crossing.rule.action, crossing.dimension, together, shared=shared)
     if shared and ACTION_RANKS[action] > ACTION_RANKS["throttle"]:
         return "throttle"

@@ -69,6 +69,7 @@ def encode_record(
             "routes": judge.routes.save(),
             "leaked": judge.leaked.save(),
             "feedback": judge.feedback.save(rejected=False),
+            "playbooks": judge.playbooks.save(),
             "models": models,
             "truncated": judge.truncated,
             "long": save_long(judge),
@@ -105,6 +106,7 @@ def begin_judge(judge: Judge, record: Record) -> None:
     judge.routes.load(state["routes"])
     judge.leaked.load(state["leaked"])
     judge.feedback.load(state["feedback"])
+    judge.playbooks.load(state["playbooks"])
     judge.truncated = state["truncated"]
     judge.windows.scalars[0, list(_KEPT)] = state["scalars"]
     judge.begin_rebuild(record.closed)

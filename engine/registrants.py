@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ TOLD_MAX = 4
 TARGET_OF = {
     Attribute.NETWORK: Dimension.NET, Attribute.DOMAIN: Dimension.EMAIL_DOMAIN, Attribute.AGENT: Dimension.USER_AGENT,
 }  # fmt: skip
+NAMED = {**TARGET_OF, Attribute.COUNTRY: Dimension.COUNTRY, Attribute.ASN: Dimension.ASN}
+"""What playbooks can act on."""
 NOUNS = {
     Attribute.AGENT: "user agent", Attribute.COUNTRY: "country", Attribute.DOMAIN: "mail domain", Attribute.NETWORK: "network",
     Attribute.ASN: "autonomous system", Attribute.REFERRER: "referrer",
@@ -110,6 +112,8 @@ class Registrants:
         self._slow_sums: F64 = np.zeros_like(self.fast.running[0, :, :-1])
         self._since, self._last, self._acted, self._acts_since = [-1, -1], [-1, -1], [-1, -1], [-1, -1]
         """Of both models: the step in which an episode began, its last one, the cell that was acted in last, the first one"""
+        self.going_on: list[Crossing] = []
+        """For playbooks, since somebody looked: what goes on, and everything that a flood has in common, countries too"""
         self.last_score = 0.0
         self.last_z: F64 = np.zeros(2 * FEATURES)
 
@@ -187,10 +191,11 @@ class Registrants:
             self._since[which] = self.step
             self._acts_since[which] = -1
         acts = score >= limits.act and self._acted[which] != cell
-        if not begins and not acts:
-            return suspicious, []
         cohorts = self._cohorts(scored) if which == 0 else []
         told = [self._notice(which, model, scored, tick, cohorts)]
+        self.going_on += [replace(told[0], goes_on=True), *self._named_for_playbooks(scored, tick, cohorts)]
+        if not begins and not acts:
+            return suspicious, []
         if acts:
             self._acted[which] = cell
             if self._acts_since[which] < 0:
@@ -270,7 +275,8 @@ class Registrants:
             rule = self._rule(TARGET_OF[one.attribute], action, 600, one.usual, dry_run=self._section.dry_run)
             reason = f"{self._named(one)} in a flood of registrations on service {self._service_text}"
             features = (
-                ("score", round(float(scored.score[0]), 2)), ("act_limit", round(self.limits[which].act, 2)),
+                ("service", self._service_text), ("score", round(float(scored.score[0]), 2)),
+                ("act_limit", round(self.limits[which].act, 2)),
                 ("collateral", round(one.collateral, 5)), ("model_version", DETECTOR.version),
             )  # fmt: skip
             key = _key_of(one)
@@ -282,6 +288,32 @@ class Registrants:
                 )
             )
         return found
+
+    def _named_for_playbooks(self, scored: Scored, tick: int, cohorts: list[Cohort]) -> list[Crossing]:
+        """What a flood has in common: nobody acts on most of it but an operator's playbook."""
+        found = []
+        for one in cohorts:
+            dimension = NAMED.get(one.attribute)
+            text = b"" if one.attribute in (Attribute.NETWORK, Attribute.ASN) else self.text_of(one.word)
+            if dimension is None or text is None or self._is_customer(one.attribute, text):
+                continue
+            rule = self._rule(dimension, "notify", 600, one.usual, dry_run=True)
+            reason = f"{self._named(one)} in a flood of registrations on service {self._service_text}"
+            features = ("service", self._service_text), ("collateral", round(one.collateral, 5))
+            observed = round(one.observed)
+            spans = (span_of(one.word),) if one.attribute == Attribute.NETWORK else ()
+            found.append(
+                Crossing(
+                    0, dimension, *_key_of(one), text, rule, tick, observed, observed, 0, False, reason, features, spans,
+                    goes_on=True,
+                )
+            )  # fmt: skip
+        return found
+
+    def _is_customer(self, attribute: Attribute, text: bytes) -> bool:
+        """Whether a mail domain is one of those that only an operator's own list may name."""
+        domains = self._section.customer_domains
+        return attribute == Attribute.DOMAIN and text.decode("utf-8", "backslashreplace").lower() in map(str.lower, domains)
 
     def _rule(self, dimension: Dimension, action: Action, window_s: int, expected: float, *, dry_run: bool) -> WindowRule:
         section = self._section

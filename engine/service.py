@@ -59,9 +59,15 @@ class ServiceSeries:
         self._measures = () if section is None else tuple(measure_of(name) for name in section.measures)
         self._config = SurgeConfig() if section is None else SurgeConfig(alarm_at=section.alarm_at)
         self._waiting: dict[tuple[int, Service], list[int]] = {}
-        """Totals of minutes that are not over, by minute and service: requests, then the measures."""
+        """Totals of minutes that are not over, by minute and service: requests, the measures, then tokens."""
         self._names: dict[Service, bytes] = {}
         self._series: dict[Service, _Series] = {}
+        self._minutes: list[tuple[int, int, bytes, int, int]] = []
+
+    def take_minutes(self) -> list[tuple[int, int, bytes, int, int]]:
+        """Minutes that were over since it was asked last: (judge partition, minute, service, requests, tokens)."""
+        taken, self._minutes = self._minutes, []
+        return taken
 
     def add(self, tally: Tally, rows: list[int]) -> None:
         """Take in rows of services, as the windows do."""
@@ -74,9 +80,10 @@ class ServiceSeries:
                 start = int(record[C_NAME])
                 self._names[service] = tally.names[start : start + int(record[C_NAME_LENGTH])].tobytes()
             minute = int(record[C_TICK]) // MINUTE_S
-            totals = self._waiting.setdefault((minute, service), [0] * (1 + len(self._measures)))
+            totals = self._waiting.setdefault((minute, service), [0] * (2 + len(self._measures)))
             for place, measure in enumerate((Measure.REQUESTS, *self._measures)):
                 totals[place] += int(record[C_MEASURES + measure])
+            totals[-1] += int(record[C_MEASURES + Measure.TOKENS_IN]) + int(record[C_MEASURES + Measure.TOKENS_OUT])
 
     def close(self, closed: int) -> list[Crossing]:
         """Judge the minutes that are over once the second ``closed`` is.
@@ -105,6 +112,7 @@ class ServiceSeries:
         series = self._series.get(service) or self._begin(service, minute, totals[0])
         if series is not None:
             series.totals[minute], series.heard = totals, minute
+            self._minutes.append((0, minute, series.name, totals[0], totals[-1]))
 
     def _begin(self, service: Service, minute: int, requests: int) -> _Series | None:
         """A new series, in place of the least busy one where there are too many; None: it is the least busy itself."""
@@ -124,7 +132,7 @@ class ServiceSeries:
         minutes = np.arange(series.next, ends, dtype=np.int64)
         if not len(minutes):
             return []
-        nothing = [0] * (1 + len(self._measures))
+        nothing = [0] * (2 + len(self._measures))
         totals = np.array([series.totals.pop(int(minute), nothing) for minute in minutes], np.int64)
         series.next, series.latest = ends, int(totals[-1, 0])
         found = []

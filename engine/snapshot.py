@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from engine.judge import Judge
 
 MAGIC = b"FLOODWALL-STATE\n"
-SCHEMA = 7
+SCHEMA = 8
 _ROWS: dict[str, tuple[type[Any], tuple[int, ...]]] = {
     "a": (np.uint64, ()), "b": (np.uint64, ()), "dimension": (np.uint8, ()), "tick": (np.int64, ()),
     "values": (np.int64, (VALUES,)), "name_length": (np.uint8, ()), "names": (np.uint8, (NAME_BYTES_MAX,)),
@@ -203,6 +203,7 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     judge.leaked.load(state["leaked"])
     judge.feedback.load(state["feedback"])
     judge.learned.load(state["learned"])
+    judge.playbooks.load(state["playbooks"])
     judge.truncated = state["truncated"]
     judge.rebuild(tally_of(state["rows"], seeds, partitions), state["closed"])
     same_rules = state["rules"] == judge.plan.plain()

@@ -14,6 +14,7 @@ from detectors.registry import plan_windows, registered, settings, window_rules
 from detectors.windowed import Detector, DetectorSection, WindowPlan, WindowRule
 from schemas.config import Config
 from schemas.fields import DIMENSIONS, MEASURES, Measure
+from schemas.playbooks import section_of_step
 
 TRIAL_SUFFIX = "-trial"
 """Of the detector as which rules are tried: so they are no renewal of what is in force, and no edge mistakes them for it."""
@@ -53,7 +54,7 @@ class Standing:
 
     def version_of(self, detector: str) -> int:
         """The version of a detector's section: part of every id."""
-        return self.sections.get(detector, self.first_version)
+        return self.sections.get(section_of_step(detector) or detector, self.first_version)
 
     def plan(self, tick: int | None = None) -> WindowPlan:
         """The rules laid out for the kernels, as they are from ``tick`` on."""

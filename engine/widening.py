@@ -9,6 +9,7 @@ import msgspec
 from detectors.windowed import DetectorSection, WindowRule
 from engine.policy import ACTION_RANKS
 from schemas.config import Allow, Policy
+from schemas.playbooks import Playbook, Step
 
 _MORE_IS_WIDER = (
     "ttl_s", "ttl_s_max", "escalation_factor", "escalation_memory_s", "active_max", "new_per_minute_max", "share_max",
@@ -88,3 +89,43 @@ def _is_as_strict(other: WindowRule, rule: WindowRule) -> bool:
 
 def _holds_as_long(other: int | None, own: int | None) -> bool:
     return other == own or (other is not None and own is not None and other >= own)
+
+
+def widens_playbook(name: str, before: Playbook | None, after: Playbook) -> str | None:
+    """The same of a playbook. Only what is armed does anything; and an armed one may be given less to do, or for shorter."""
+    if after.state != "armed":
+        return None
+    if before is None or before.state != "armed":
+        return f"playbooks.{name}, armed"
+    if without_state(before) == without_state(after):
+        return None
+    narrower = (
+        msgspec.structs.replace(
+            after, steps=(), run_s_max=0, collateral_max=0, targets_max=0, cool_down_s=0, owner="", reason="", state="armed",
+        )
+        == msgspec.structs.replace(
+            before, steps=(), run_s_max=0, collateral_max=0, targets_max=0, cool_down_s=0, owner="", reason="", state="armed",
+        )
+        and after.run_s_max <= before.run_s_max
+        and after.targets_max <= before.targets_max
+        and after.cool_down_s >= before.cool_down_s
+        and all(any(_does_as_much(before, other, after, step) for other in before.steps) for step in after.steps)
+    )  # fmt: skip
+    return None if narrower else f"playbooks.{name}, which is armed and may then do otherwise than now"
+
+
+def _does_as_much(before: Playbook, other: Step, after: Playbook, step: Step) -> bool:
+    """Does a step of the one before do at least as much, and as long, as one of the one after?"""
+    return (
+        (other.action, other.target, other.types) == (step.action, step.target, step.types)
+        and set(other.never) <= set(step.never)
+        and set(other.values) >= set(step.values)
+        and _holds_as_long(other.ttl_s, step.ttl_s)
+        and other.after_s <= step.after_s
+        and before.bound(other) >= after.bound(step)
+    )
+
+
+def without_state(playbook: Playbook) -> Playbook:
+    """All but whether it is armed, and who answers for it and why."""
+    return msgspec.structs.replace(playbook, state="off", owner="", reason="")

@@ -19,6 +19,7 @@ from floodwall import (
     commands_keys,
     commands_mitigations,
     commands_models,
+    commands_playbook,
     commands_produce,
     commands_run,
     commands_status,
@@ -58,6 +59,7 @@ app.add_typer(commands_broker.app, name="broker")
 app.add_typer(commands_topics.app, name="topics")
 app.add_typer(commands_mitigations.app, name="mitigations")
 app.add_typer(commands_models.app, name="models")
+app.add_typer(commands_playbook.app, name="playbook")
 app.add_typer(commands_edge.app, name="edge")
 app.add_typer(commands_intake.app, name="intake")
 app.add_typer(commands_drill.app, name="drill")

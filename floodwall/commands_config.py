@@ -49,7 +49,7 @@ def check(
     """
     import msgspec
 
-    from detectors.registry import settings, window_rules
+    from detectors.registry import playbooks, settings, window_rules
     from engine.geo import make_geo
     from schemas.config import load_config
 
@@ -69,7 +69,9 @@ def check(
             raise ConfigError(f"{len(changes.refused)} changes of {history} do not fit, the first in line {line}: {why}")
     if gate is not None:
         gates.tell(gate.judge(None if against is None else load_config(against), config), gate.share_max)
-    config = msgspec.structs.replace(config, detectors=msgspec.to_builtins(settings(config)))
+    config = msgspec.structs.replace(
+        config, detectors=msgspec.to_builtins(settings(config)), playbooks=msgspec.to_builtins(playbooks(config))
+    )
     typer.echo(msgspec.json.encode(config).decode() if as_json else f"{file}: fine (profile {config.profile})")
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,7 @@ HistoryPath = Annotated[
     typer.Option("--history", help="A file with the history, for `watch --config-history`; none: the topic config."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-SectionName = Annotated[str, typer.Argument(help="policy or detectors.NAME.", metavar="SECTION")]
+SectionName = Annotated[str, typer.Argument(help="policy, playbooks.NAME or detectors.NAME.", metavar="SECTION")]
 Why = Annotated[str, typer.Option("--why", help="For whoever reads it in a year.")]
 Who = Annotated[str | None, typer.Option("--who", help="Who answers for it. [default: your login name]")]
 Force = Annotated[bool, typer.Option("--force", help="It may mitigate more than before without having been tried.")]
@@ -39,12 +40,12 @@ def list_(config: ConfigFile = None, history: HistoryPath = None, as_json: Json 
 
     Example:  floodwall config list --config kafka.toml
     """
-    from engine.config_chain import POLICY
+    from engine.config_edit import sections_of
 
     chain = _open(config, history).chain
     last = {one.change.section: one for one in chain.accepted}
     rows: list[dict[str, Any]] = []
-    for section in (POLICY, *(f"detectors.{name}" for name in _detectors())):
+    for section in sections_of(chain.last):
         one, trial = last.get(section), chain.last.trials.get(section.removeprefix("detectors."))
         about = {name: None if one is None else getattr(one.change, name) for name in ("effective_tick", "who", "why")}
         version = chain.first.version if one is None else one.standing.version
@@ -74,7 +75,10 @@ def get(section: SectionName, config: ConfigFile = None, history: HistoryPath = 
     """
     from engine.config_edit import section_of
 
-    _print_json(section_of(_open(config, history).chain.last, section))
+    found = section_of(_open(config, history).chain.last, section)
+    if not found:
+        raise UsageError(f"expected a playbook that there is, got {section[:80]!r}")
+    _print_json(found)
     return 0
 
 
@@ -115,6 +119,18 @@ def set_(
 
     Example:  floodwall config set detectors.rate 'rules[0].limit=200' --why "flood of tuesday" --config kafka.toml
     """
+    return change_section(
+        section, assignments or (), why=why, who=who, force=force, config=config, history=history, as_json=as_json,
+        remove=remove or (), unset=unset or (), base=base, trial=trial, arm=arm, only_check=only_check,
+    )  # fmt: skip
+
+
+def change_section(
+    section: str, assignments: Sequence[str], *, why: str, who: str | None, force: bool, config: Path | None,
+    history: Path | None, as_json: bool, remove: Sequence[str] = (), unset: Sequence[str] = (), base: int | None = None,
+    trial: int | None = None, arm: bool = False, only_check: bool = False,
+) -> int:  # fmt: skip
+    """Change a section, and say what came of it."""
     import msgspec
 
     from engine.config_chain import WideningError
@@ -130,13 +146,13 @@ def set_(
         tried = chain.last.trials.get(section.removeprefix("detectors."))
         common["arms"] = chain.last.version if tried is None else tried.version
     change = ConfigChange(
-        section=section, values=edited(chain.last, section, assignments or (), remove or ()), unset=tuple(unset or ()),
+        section=section, values=edited(chain.last, section, assignments, remove), unset=tuple(unset),
         base=chain.last.version if base is None else base, trial_s=trial, **common,
     )  # fmt: skip
     try:
         chain.judge(change, change.at_ms)
     except WideningError as error:
-        if section == "policy":
+        if not section.startswith("detectors."):
             raise
         change = msgspec.structs.replace(change, trial_s=TRIAL_S)
         chain.judge(change, change.at_ms)
@@ -216,12 +232,6 @@ def _open(config: Path | None, history: Path | None) -> Store:
     from schemas.config import load_config
 
     return Store(load_config(config), history)
-
-
-def _detectors() -> list[str]:
-    from detectors.registry import registered
-
-    return [detector.name for detector in registered()]
 
 
 def _common(store: Store, who: str | None, why: str, force: bool) -> dict[str, Any]:

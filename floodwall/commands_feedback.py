@@ -87,33 +87,26 @@ def feedback(
 
 def give(config: Config, record: Feedback, to: Path | None, *, as_json: bool) -> None:
     """Check that a record would count, write it down, and say so."""
-    from edge.verdict import check_counts
-    from schemas.feedback import encode_feedback
-
     bridge: Mitigation | None = None
     if to is not None:
-        from replay.feedback import append_record, read_records
-
-        check_counts(config, map(encode_feedback, read_records(to)), record)
-        append_record(to, record)
+        append_feedback(config, record, to)
     else:
-        from broker.connection import Connection
-        from broker.signing import signer_of
-        from detectors.leaked import NAME as LEAKED
-        from edge.feedback import bridge_of, given_on_topic
-        from edge.leaks_topic import lift_leaked
-        from edge.operator import publish, publish_value
-        from engine.clock import SystemClock
-        from schemas.config import parse_prefixes
-        from schemas.prefixes import Prefixes
-        from schemas.topics import FEEDBACK, MITIGATIONS
-
-        connection, prefix = Connection(config.kafka), config.kafka.topic_prefix
-        check_counts(config, given_on_topic(config, connection), record)
-        publish_value(connection, prefix + FEEDBACK, record.id.encode(), encode_feedback(record))
+        publish_feedback(config, record)
         if record.verdict == "false_positive":
+            from broker.connection import Connection
+            from broker.signing import signer_of
+            from detectors.leaked import NAME as LEAKED
+            from edge.feedback import bridge_of
+            from edge.leaks_topic import lift_leaked
+            from edge.operator import publish
+            from engine.clock import SystemClock
+            from schemas.config import parse_prefixes
+            from schemas.prefixes import Prefixes
+            from schemas.topics import MITIGATIONS
+
+            connection = Connection(config.kafka)
             core = Prefixes(parse_prefixes(config.policy.allowlist_core, "policy.allowlist_core"))
-            clock, topic = SystemClock(), prefix + MITIGATIONS
+            clock, topic = SystemClock(), config.kafka.topic_prefix + MITIGATIONS
             bridge = bridge_of(config, connection, core, clock, record)
             if bridge is not None:
                 publish(connection, topic, bridge, signer_of(config, topic, clock))
@@ -150,6 +143,30 @@ def _list(config: Config) -> int:
         sys.stdout.buffer.write(value.replace(b"\n", b" ") + b"\n")
     sys.stdout.buffer.flush()
     return 0
+
+
+def publish_feedback(config: Config, record: Feedback) -> None:
+    """Check that a record would count, and write it to the topic."""
+    from broker.connection import Connection
+    from edge.feedback import given_on_topic
+    from edge.operator import publish_value
+    from edge.verdict import check_counts
+    from schemas.feedback import encode_feedback
+    from schemas.topics import FEEDBACK
+
+    connection = Connection(config.kafka)
+    check_counts(config, given_on_topic(config, connection), record)
+    publish_value(connection, config.kafka.topic_prefix + FEEDBACK, record.id.encode(), encode_feedback(record))
+
+
+def append_feedback(config: Config, record: Feedback, to: Path) -> None:
+    """The same into a file."""
+    from edge.verdict import check_counts
+    from replay.feedback import append_record, read_records
+    from schemas.feedback import encode_feedback
+
+    check_counts(config, map(encode_feedback, read_records(to)), record)
+    append_record(to, record)
 
 
 def _print(config: Config, record: Feedback, bridge: Mitigation | None, to: Path | None, *, as_json: bool) -> None:

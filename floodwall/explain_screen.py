@@ -46,6 +46,9 @@ _ATTRIBUTES = {"net": "network", "asn": "network operator", "email_domain": "mai
 _NAMES = {
     "stratum": "kind of request", "explained": "share of the surplus that these requests are",
     "collateral": "share of usual requests that would be hit too", "surplus": "more than usual",
+    "load_requests_per_s": "requests a second", "load_usual_per_s": "usually", "load_times_usual": "times usual",
+    "load_most_before_per_s": "most in the hour before", "load_tokens_per_s": "tokens a second",
+    "load_tokens_p95_per_s": "95 % of minutes have up to",
 }  # fmt: skip
 _SHARES = ("explained", "collateral")
 
@@ -64,6 +67,8 @@ def screen(told: Explanation, width: int) -> list[str]:
     shown.lines.append(f"{_HEADS[told.status]}: {_ACTIONS[told.action]}{until}")
     shown.add("Whom", _whom(told.target))
     shown.add("What", told.what, *_sureness(told))
+    if told.playbook:
+        shown.add("Playbook", *_playbook(told.playbook))
     shown.add("When", _when(told))
     if told.rules is not None:
         shown.add("Rules", *_rules(told.rules, told.now))
@@ -186,6 +191,17 @@ def _sureness(told: Explanation) -> tuple[str, ...]:
     of_what = next((word for word in ("allowed", "usual") if re.search(rf"\b(?:is|are) {word}", told.what)), None)
     over = f"{told.times:,.1f} times what is {of_what}; " if told.times is not None and told.times >= 1.05 and of_what else ""
     return (f"{over}severity {told.severity} of 10; right in about {min(told.confidence, 0.99):.0%} of such cases",)
+
+
+def _playbook(about: dict[str, object]) -> list[str]:
+    owner = f" by {about['playbook_owner']}" if about.get("playbook_owner") else ""
+    since = about.get("run_since")
+    begun = f", begun {_clock(since)}" if isinstance(since, int) else ""
+    return [
+        f"{about['playbook']} ({about.get('playbook_state', '')}{owner}), step {about.get('step', '')} of run "
+        f"{about.get('run', '')}{begun}",
+        f"it runs on: {about.get('condition', '')}",
+    ]
 
 
 def _when(told: Explanation) -> str:

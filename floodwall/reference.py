@@ -26,6 +26,7 @@ from schemas.events import KINDS
 from schemas.feedback import Feedback
 from schemas.leaked import LeakLift, LeakReport
 from schemas.mitigation import Finding, Mitigation
+from schemas.playbooks import NAME_PATTERN, Playbook
 
 _GENERATED = "Written by `make schemas`; the text stands in"
 
@@ -71,6 +72,13 @@ def config_schema() -> dict[str, Any]:
     place.pop("additionalProperties", None)
     place["properties"] = {name: {"$ref": schema["$ref"]} for name, schema in known.items()}
     place["additionalProperties"] = False
+    playbook = json_schema(Playbook)
+    document["$defs"].update(playbook["$defs"])
+    place = document["$defs"]["Config"]["properties"]["playbooks"]
+    # What ships may be changed in parts, so that nothing is required of a section by itself.
+    document["$defs"]["Playbook"].pop("required", None)
+    place["additionalProperties"] = {"$ref": playbook["$ref"]}
+    place["propertyNames"] = {"pattern": f"^{NAME_PATTERN.pattern}$"}
     return document
 
 
@@ -149,6 +157,7 @@ def _config_messages() -> str:
         is_live = detector.name in LEARNING_LIVE or any(detector.rules(section, profile) for profile in get_args(Profile))
         live = [name for name in names if is_live and name not in detector.fixed]
         rows.append(_live_row(f"detectors.{detector.name}", live, [name for name in names if name not in live]))
+    rows.append(_live_row("playbooks.NAME", [field.encode_name for field in msgspec.structs.fields(Playbook)], []))
     rest = "All other sections hold from the start: capacities, seeds, time, input and Kafka."
     parts.append("## What can be changed\n\n" + "\n".join(rows) + f"\n\n{rest}")
     return "\n\n".join(parts) + "\n"
@@ -174,6 +183,9 @@ def _configuration() -> str:
     parts += _sections(Config, "")
     for detector in registered():
         parts += _sections_of(detector)
+    parts.append(f"## `[playbooks.NAME]`\n\n{_doc_of(Playbook)} [Playbooks](playbooks.md) has what ships.")
+    parts.append(_table(Playbook, ("setting", "type", "default", "meaning"), defaults=True))
+    parts += _sections(Playbook, "playbooks.NAME.")
     return "\n\n".join(parts) + "\n"
 
 

@@ -36,6 +36,8 @@ def advise(own: Mitigation, status: Status, left_s: int, *, live: bool) -> list[
     """
     if own.detector == OPERATOR:
         return [Advice("An operator's own record. No longer wanted?", _lift(own))]
+    if "playbook" in own.evidence.features:
+        return _advise_playbook(own, status, left_s, live=live)
     if not live:
         return _advise_later(own, status)
     forever, section = _forever(own), f"[detectors.{own.detector}]"
@@ -82,6 +84,31 @@ def _advise_of_notice(own: Mitigation) -> list[Advice]:
     if own.target.type in _ALLOWED_BY_NAME:
         return [look, Advice("Not what you expect? Stop it by hand, for ten minutes:", _block(own))]
     return [look, Advice("Not what you expect? See who is stopped already, and for what:", "floodwall mitigations list")]
+
+
+def _advise_playbook(own: Mitigation, status: Status, left_s: int, *, live: bool) -> list[Advice]:
+    """About a step of a playbook: all of its run belongs together."""
+    features = own.evidence.features
+    name, run = str(features["playbook"]), str(features.get("run", ""))
+    wrong = Advice("Wrong? Take back all that this run has done:", f'floodwall playbook revert {run} --why "WHY"')
+    arm = Advice("Right, again and again? Arm it:", f'floodwall playbook arm {shlex.quote(name)} --why "WHY"')
+    wrong_ones = [wrong] if live else []
+    if status in ("in_force", "early"):
+        ends = (
+            f"it ends by itself in {length(left_s)} if that stops" if own.action != "disable_key" else "it has no end by itself"
+        )
+        return [Advice(f"Right? Wait: {ends}, and is renewed while the condition holds."), *wrong_ones]
+    if status == "notice":
+        load = features.get("load_times_usual")
+        scale = f" It is asked for {load:g} times as much as usual." if isinstance(load, float) else ""
+        more = [arm] if features.get("playbook_state") == "simulated" else []
+        return [Advice(f"Nobody is stopped by this notice.{scale} Expected? Scale out by that."), *more, *wrong_ones]
+    if status == "held":
+        bound = f"Nobody is stopped. Worth it? Let the playbook hit more: collateral_max in [playbooks.{name}]."
+        return [Advice(bound), *wrong_ones]
+    if status == "dry_run":
+        return [Advice("Nobody is stopped: the playbook is only simulated."), arm]
+    return [Advice("It is over: nothing to do." if status == "over" else "Nothing is done to anybody now: nothing to do.")]
 
 
 def _advise_later(own: Mitigation, status: Status) -> list[Advice]:

@@ -21,7 +21,8 @@ STEPS_MAX = 8
 OTHERS_MAX = 5
 EDGES_MAX = 5
 _RANK = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5, "allow": 6}
-_NO_MODEL = ("requests", "seed", "aged_out", "held", "owner", "finding", "cold")
+OF_PLAYBOOKS = ("playbook", "run", "run_since", "step", "playbook_state", "playbook_owner", "condition", "targets_left_out")
+_NO_MODEL = ("requests", "seed", "aged_out", "held", "owner", "finding", "cold", *OF_PLAYBOOKS)
 """Features that are no model's."""
 _DIGEST = re.compile(r"[0-9a-f]{12,64}\Z")
 """Of a list: for whoever replays."""
@@ -119,6 +120,8 @@ class Explanation(msgspec.Struct, kw_only=True):
     edges: list[AtEdge]
     model: dict[str, Any]
     """What a model or a comparison contributed."""
+    playbook: dict[str, Any]
+    """Of a playbook's step: which one, of which run, on what condition; else empty."""
     caveats: list[str]
     next: list[Advice]
     window_start: int
@@ -162,6 +165,7 @@ def tell(records: Records, identifier: str, standing: Mitigation | None, now: in
         detect_s=None if first_ms is None else max(0.0, first_ms / 1000 - crossed),
         decide_s=None if final_ms is None else max(0.0, final_ms / 1000 - crossed), edges=_edges(records, ids, episode),
         model=_model(own),
+        playbook={name: own.evidence.features[name] for name in OF_PLAYBOOKS if name in own.evidence.features},
         caveats=_caveats(own), next=[], window_start=own.window.start, window_end=own.window.end, evidence=own.evidence.offsets,
     )  # fmt: skip
     told.next = advise(own, told.status, max(0, told.until - told.now), live=live)
@@ -296,7 +300,12 @@ def _caveats(own: Mitigation) -> list[str]:
         found.append("A table was full, and some of the counts were given up: the true number may be higher, never lower.")
     if features.get("cold"):
         found.append("The model has not learned enough yet to be sure.")
+    if features.get("targets_left_out"):
+        found.append(f"{features['targets_left_out']} more targets were left alone: the playbook's targets_max.")
     if own.state == "held":
         budget = str(features.get("held", ""))
+        if budget.endswith(".collateral_max"):
+            found.append(f"Held back: it would hit more of the usual traffic than {budget} allows, or nobody knows how much.")
+            return found
         found.append(f"Held back: {_BUDGETS.get(budget, 'a budget of the policy is used up')}.")
     return found

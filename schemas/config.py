@@ -263,6 +263,8 @@ class Config(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     time: Time = Time()
     detectors: dict[str, dict[str, Any]] = {}
     """A section for each detector, ``[detectors.NAME]``; each checks its own (`detectors.registry.settings`)."""
+    playbooks: dict[str, dict[str, Any]] = {}
+    """A section for each playbook, ``[playbooks.NAME]``: what ships is changed by it (`schemas.playbooks`)."""
     policy: Policy = Policy()
     engine: Engine = Engine()
     kafka: Kafka = Kafka()

@@ -35,7 +35,7 @@ class ConfigChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     schema: Literal[1] = 1
     section: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    """``policy`` or ``detectors.NAME``."""
+    """``policy``, ``playbooks.NAME`` or ``detectors.NAME``."""
     values: dict[str, Any] = {}
     """Settings of the section, each as a whole: a list of rules has all of them. What is not named stays as it is."""
     unset: Annotated[tuple[str, ...], msgspec.Meta(max_length=64)] = ()

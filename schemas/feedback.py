@@ -19,7 +19,7 @@ NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 """Of a detector, or of one whose section is tried (`engine.standing`)."""
 _SECONDS_MAX = 1 << 40
 
-Verdict = Literal["false_positive", "confirmed", "reset"]
+Verdict = Literal["false_positive", "confirmed", "reset", "reverted"]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=_SECONDS_MAX)]
 
 
@@ -27,16 +27,17 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     """One record of the feedback topic, or one line of a file of them."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    """Of the mitigation or finding that it is about; of a reset, the model's name."""
+    """Of the mitigation or finding that it is about; of a reset, the model's name; of a playbook's run, its own."""
     schema: Annotated[int, msgspec.Meta(ge=1)] = FEEDBACK_SCHEMA
     """The version of this schema."""
     verdict: Verdict
     """``false_positive``: lifted, and not mitigated again for ``policy.feedback_allow_s``; learned detectors learn from it.
-    ``confirmed``: only learned from. ``reset``: the learned detector named begins anew."""
+    ``confirmed``: only learned from. ``reset``: the learned detector named begins anew. ``reverted``: all that a run of a
+    playbook has published is lifted, and no other begins while its condition lasts."""
     detector: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
     """Who decided."""
     detector_version: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """In which version; 0: of a reset."""
+    """In which version; 0: of a reset, or of a run."""
     target: Target
     """Whom it was decided about."""
     finding: Annotated[str, msgspec.Meta(max_length=128)] = ""
@@ -76,6 +77,14 @@ def decode_feedback(data: bytes) -> Feedback:
     if record.tick > record.when + AHEAD_S_MAX:
         raise ValueError(f"expected a tick at most {AHEAD_S_MAX} s after `when` ({record.when}), got {record.tick}")
     return record
+
+
+def revert_record(run: str, playbook: str, *, who: str, reason: str, when: int, tick: int) -> Feedback:
+    """What ends a run of a playbook: ``playbook`` as its steps are known."""
+    return Feedback(
+        id=run, verdict="reverted", detector=playbook, target=Target(type="run", value=run), who=who, reason=reason, when=when,
+        tick=tick,
+    )  # fmt: skip
 
 
 def reset_record(model: str, *, who: str, reason: str, when: int, tick: int) -> Feedback:

@@ -86,11 +86,11 @@ def test_a_change_is_named_in_time_and_after_the_one_before() -> None:
         ("detectors.rate", {"rules": [{**RULE, "limit": True}]}, "got `bool` at `$.detectors.rate.rules[0].limit`, got True"),
         ("detectors.rate", {"rules": [{**RULE, "dimension": "fingerprint"}]}, "expected a dimension that observers count"),
         ("detectors.rate", {"rules": [{**RULE, "window_s": 150}]}, "expected at most 120 seconds or whole minutes"),
-        ("detectors.nobody", {"enabled": True}, "expected `$.section` to be policy or detectors.NAME"),
+        ("detectors.nobody", {"enabled": True}, "expected `$.section` to be policy, playbooks.NAME or detectors.NAME"),
         ("detectors.known", {"lists": []}, "lists: it stands in the deployment's file alone"),
-        ("engine", {"keys_max": 1 << 20}, "expected `$.section` to be policy or detectors.NAME"),
-        ("input", {"proxy_depth": 1}, "expected `$.section` to be policy or detectors.NAME"),
-        ("kafka", {"topics": []}, "expected `$.section` to be policy or detectors.NAME"),
+        ("engine", {"keys_max": 1 << 20}, "expected `$.section` to be policy, playbooks.NAME or detectors.NAME"),
+        ("input", {"proxy_depth": 1}, "expected `$.section` to be policy, playbooks.NAME or detectors.NAME"),
+        ("kafka", {"topics": []}, "expected `$.section` to be policy, playbooks.NAME or detectors.NAME"),
     ],
 )
 def test_what_is_refused_is_told_with_its_path_its_bound_and_what_came(

@@ -109,7 +109,7 @@ def test_an_exception_is_added_with_its_owner_its_reason_and_its_end(operator: O
         (["detectors.rate", "rules"], "expected SETTING=VALUE, got 'rules'"),
         (["detectors.rate", "[0]=1"], "expected a setting, as ttl_s, rules[0].limit or allow[+], got '[0]'"),
         (["detectors.rate", "--remove", "dry_run"], "expected an entry of a list, as rules[2], got 'dry_run'"),
-        (["engine", "keys_max=1"], "expected policy or detectors.NAME"),
+        (["engine", "keys_max=1"], "expected policy, playbooks.NAME or detectors.NAME"),
         (["policy", "allowlist_core=[]"], "allowlist_core: it stands in the deployment's file alone"),
         (["policy"], "expected something in `$.values` or `$.unset`, got nothing"),
         (["detectors.rate", "--arm", "dry_run=true"], "expected nothing to change beside --arm"),

@@ -19,6 +19,7 @@ from engine.embedded import Embedded
 from schemas.columns import I64
 from schemas.config import Config
 from schemas.mitigation import Mitigation
+from schemas.playbooks import PREFIX
 from schemas.sample import Stratum
 from tests.engines import Decided, conclude, config_of, decide, feed, nothing_was_bounded, only
 from tests.test_posts import judge, observe
@@ -83,7 +84,8 @@ def decided(who: Who, every_ms: int = 40, usual_ms: int = 16, *, signature: bool
 
 
 def told(found: Decided) -> list[tuple[str, str, str, str]]:
-    return sorted({(m.detector, m.target.type, m.target.value, m.action) for m in found.mitigations})
+    by_detectors = [m for m in found.mitigations if not m.detector.startswith(PREFIX)]
+    return sorted({(m.detector, m.target.type, m.target.value, m.action) for m in by_detectors})
 
 
 def only_record(found: Decided) -> Mitigation:

@@ -12,6 +12,7 @@ from typing import Any
 from detectors.registry import registered
 from drills.quality.scenes import ENGINE_SEED
 from schemas.config import Config, parse_config
+from schemas.playbooks import SHIPPED
 
 OURS = "all"
 CROWDSEC, AWS = "CrowdSec's limits", "AWS's limits"
@@ -24,9 +25,13 @@ _BAN_S = 4 * 3600
 
 
 def ours() -> Config:
-    """The defaults of profile ``api``, with signatures armed: they ship dry, and what they would do is to be measured."""
-    armed = {"signature": {"dry_run": False}}
-    return parse_config({"profile": "api", "engine": {"seed": ENGINE_SEED}, "detectors": armed}, "quality")
+    """The defaults of profile ``api``, with signatures armed: they ship dry, and what they would do is to be measured.
+
+    Without playbooks: they rest on what detectors say, and would have each alarm counted twice.
+    """
+    armed, off = {"signature": {"dry_run": False}}, {name: {"state": "off"} for name in SHIPPED}
+    document = {"profile": "api", "engine": {"seed": ENGINE_SEED}, "detectors": armed, "playbooks": off}
+    return parse_config(document, "quality")
 
 
 def _plain(detectors: dict[str, Any], policy: dict[str, Any]) -> Config:
