@@ -14,7 +14,7 @@ from detectors.learning.floods import BASES, FEATURES, MARKS, NAMES, STEP_S, Bas
 from detectors.learning.hours import Hours
 from detectors.learning.levels import F64
 from detectors.learning.marks import Attribute, Rows, Usual, joined, sums_of
-from detectors.learning.uses import NO_USES, Aged, Uses
+from detectors.learning.uses import HOUR_STEPS, LONG_STEPS, NO_USES, Aged, Uses
 from detectors.learning.verdicts import Verdicts
 from detectors.registrations import DETECTOR, RegistrationsSection
 from detectors.surplus import span_of
@@ -58,9 +58,12 @@ MARK_WORDS = {
     "count": "more than usual", "new_agent": "user agents that are new here", "hosted": "hosting networks",
     "disposable": "disposable mail domains", "foreign": "unusual countries", "surprise": "unlikely names",
     "digits": "digits in names", "rare_domain": "rare mail domains", "same_network": "networks that come again",
-    "failed": "failures", "unused": "accounts that nobody uses within an hour", "idle": "accounts that nobody uses within six hours",
+    "failed": "failures",
+    "unused": "accounts that nobody uses within an hour", "idle": "accounts that nobody uses within six hours",
 }  # fmt: skip
 MARK_Z = 3.0
+AGED = (Base.AGED_HOUR, Mark.UNUSED, HOUR_STEPS), (Base.AGED_LONG, Mark.IDLE, LONG_STEPS)
+"""Of accounts that grew old: how many there are, how many of them nobody used, and the steps that it took them."""
 
 
 def slow_config(change_max: float) -> FloodConfig:
@@ -352,15 +355,25 @@ class Registrants:
             "service": self._service_text, "cold": self.is_cold, "days": round(self.limits[0].days, 2),
             "notify_limit": round(self.limits[0].notify, 2), "act_limit": round(self.limits[0].act, 2),
             "registrations_an_hour": round(float(self.fast.rates.mean[0, 0, 0]) * HOUR_S / STEP_S, 1),
-            "verdicts": len(self.verdicts.scores),
+            "verdicts": len(self.verdicts.scores), **self._used(),
         }  # fmt: skip
+
+    def _used(self) -> dict[str, Any]:
+        """Of the accounts that grew an hour and six hours old within the last day, how many there are and are not used."""
+        slow, found = self.slow, dict[str, Any]()
+        day = slow.running[-1, 0] - slow.running[-1 - min(slow.steps, SLOW_WINDOWS[-1]), 0]
+        for name, (base, mark, _) in zip(("hour", "six_hours"), AGED, strict=True):
+            found[f"accounts_aged_{name}"] = int(day[base])
+            found[f"unused_{name}"] = round(float(day[BASES + mark] / max(1.0, day[base])), 3)
+        return found
 
     def save(self) -> dict[str, Any]:
         """Plain data and arrays for `load`."""
         return {
             "steps": [self.step, self.heard], "models": [self.fast.save(), self.slow.save()],
             "limits": [limits.save() for limits in self.limits], "hours": self._hours.save(),
-            "peak_of": [[hour, *peaks] for hour, peaks in sorted(self._peak_of.items())], "usual": self.usual.save(), "uses": self.uses.save(),
+            "peak_of": [[hour, *peaks] for hour, peaks in sorted(self._peak_of.items())],
+            "usual": self.usual.save(), "uses": self.uses.save(),
             "verdicts": self.verdicts.save(), "recent": [rows.columns() for rows in self.recent],
             "hour": joined(self._hour).columns() if self._hour else [], "slow_sums": self._slow_sums.copy(),
             "episodes": [list(some) for some in (self._since, self._last, self._acted, self._acts_since)],
@@ -389,7 +402,7 @@ class Registrants:
 def add_aged(sums: F64, aged: Aged) -> None:
     """Add accounts that grew old to the sums of a step of the slow model: hours later than their registrations, so that the
     model of minutes has no use for them."""
-    for base, mark, many, unseen in ((Base.AGED_HOUR, Mark.UNUSED, *aged[:2]), (Base.AGED_LONG, Mark.IDLE, *aged[2:])):
+    for (base, mark, _), (many, unseen) in zip(AGED, (aged[:2], aged[2:]), strict=True):
         sums[0, base] += many
         sums[0, BASES + mark] += unseen
         sums[0, BASES + MARKS + mark] += unseen

@@ -62,8 +62,8 @@ class Input(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     services: Annotated[dict[_Named, Annotated[tuple[_Host, ...], msgspec.Meta(min_length=1, max_length=64)]],
                         msgspec.Meta(max_length=64)] = {}  # fmt: skip
     """Hosts that are one service: ``{example = ["www.example.com", "api.example.com"]}``, written as events name them. They are
-    counted and learned together, and a registration on one host is linked to what its account does on another. Any other host is
-    a service of its own. Read at start; a replay needs the same."""
+    counted and learned together, and a registration on one host is linked to what its account does on another. Any other host
+    is a service of its own. Read at start; a replay needs the same."""
     geo: Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(max_length=8)] = ()
     """Files in MaxMind's format (.mmdb) that say the country or the autonomous system of an address, for events that do not
     say them. Read at start; a replay needs the same ones."""

@@ -46,8 +46,8 @@ from schemas.decoding.layout import (
 from schemas.decoding.machine import SLACK
 from schemas.decoding.paths import build_trie, meanings
 from schemas.decoding.records import RECORD_ARENA_BYTES, decode_kernel
-from schemas.hosts import Hosts
 from schemas.fields import MISSING, NUMBERS, TEXTS, Number, Text
+from schemas.hosts import Hosts
 
 FIELD_NAMES: tuple[str, ...] = tuple(column.name.lower() for column in (*Number, *Text))
 """The columns as `Decoder.field_seen` counts them."""

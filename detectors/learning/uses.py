@@ -3,15 +3,16 @@
 People register to use something; whoever makes accounts to sell them, or for later, does not. A campaign that mimics people in
 everything else shows in this, hours later.
 
-Accounts that registered wait here until they are six hours old, and samples of requests (`schemas.sample`, ACCOUNTS) say which of
-them did anything. A sample is not every request: of a busy second it has the accounts whose *rank* is at least its level, the same
-ones in every second. So only accounts count whose rank is at least the level that nine of ten seconds of the last hours stayed
-within: of those nearly every request is seen, of the others few, and what share they are changes nothing about what they do.
-Where that leaves too many to remember, the lowest ranks are left out, which again is a choice that has nothing to do with use.
+Accounts that registered wait here until they are six hours old, and samples of requests (`schemas.sample`, ACCOUNTS) say
+which of them did anything. A sample is not every request: of a busy second it has the accounts whose *rank* is at least its
+level, the same ones in every second. So only accounts count whose rank is at least the level that nine of ten seconds of the
+last hours stayed within: of those nearly every request is seen, of the others few, and what share they are changes nothing
+about what they do. Where that leaves too many to remember, the lowest ranks are left out, which again is a choice that has
+nothing to do with use.
 
-Seen is who asks for anything that succeeds and names the account, `GRACE_S` after the registration or later: what comes at once is
-the registration itself, in another log. An hour with less than half of the usual seconds with requests is an outage, or its log is
-missing: what grows old then is not counted.
+Seen is who asks for anything that succeeds and names the account, `GRACE_S` after the registration or later: what comes at
+once is the registration itself, in another log. An hour with less than half of the usual seconds with requests is an outage,
+or its log is missing: what grows old then is not counted.
 
 Costs: a look-up for each account of a second's sample; 250 bytes for each account that waits, 8,192 of them at most.
 
@@ -76,6 +77,7 @@ class Uses:
                     self._young.append(who)
                     if len(waiting) > ACCOUNTS_MAX:
                         self._thin()
+                        waiting = self._waiting
                 continue
             if tick != before:
                 before = tick

@@ -21,8 +21,10 @@ MARKETING_FACTOR = 12.0
 """A campaign brings so many times the usual number."""
 REFUSED_SHARE = 0.07
 """A name that is taken, a mistyped address; most try again."""
-USED_SHARE = 0.6
-"""New accounts that ever call anything."""
+USED_SHARE, USED_SPREAD = 0.62, 0.03
+"""New accounts that ever call anything, and the standard deviation of that from day to day."""
+USED_CAMPAIGN = 0.12
+"""So many fewer of those whom a campaign brings."""
 REMEMBERED_CELLS = 24 * 3600 // CELL_S
 """First calls come within a day."""
 REGISTRATION_MS_MAX = 9000
@@ -105,8 +107,13 @@ class SignUps:
             world.groups["prospects"].pick(random, regions, count), (cell << 12) + np.arange(count), visit_ms, form_ms, again_ms
         )
         if count:
-            self._use(planned, random)
+            self._use(planned, self._share_used(cell) - USED_CAMPAIGN * (factor > 1), random)
         return planned
+
+    def _share_used(self, cell: int) -> float:
+        """Of the accounts of this day so many are ever used."""
+        chance = generator(self._world.seed, self._source + 501, cell // (24 * 3600 // CELL_S))
+        return USED_SHARE + USED_SPREAD * float(np.clip(chance.standard_normal(), -2.3, 2.3))
 
     def _register(self, planned: _Planned, random: np.random.Generator) -> list[Events]:
         """The visits and registrations of a cell."""
@@ -120,8 +127,8 @@ class SignUps:
         page = np.full(len(actor), SHAPE_OF["pricing"])
         return [pages(actor, page, planned.visit_ms, random), refused, made]
 
-    def _use(self, planned: _Planned, random: np.random.Generator) -> None:
-        who = np.flatnonzero(random.random(len(planned.actor)) < USED_SHARE)
+    def _use(self, planned: _Planned, share: float, random: np.random.Generator) -> None:
+        who = np.flatnonzero(random.random(len(planned.actor)) < share)
         sessions = random.integers(1, 5, len(who))
         calls = random.geometric(0.25, int(sessions.sum()))
         session = np.repeat(np.arange(len(calls)), calls)

@@ -38,7 +38,7 @@ HEAD = """# Keys: the study
 
 Written by `python -m drills.quality.study_keys` ([what it is about](models-keys.md)): nobody writes here by hand.
 {seeds} seeds, 28 days each; 128 attacks from the ninth day on, of eight kinds at three strengths; limits from the past only.
-Constants were tried on seeds 1 to 3; *fresh* are those from 6 on, looked at once, after everything: recall at false alarms a day.
+Constants were tried on seeds 1 to 3; *fresh* are those from 6 on, looked at once, after all: recall at false alarms a day.
 A recall counts where honest keys have at most 1.5 false alarms a day. `keys` notifies; *throttle* would slow the key down.
 `volume` is each key's requests alone, against its own level, with limits of the same making. *z sum* is `keys` without its
 quiet time, half the alarms by scores and half by their sums; *+ trees*, *+ labels*: a third each, and a third by River's model.
@@ -201,7 +201,10 @@ def differences(studies: Sequence[Study], one: str, other: str, kinds: Sequence[
 
 def table(studies: Sequence[Study]) -> str:
     """The results as Markdown."""
-    lines = ["| keys | system | recall, seed by seed | recall | false alarms a day | counts | fresh |", "|--:|---|---|--:|--:|---|---|"]
+    lines = [
+        "| keys | system | recall, seed by seed | recall | false alarms a day | counts | fresh |",
+        "|--:|---|---|--:|--:|---|---|",
+    ]
     sizes = sorted({study.keys for study in studies})
     for keys in sizes:
         mine = [study for study in studies if study.keys == keys]
