@@ -120,6 +120,8 @@ class Embedded:
             self._judge.reconfigure(accepted.standing, accepted.change.effective_tick)
         self.admission = Admission(config.policy)
         """Which records of feedback count."""
+        self.onlooker: Callable[[Tally], None] | None = None
+        """Is shown each tally before it is judged, whose memory is used again afterwards."""
         self._sources: dict[str, _Source] = {}
         self._account = Account()
         self._address_source = np.zeros(len(ADDRESS_SOURCE_NAMES), np.int64)
@@ -399,6 +401,8 @@ class Embedded:
         account.late += observed.late
         account.outside += observed.outside
         account.counted += observed.events - observed.late - observed.outside
+        if self.onlooker is not None:
+            self.onlooker(observed.tally)
 
 
 def _sample(name: str, start: int, length: int, reason: Poison, at: int, excerpt: bytes) -> PoisonSample:
