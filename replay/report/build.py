@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from engine.in_force import InForce, in_force_of, is_enforced
 from replay.collected import Collected
+from replay.coverage import merged
 from replay.report import words
 from replay.report.document import (
     Choice,
@@ -20,7 +21,6 @@ from replay.report.document import (
     Report,
     Reproduce,
     TargetStory,
-    Timeline,
     Times,
     WhatIf,
 )
@@ -135,7 +135,8 @@ def _groups(collected: Collected, told: list[Told]) -> list[Group]:
 def _details(told: list[Told], read: Reader) -> dict[str, Detail]:
     """The evidence of some targets: one of each kind first, then the most severe."""
     kinds: set[tuple[str, str]] = set()
-    first, rest = [], []
+    first: list[Told] = []
+    rest: list[Told] = []
     for one in told:
         kind = one.best.target.type, one.best.detector
         (rest if kind in kinds else first).append(one)
@@ -160,22 +161,24 @@ def _incidents(groups: list[Group], details: dict[str, Detail], span: tuple[int,
         issued = [one.first.issued_at for one in group.told if is_enforced(one.first)]
         found.append(
             Incident(
-                number=number, what=words.what_happened(group.told, shown), began=began(group, seen, span[0]),
-                crossed=group.crossed, decided=max(min(issued), group.crossed) if issued else None, last=group.last,
+                number=number,
+                what=words.what_happened(group.told, shown),
+                began=began(group, seen, span[0]),
+                crossed=group.crossed,
+                decided=max(min(issued), group.crossed) if issued else None,
+                last=group.last,
                 over=max(one.until for one in group.told),
                 targets=len({one.best.target for one in group.told}),
                 stopped=len({one.best.target for one in enforced}),
                 detectors=sorted({one.best.detector for one in group.told}),
-            )  # fmt: skip
+            )
         )
     return found
 
 
 def _marks(collected: Collected, force: InForce, told: list[Told]) -> tuple[list[int], list[tuple[int, int]]]:
     """(the seconds at which a target's mitigation began, spans in force in seconds)."""
-    spans = [
-        (span.from_ms // 1000, span.until_ms // 1000) for together in force.enforced.values() for span in together
-    ]  # fmt: skip
+    spans = [(since // 1000, until // 1000) for together in force.enforced.values() for since, until in merged(together)]
     return [one.first.tick for one in told], spans
 
 
@@ -255,9 +258,10 @@ def _what_if(collected: Collected, told: list[Told]) -> WhatIf:
         ratios[key] = max(ratio, one.observed / one.limit), enforced or is_enforced(one)
     choices = [
         Choice(
-            times=times, targets=sum(ratio >= times for ratio, _ in ratios.values()),
+            times=times,
+            targets=sum(ratio >= times for ratio, _ in ratios.values()),
             stopped=sum(ratio >= times and enforced for ratio, enforced in ratios.values()),
-        )  # fmt: skip
+        )
         for times in CHOICES
     ]
     return WhatIf(choices=choices if ratios else [], text=words.what_if_text(without))
@@ -294,6 +298,3 @@ def _quality(ran: Ran) -> Quality:
         fields={name: count / account.events for name, count in account.fields.items()} if account.events else {},
         notes=notes,
     )  # fmt: skip
-
-
-__all__ = ["Acknowledged", "Ran", "Reader", "Timeline", "build"]

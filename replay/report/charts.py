@@ -82,7 +82,10 @@ def _mitigations(report: Report) -> dict[str, Any]:
     ]  # fmt: skip
     mark = {"type": "area", "color": "#090909", "interpolate": "step-after"}
     return _whole(
-        [*_bands(report.phases), {"data": {"values": rows}, "mark": mark, "encoding": {"x": _x(report), "y": _y("v", whole=True)}}]
+        [
+            *_bands(report.phases),
+            {"data": {"values": rows}, "mark": mark, "encoding": {"x": _x(report), "y": _y("v", whole=True)}},
+        ]
     )
 
 
@@ -126,10 +129,17 @@ def _svg(spec: dict[str, Any]) -> str:
     try:
         import vl_convert
     except ModuleNotFoundError:
-        raise UsageError("expected the package vl-convert-python for --report, got none: pip install 'floodwall[report]'") from None
+        raise UsageError(
+            "expected the package vl-convert-python for --report, got none: pip install 'floodwall[report]'"
+        ) from None
     svg = str(vl_convert.vegalite_to_svg(orjson.dumps(spec).decode()))
     for colour, name in _COLOURS.items():
         svg = svg.replace(f'"{colour}"', f'"{name}"')
     svg = _ROLES.sub("", svg)
     # Read as one picture: the figure around it has the words.
-    return re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg xmlns="http://www.w3.org/2000/svg" \1 aria-hidden="true" focusable="false">', svg, count=1)
+    return re.sub(
+        r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>",
+        r'<svg xmlns="http://www.w3.org/2000/svg" \1 aria-hidden="true" focusable="false">',
+        svg,
+        count=1,
+    )

@@ -1,15 +1,16 @@
 """What a report knows of the traffic, gathered while it is replayed: a series in time, and who talked when.
 
-It looks at tallies, which are grouped already, so that it costs a few per cent of a replay; nothing is decided by it. The series
-has `BUCKETS` parts, of a second at first; when the time that was read no longer fits, neighbours are added up. The table of keys
-is bounded: when it is full, the lightest of each dimension are forgotten, and what comes back begins at nothing. So a count of a
-key is exact or too low, and `pruned` says whether it can be too low.
+It looks at tallies, which are grouped already, so that it costs a few per cent of a replay; nothing is decided by it. The
+series has `BUCKETS` parts, of a second at first; when the time that was read no longer fits, neighbours are added up. The table
+of keys is bounded: when it is full, the lightest of each dimension are forgotten, and what comes back begins at nothing. So a
+count of a key is exact or too low, and `pruned` says whether it can be too low.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,7 @@ HELD_ROWS_MAX = 100_000
 _WORD = (1 << 64) - 1
 U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
+Count = TypeVar("Count", np.int64, np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +76,23 @@ class Gathering:
     """Looks on.
 
     Args:
-        lateness_s: how far behind the newest confirmed time a tick may still come.
+        lateness_s: how far ahead of the newest confirmed time a tick is still believed.
+        talkers: keys that the table holds.
+        kept: keys of each dimension that stay when it is full.
     """
 
-    def __init__(self, lateness_s: int) -> None:
+    def __init__(self, lateness_s: int, talkers: int = TALKERS, kept: int = KEPT_OF_DIMENSION) -> None:
+        self._kept = kept
         self._lateness_s = lateness_s
         self._width_at = 0
         self.origin = 0
         """The tick at which the series begins; a multiple of the length of a block."""
         self.series: I64 = np.zeros((BUCKETS, SERIES), np.int64)
         self._bins: U32 = np.zeros((BUCKETS, BINS), np.uint32)
-        self._slots = np.zeros(4 * TALKERS, np.int32)
-        self._talkers = np.zeros((TALKERS, TALKER_WORDS), np.int64)
-        self._names = np.zeros((TALKERS, NAME_BYTES_MAX), np.uint8)
-        self._blocks: U32 = np.zeros((TALKERS, BLOCKS), np.uint32)
+        self._slots = np.zeros(1 << (2 * talkers).bit_length(), np.int32)
+        self._talkers = np.zeros((talkers, TALKER_WORDS), np.int64)
+        self._names = np.zeros((talkers, NAME_BYTES_MAX), np.uint8)
+        self._blocks: U32 = np.zeros((talkers, BLOCKS), np.uint32)
         self._used = np.zeros(1, np.int64)
         self._first, self._last = 0, -1
         self._held: list[Tally] = []
@@ -149,7 +154,15 @@ class Gathering:
         sample, at = tally.sample, 0
         while len(sample.entries):
             at = add_sample_kernel(
-                sample.cells, sample.entries, sample.words, sample.text_start, sample.text, at, self.origin, self.width_s, *table
+                sample.cells,
+                sample.entries,
+                sample.words,
+                sample.text_start,
+                sample.text,
+                at,
+                self.origin,
+                self.width_s,
+                *table,
             )
             if at == len(sample.entries):
                 break
@@ -185,7 +198,7 @@ class Gathering:
         for dimension in np.unique(talkers[:, T_DIMENSION]).tolist():
             rows = np.flatnonzero(talkers[:, T_DIMENSION] == dimension)
             order = np.argsort(-talkers[rows, T_REQUESTS], kind="stable")
-            keep[rows[order[:KEPT_OF_DIMENSION]]] = True
+            keep[rows[order[: self._kept]]] = True
         kept = np.flatnonzero(keep)
         for array in (self._talkers, self._names, self._blocks):
             array[: len(kept)] = array[kept]
@@ -284,11 +297,12 @@ class Gathering:
         return target_value(Dimension(int(record[T_DIMENSION])), int(record[T_A]) & _WORD, int(record[T_B]) & _WORD, name)
 
 
-def _moved(values: npt.NDArray[np.generic], to: I64, axis: int) -> npt.NDArray[np.generic]:
+def _moved(values: npt.NDArray[Count], to: I64, axis: int) -> npt.NDArray[Count]:
     """Added up in other places; what has nowhere to go is nothing."""
     moved = np.zeros_like(values)
     inside = np.flatnonzero((to >= 0) & (to < values.shape[axis]))
-    index = (to[inside],) if axis == 0 else (slice(None), to[inside])
-    source = values[inside] if axis == 0 else values[:, inside]
-    np.add.at(moved, index, source)
+    if axis == 0:
+        np.add.at(moved, to[inside], values[inside])
+    else:
+        np.add.at(moved.T, to[inside], values[:, inside].T)
     return moved

@@ -24,10 +24,12 @@ _ACTIONS = {
     "disable the key", "restrict_registration": "no registrations",
 }  # fmt: skip
 _STANDING = {
-    "enforced": "", "notice": "", "dry_run": " (dry run: reported only)", "held": " (held back by a budget)", "lifted": " (lifted)",
+    "enforced": "", "notice": "", "dry_run": " (dry run: reported only)", "held": " (held back by a budget)",
+    "lifted": " (lifted)",
 }  # fmt: skip
 _COUNTS = {
-    "records": "records read", "empty": "empty lines", "events": "requests and registrations in them", "counted": "of them counted",
+    "records": "records read", "empty": "empty lines", "events": "requests and registrations in them",
+    "counted": "of them counted",
     "late": "of them late: older than the newest by more than is waited for, not counted",
     "outside": "of them outside the time that was asked for", "stragglers": "whose second had been decided already",
     "time_replaced": "whose clock was ahead and was replaced", "truncated": "rows or samples left out by a bound",
@@ -59,6 +61,7 @@ def render(report: Report) -> bytes:
     """The page. Raises `UsageError` when what draws it is not installed."""
     try:
         import jinja2
+        from markupsafe import Markup
     except ModuleNotFoundError:
         raise UsageError("expected the package jinja2 for --report, got none: pip install 'floodwall[report]'") from None
     environment = jinja2.Environment(
@@ -66,13 +69,14 @@ def render(report: Report) -> bytes:
     )
     environment.filters |= {
         "moment": moment, "clock": clock, "length_of": length, "number": number, "share": _share, "heights": _heights,
-        "highest": lambda values: max((value or 0 for value in values), default=0), "action": lambda name: _ACTIONS.get(name, name),
+        "highest": lambda values: max((value or 0 for value in values), default=0),
+        "action": lambda name: _ACTIONS.get(name, name),
         "standing": lambda name: _STANDING.get(name, ""), "short": _short(report),
         "alternative": lambda series: alternative(series, report.timeline),
     }  # fmt: skip
     shown, cut = _rows_shown(report)
-    charts = {name: jinja2.utils.markupsafe.Markup(svg) for name, svg in draw(report).items()} if report.timeline.series else {}
-    css = jinja2.utils.markupsafe.Markup((_HERE / "page.css").read_text())
+    charts = {name: Markup(svg) for name, svg in draw(report).items()} if report.timeline.series else {}
+    css = Markup((_HERE / "page.css").read_text())
     page = environment.get_template("page.html").render(
         report=report, css=css, charts=charts, sections=_sections(report), coarse=coarse(report.timeline),
         talkers_note=_talkers_note(report), quality_rows=_quality(report), first_rows=FIRST_ROWS, cut_rows=cut,
@@ -98,11 +102,21 @@ def number(value: float | None) -> str:
     if value == int(value):
         return f"{int(value):,}"
     size = abs(value)
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 else f"{value:.4f}"
+    return (
+        f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 else f"{value:.4f}"
+    )
 
 
 def _share(value: float) -> str:
-    return "0 %" if value == 0 else "< 0.01 %" if value < 0.0001 else f"{100 * value:.2f} %" if value < 0.1 else f"{100 * value:.1f} %"
+    return (
+        "0 %"
+        if value == 0
+        else "< 0.01 %"
+        if value < 0.0001
+        else f"{100 * value:.2f} %"
+        if value < 0.1
+        else f"{100 * value:.1f} %"
+    )
 
 
 def _short(report: Report) -> Any:

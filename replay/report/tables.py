@@ -158,9 +158,12 @@ def talkers_of(gathering: Gathering, usual: Usual, stopped: dict[tuple[str, str]
         if rows:
             found.append(
                 Talkers(
-                    dimension=dimension.label, label=_LABELS[dimension], is_estimate=sampled, keys=gathering.count(dimension),
+                    dimension=dimension.label,
+                    label=_LABELS[dimension],
+                    is_estimate=sampled,
+                    keys=gathering.count(dimension),
                     rows=rows,
-                )  # fmt: skip
+                )
             )
     return found
 
@@ -183,8 +186,8 @@ def registrations_of(gathering: Gathering, usual: Usual, collected: Collected, s
     """Registrations that are alike, where they came from, and what was found of them."""
     total = int(gathering.series[:, V_REGISTRATIONS].sum())
     cohorts = []
-    for alike, one in gathering.cohorts(usual.during.astype(np.float64), ROWS):
-        parts = [f"{_NOUNS[name]} {shown.value(name, value)}" for name, value in alike.items() if value]
+    for common, one in gathering.cohorts(usual.during.astype(np.float64), ROWS):
+        parts = [f"{_NOUNS[name]} {shown.value(name, value)}" for name, value in common.items() if value]
         cohorts.append(_cohort(", ".join(parts) or "nothing else is known of them", one, usual, one.registrations))
     networks = []
     for one in gathering.registering(Dimension.NET, ROWS):
@@ -192,9 +195,7 @@ def registrations_of(gathering: Gathering, usual: Usual, collected: Collected, s
         hours = max(float(usual.seconds.sum()) / 3600, 1 / 60)
         rate = round(one.registrations / hours, 2)
         alike = shown.value("net", one.value)
-        networks.append(
-            Cohort(alike=alike, registrations=one.registrations, before_per_h=None, during_per_h=rate, change="–")
-        )
+        networks.append(Cohort(alike=alike, registrations=one.registrations, before_per_h=None, during_per_h=rate, change="–"))
     reasons: dict[tuple[str, str], str] = {}
     for finding in collected.findings:
         if finding.measure == "registrations" and len(reasons) < ROWS:

@@ -9,7 +9,6 @@ import numpy as np
 from schemas.compiled import entry, part
 from schemas.fields import Dimension, Measure
 from schemas.sample import (
-    CELL_WORDS,
     E_ATTRIBUTES,
     E_CELL,
     E_WEIGHT,
@@ -42,7 +41,8 @@ TALKER_WORDS = 16
 """Columns of a key's record, two cache lines."""
 
 COHORT = 20
-"""As a dimension: registrations alike in mail domain, user agent and country, whose words are ``T_A``, ``T_B``, ``T_C``."""
+"""As a dimension: registrations alike in mail domain, or in user agent and country; ``T_A``, ``T_B``, ``T_C`` are the words of
+these, 0 for what does not count."""
 FULL = -1
 
 _SAMPLED = np.array(
@@ -79,7 +79,6 @@ _MAIL, _AGENT, _COUNTRY = (
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
 _FIRST_ATTRIBUTE = E_ATTRIBUTES
-_CELLS = CELL_WORDS
 
 
 @part
@@ -186,7 +185,7 @@ def add_sample_kernel(
         bucket = (cells[cell, S_TICK] - origin) // width
         if bucket < 0 or bucket >= BUCKETS:
             continue
-        if used[0] + len(_SAMPLED) + 1 > len(talkers):
+        if used[0] + len(_SAMPLED) + 2 > len(talkers):
             return e
         count = entries[e, E_WEIGHT] << cells[cell, S_LEVEL]
         for k in range(len(_SAMPLED)):
@@ -199,14 +198,17 @@ def add_sample_kernel(
             talkers[index, T_REQUESTS] += count
             blocks[index, bucket // PER_BLOCK] += count
         if cells[cell, S_STRATUM] == _IS_REGISTERED:
-            mail, agent, country = entries[e, _MAIL], entries[e, _AGENT], entries[e, _COUNTRY]
-            key = _mixed_kernel(_mixed_kernel(mail, agent), country)
-            index = _find_kernel(key, COHORT, slots, talkers, used)
-            talkers[index, T_NAME_LENGTH] = 0
-            talkers[index, T_A], talkers[index, T_B], talkers[index, T_C] = mail, agent, country
-            talkers[index, T_REQUESTS] += count
-            talkers[index, T_REGISTRATIONS] += count
-            blocks[index, bucket // PER_BLOCK] += count
+            for k in range(2):
+                mail = entries[e, _MAIL] if k == 0 else 0
+                agent, country = (entries[e, _AGENT], entries[e, _COUNTRY]) if k == 1 else (0, 0)
+                if mail == 0 and agent == 0 and country == 0:
+                    continue
+                index = _find_kernel(_mixed_kernel(_mixed_kernel(mail, agent), country), COHORT, slots, talkers, used)
+                talkers[index, T_NAME_LENGTH] = 0
+                talkers[index, T_A], talkers[index, T_B], talkers[index, T_C] = mail, agent, country
+                talkers[index, T_REQUESTS] += count
+                talkers[index, T_REGISTRATIONS] += count
+                blocks[index, bucket // PER_BLOCK] += count
     return len(entries)
 
 

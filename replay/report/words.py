@@ -21,17 +21,20 @@ from replay.report.document import (
 from replay.report.incidents import Told
 from replay.report.shown import Shown
 
-_WHAT = {
-    "rate": "far more requests than one sender should make", "ratio": "mostly failing requests, as when passwords or pages are guessed",
-    "distinct": "one sender or key used in unusually many ways", "signature": "many senders that act alike",
-    "entropy": "traffic that is made up unusually", "spend": "unusual spending", "surge": "more traffic than is usual",
-    "known": "programs that are known for attacks", "leaked": "keys that have been made public",
-    "registrations": "many sign-ups that look alike", "slow": "requests that hold places without using them",
-    "keys": "keys used as never before",
+_DID = {
+    "rate": "sent far more requests than one sender should",
+    "ratio": "sent mostly requests that failed, as when passwords or pages are guessed",
+    "distinct": "did unusually many different things", "signature": "stood for many senders that acted alike",
+    "entropy": "had traffic of an unusual make-up", "spend": "spent unusually much", "surge": "had more traffic than is usual",
+    "known": "used programs that are known from attacks", "leaked": "had been made public",
+    "registrations": "had sign-ups that look like one another", "slow": "held places without using them",
+    "keys": "acted as never before",
 }  # fmt: skip
 _PLURALS = {
-    "ip": ("address", "addresses"), "net": ("network", "networks"), "api_key": ("key", "keys"), "account": ("account", "accounts"),
-    "email_domain": ("mail domain", "mail domains"), "route": ("page", "pages"), "signature": ("kind of request", "kinds of requests"),
+    "ip": ("address", "addresses"), "net": ("network", "networks"), "api_key": ("key", "keys"),
+    "account": ("account", "accounts"),
+    "email_domain": ("mail domain", "mail domains"), "route": ("page", "pages"),
+    "signature": ("kind of request", "kinds of requests"),
     "service": ("service", "services"), "country": ("country", "countries"), "asn": ("network operator", "network operators"),
     "user_agent": ("program", "programs"), "fingerprint": ("kind of client", "kinds of clients"),
 }  # fmt: skip
@@ -64,6 +67,10 @@ def _two(whole: int, unit: int, name: str, below: str) -> str:
     return text if not rest else f"{text} {rest} {below}{'' if rest == 1 else 's'}"
 
 
+WORRYING = 0.01
+"""Of the records: if more could not be looked at, the first screen says so."""
+
+
 def many(count: int, kind: str) -> str:
     """``3 addresses``."""
     one, more = _PLURALS.get(kind, ("target", "targets"))
@@ -76,24 +83,28 @@ def share_text(share: float) -> str:
 
 
 def what_happened(told: Sequence[Told], shown: Shown) -> str:
-    """What an incident is, by whoever has most targets in it."""
+    """What an incident is, by whoever has most targets in it; a clause, for the middle of a sentence."""
     detectors = Counter(one.best.detector for one in told)
     found = []
     for detector, _ in detectors.most_common(2):
-        kinds = Counter(one.best.target.type for one in told if one.best.detector == detector)
-        kind, count = kinds.most_common(1)[0]
-        whom = shown.target(next(one.best.target for one in told if one.best.detector == detector))
-        whom = whom if count == 1 and kind != "signature" else many(count, kind)
-        found.append(f"{_what(detector, told)}: {whom}")
+        own = [one for one in told if one.best.detector == detector]
+        kind, count = Counter(one.best.target.type for one in own).most_common(1)[0]
+        one = next(one for one in own if one.best.target.type == kind)
+        whom = many(count, kind) if count > 1 or kind == "signature" else f"the {shown.target(one.best.target)}"
+        found.append(f"{whom} {_did(detector, own)}")
     more = len(detectors) - 2
-    return "; ".join(found) + (f"; and {more} more kind{'s' if more > 1 else ''} of findings" if more > 0 else "")
+    others = (
+        f", and {'one more kind of thing was' if more == 1 else f'{more} more kinds of things were'} found" if more > 0 else ""
+    )
+    return "; ".join(found) + others
 
 
-def _what(detector: str, told: Sequence[Told]) -> str:
-    reasons = [one.best.reason for one in told if one.best.detector == detector]
-    if detector == "rate" and sum("failed authentication" in reason for reason in reasons) * 2 > len(reasons):
-        return "log-ins or keys that were tried and failed"
-    return _WHAT.get(detector, f"what the detector “{detector}” looks for")
+def _did(detector: str, told: Sequence[Told]) -> str:
+    failing = sum("failed" in one.best.reason for one in told)
+    if detector == "rate" and failing:
+        some = "kept on with log-ins or keys that failed"
+        return some if failing == len(told) else f"{_DID['rate']} or {some}"
+    return _DID.get(detector, f"did what the detector “{detector}” looks for")
 
 
 def main_of(incidents: Sequence[Incident]) -> Incident | None:
@@ -111,48 +122,66 @@ def summarise(
             verdict="empty", headline="There was nothing to look at",
             sentences=["No request could be read, so nothing can be said about the time in question."], facts=[],
         )  # fmt: skip
-    period = f"between {moment(span[0])} and {_until(span)} UTC"
-    unread = sum(quality.unreadable.values())
     main = main_of(incidents)
     facts = [Fact(label="Requests looked at", value=f"{counted:,}", note=f"in {length(span[1] - span[0])}")]
-    quality_word = "all that was recorded could be read" if not unread else f"{unread:,} records could not be read"
     if main is None:
-        facts += [
-            Fact(label="Senders to stop", value="none"),
-            Fact(label="Busiest moment", value=f"{timeline.series[0].peak:,.1f}", note="requests a second"),
-            Fact(label="Records that could not be read", value=f"{unread:,}"),
-        ]
-        sentences = [
-            f"{counted:,} requests were looked at {period}.",
-            "Nothing in them went over any limit, so nobody would have been stopped.",
-            f"The busiest moment was at {clock(timeline.series[0].peak_at)}, and {quality_word}.",
-        ]
-        return Summary(verdict="quiet", headline="Nothing unusual happened", sentences=sentences, facts=facts)
-    enforced = [one for one in targets if one.standing == "enforced"]
+        return _quiet(counted, span, facts, quality, timeline)
+    stopped = Counter(kind for kind, _ in {(one.type, one.whom) for one in targets if one.standing == "enforced"})
+    day = datetime.fromtimestamp(main.began, UTC)
+    first = f"From {clock(main.began)} UTC on {day.day} {day:%B %Y}, {main.what}."
+    lasted = f"This went on for {length(max(main.last - main.began, 1))}{_peak(timeline, main)}"
     others = len(incidents) - 1
-    rest = "" if not others else f" {others} more incident{'s' if others > 1 else ''} of the same time can be found below."
-    peak = _peak(timeline, main)
-    first = f"On {moment(main.began)[:10]} at {clock(main.began)} UTC it began: {_plain(main.what)}."
-    if enforced:
-        kinds = Counter(kind for kind, _ in {(one.type, one.whom) for one in enforced})
-        whom = " and ".join(many(count, kind) for kind, count in kinds.most_common(2))
-        whom += " and others" if len(kinds) > 2 else ""
-        after = "" if times.detect_s is None or main.decided is None else (
-            f" {length(max(main.decided - main.began, 0))} after the first sign")  # fmt: skip
-        second = f"It lasted {length(max(main.last - main.began, 1))}{peak}; Floodwall decided{after} whom to stop: {whom}."
-        third = f"{collateral.text}{rest}"
-        headline = f"An attack, with {many(sum(kinds.values()), next(iter(kinds)) if len(kinds) == 1 else '')} to stop"
-        verdict = "attack"
+    rest = (
+        ""
+        if not others
+        else f" Besides, there {'was 1 smaller incident' if others == 1 else f'were {others} smaller incidents'}."
+    )
+    if main.decided is None:
+        second = f"{lasted}; it was something to tell people of, and nobody was to be stopped."
     else:
-        second = f"It lasted {length(max(main.last - main.began, 1))}{peak}; people were to be told, nobody was to be stopped."
-        third = f"So no usual request would have been refused.{rest}"
-        headline, verdict = "Something unusual happened, and nobody had to be stopped", "noticed"
-    facts += _facts(len({(one.type, one.whom) for one in enforced}), collateral, times, main, registrations)
-    return Summary(verdict=verdict, headline=headline, sentences=[first, second, third], facts=facts)
+        after = length(max(main.decided - main.began, 0))
+        second = f"{lasted}; {after} after the first sign it was decided whom to stop."
+    facts += _facts(sum(stopped.values()), collateral, times, main, registrations) + _missing(quality)
+    if stopped:
+        kinds = [many(count, kind) for kind, count in stopped.most_common(2)]
+        whom = " and ".join(kinds) + (" and others" if len(stopped) > 2 else "")
+        verdict, headline = "attack", f"An attack: {whom} to be stopped"
+        third = f"{collateral.text}{rest}"
+    else:
+        verdict, headline = "noticed", "Something unusual happened; nobody had to be stopped"
+        third = f"So nobody’s requests would have been refused.{rest}"
+    return Summary(verdict=verdict, headline=headline, sentences=[first, second, third + _warning(quality)], facts=facts)
 
 
-def _plain(what: str) -> str:
-    return what.rstrip(".")
+def _quiet(counted: int, span: tuple[int, int], facts: list[Fact], quality: Quality, timeline: Timeline) -> Summary:
+    busiest = timeline.series[0]
+    unread = sum(quality.unreadable.values())
+    read = "all that was recorded could be read" if not unread else f"{unread:,} records could not be read"
+    facts = [
+        *facts, Fact(label="Senders to stop", value="none"),
+        Fact(label="Busiest moment", value=f"{busiest.peak:,.1f}", note="requests a second"), *_missing(quality),
+    ]  # fmt: skip
+    sentences = [
+        f"{counted:,} requests were looked at, from {moment(span[0])} to {_until(span)} UTC.",
+        "Nothing in them went over any limit, so nobody would have been stopped.",
+        f"The busiest moment was at {clock(busiest.peak_at)}, and {read}.{_warning(quality)}",
+    ]
+    return Summary(verdict="quiet", headline="Nothing unusual was found", sentences=sentences, facts=facts)
+
+
+def _warning(quality: Quality) -> str:
+    """Said where so much was not looked at that the rest may mislead."""
+    left_out = sum(quality.unreadable.values()) + quality.counts.get("late", 0) + quality.counts.get("stragglers", 0)
+    of_all = max(quality.counts.get("records", 0), left_out, 1)
+    if left_out / of_all < WORRYING:
+        return ""
+    return f" But {share_text(left_out / of_all)} of the records could not be looked at, so this may not be all."
+
+
+def _missing(quality: Quality) -> list[Fact]:
+    unread, late = sum(quality.unreadable.values()), quality.counts.get("late", 0)
+    found = [Fact(label="Records that could not be read", value=f"{unread:,}")] if unread else []
+    return found + ([Fact(label="Records out of order", value=f"{late:,}", note="too late to be looked at")] if late else [])
 
 
 def _until(span: tuple[int, int]) -> str:
@@ -174,11 +203,12 @@ def _peak(timeline: Timeline, main: Incident) -> str:
 def _facts(
     stopped: int, collateral: Collateral, times: Times, main: Incident, registrations: Registrations
 ) -> list[Fact]:  # fmt: skip
-    found = [Fact(label="Senders to stop", value=f"{stopped:,}", note="in all incidents")]
+    found = [Fact(label="Senders to stop", value=f"{stopped:,}" if stopped else "none")]
     known = collateral.usual_requests > 0
     value = share_text(collateral.share) if known else "not known"
     note = "of the requests of quiet times come from them" if known else "there was no quiet time to compare with"
-    found.append(Fact(label="Usual traffic touched", value=value, note=note))
+    if stopped:
+        found.append(Fact(label="Usual traffic touched", value=value, note=note))
     if main.decided is not None:
         took = length(max(main.decided - main.began, 0))
         found.append(Fact(label="From first sign to decision", value=took))
@@ -196,9 +226,10 @@ def collateral_text(usual: str, requests: int, touched: int, unknown: int, stopp
     if not requests:
         return "How much usual traffic that touches cannot be said: there was no quiet time to compare with."
     if not touched:
-        text = "None of the requests of quiet times came from them, so usual traffic is not touched"
+        text = "Stopping them touches no ordinary traffic: none of the requests of quiet times came from them"
     else:
-        text = f"At most {share_text(touched / requests)} of the requests of quiet times came from them"
+        share = share_text(touched / requests)
+        text = f"Stopping them touches at most {share} of ordinary traffic, by the requests of quiet times"
     more = f" (for {unknown:,} of them that is not known)" if unknown else ""
     return f"{text}{more}."
 
@@ -212,8 +243,9 @@ def times_text(detect: int | None, decide: int | None, enforce: float | None, ed
         found.append("Decide: nothing was decided that edges act on.")
     else:
         found.append(
-            f"Decide: {length(decide)} from the crossing until the final record: one second, and the time that late events are "
-            "waited for. A live run publishes an early record within the second."
+            f"Decide: {length(decide)} from the first crossing of any limit until the first mitigation that edges act on. Each "
+            "is issued when its second is over and late events have been waited for; a live run also issues counts early, "
+            "within the second."
         )
     if enforce is None:
         found.append(f"Enforce: not known. {note or 'A replay enforces nothing, and files hold no acknowledgements of edges.'}")
@@ -226,8 +258,8 @@ def what_if_text(without: int) -> str:
     """What the table of other limits says, and does not."""
     text = (
         "At least so many targets would have been found with limits so many times as high, by the numbers of these mitigations "
-        "(each says what was counted when it was issued or renewed; between those, more may have been counted). Whom lower limits "
-        "would have found cannot be seen from here: `floodwall what-if` reads the traffic again for that."
+        "(each says what was counted when it was issued or renewed; between those, more may have been counted). Whom lower "
+        "limits would have found cannot be seen from here: `floodwall what-if` reads the traffic again for that."
     )
     return text if not without else f"{text} {without:,} mitigations go by no such limit and are left out."
 
@@ -236,6 +268,8 @@ def safe_features(features: dict[str, int | float | str | bool]) -> dict[str, in
     """Of the evidence what cannot be somebody's secret: numbers, and short words."""
     found: dict[str, int | float | str | bool] = {}
     for name, value in features.items():
+        if name == "seed":
+            continue
         if is_secret(name) or not name.replace("_", "").replace(".", "").isalnum() or "@" in name:
             continue
         if isinstance(value, str):
@@ -244,5 +278,3 @@ def safe_features(features: dict[str, int | float | str | bool]) -> dict[str, in
         else:
             found[name] = round(value, 6) if isinstance(value, float) else value
     return found
-
-
