@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from engine.in_force import InForce, in_force_of, is_enforced
 from replay.collected import Collected
-from replay.coverage import merged
+from replay.coverage import SOMEBODY, merged
 from replay.report import words
 from replay.report.document import (
     Choice,
@@ -25,7 +25,7 @@ from replay.report.document import (
     WhatIf,
 )
 from replay.report.gather import Gathering
-from replay.report.incidents import Group, Told, began, by_target, incidents_of, phases_of
+from replay.report.incidents import SIGNS_S, Group, Told, began, by_target, first_ones, first_seen, incidents_of, phases_of
 from replay.report.shown import Shown
 from replay.report.tables import Usual, registrations_of, talkers_of, timeline_of
 from replay.report.talking import BLOCKS, PER_BLOCK
@@ -39,6 +39,8 @@ TARGETS_MAX = 5000
 DETAILS_MAX = 12
 """Targets whose traffic is read again."""
 INCIDENTS_MAX = 50
+INCIDENTS_READ = 5
+"""Of which the first target is read again, to see when it began."""
 CHOICES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _DIMENSIONS = {one.label: one for one in Dimension}
 Reader = Callable[[Mitigation], Detail | None]
@@ -74,7 +76,7 @@ def build(ran: Ran, shown: Shown, read: Reader) -> Report:
     usual = _usual(ran)
     details = _details(told, read)
     groups = _groups(ran.collected, told)
-    incidents = _incidents(groups, details, span, shown)
+    incidents = _incidents(groups, _first_seen(groups, details, read), span, shown)
     force = in_force_of(ran.collected.mitigations)
     stopped = {(one.best.target.type, one.best.target.value): one.best.action for one in told if is_enforced(one.best)}
     timeline = timeline_of(ran.gathering, _marks(ran.collected, force, told))
@@ -149,12 +151,20 @@ def _details(told: list[Told], read: Reader) -> dict[str, Detail]:
     return found
 
 
-def _incidents(groups: list[Group], details: dict[str, Detail], span: tuple[int, int], shown: Shown) -> list[Incident]:
-    seen = {}
-    for name, detail in details.items():
-        active = [place for place, count in enumerate(detail.per_second) if count]
-        if active:
-            seen[name] = detail.start + active[0]
+def _first_seen(groups: list[Group], details: dict[str, Detail], read: Reader) -> dict[str, int]:
+    """By the id of a target's first mitigation when it began, for the first target of some incidents."""
+    seen: dict[str, int] = {}
+    for group in sorted(groups, key=lambda group: -len(group.told))[:INCIDENTS_READ]:
+        one = first_ones(group)[0].first
+        if one.target.type in SOMEBODY and one.window.end - one.window.start <= SIGNS_S:
+            detail = details.get(one.id) or read(one)
+            since = None if detail is None else first_seen(detail.per_second, detail.start)
+            if since is not None:
+                seen[one.id] = since
+    return seen
+
+
+def _incidents(groups: list[Group], seen: dict[str, int], span: tuple[int, int], shown: Shown) -> list[Incident]:
     found = []
     for number, group in enumerate(groups[:INCIDENTS_MAX], 1):
         enforced = [one for one in group.told if is_enforced(one.best)]

@@ -6,13 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.in_force import is_enforced
+from replay.coverage import SOMEBODY
 from replay.report.document import Phase
 from schemas.mitigation import Mitigation
 
 QUIET_S = 900
 """After so long without a crossing, the next one is another incident."""
 SIGNS_S = 120
-"""Windows up to this long say when something began; in longer ones honest traffic lies, too."""
+"""Windows up to this long say about when something began; in longer ones honest traffic lies, too."""
+FIRST_S = 10
+"""Targets whose limits were crossed so soon after the first are an incident's first ones."""
+PAUSE_S = 30
+"""Before a silence this long, a target's requests are not held to belong to what followed."""
 
 
 @dataclass(slots=True)
@@ -95,17 +100,36 @@ def incidents_of(told: Sequence[Told], ticks: dict[int, list[int]]) -> list[Grou
     return groups
 
 
-def began(group: Group, seen: dict[str, int], start: int) -> int:
-    """The first sign of an incident: of its first targets the first second within the window that was counted.
+def first_ones(group: Group) -> list[Told]:
+    """The first targets of an incident, those that are one party in front: what many share is never silent."""
+    found = [told for told in group.told if told.first.tick - group.crossed <= FIRST_S]
+    return sorted(found, key=lambda told: (told.best.target.type not in SOMEBODY, told.first.tick, told.first.id))
 
-    ``seen``: by id, when the target was first seen, where that was read again.
+
+def began(group: Group, seen: dict[str, int], start: int) -> int:
+    """The first sign of an incident.
+
+    ``seen``: by the id of a target's first mitigation, when it was first seen, where its traffic was read again. Where none
+    was, the window that was counted begins with the first sign at the earliest.
     """
-    found = group.crossed
-    for told in group.told:
-        one = told.first
-        if one.tick - group.crossed <= SIGNS_S and one.window.end - one.window.start <= SIGNS_S:
-            found = min(found, max(one.window.start, seen.get(one.id, one.window.start)))
-    return max(found, start)
+    known = [seen[told.first.id] for told in first_ones(group) if told.first.id in seen]
+    if known:
+        return max(min(*known, group.crossed), start)
+    windows = [told.first.window for told in first_ones(group)]
+    return max(min([one.start for one in windows if one.end - one.start <= SIGNS_S] + [group.crossed]), start)
+
+
+def first_seen(per_second: Sequence[int | None], start: int) -> int | None:
+    """When a target began what its last requests belong to."""
+    found, silent = None, 0
+    for place in range(len(per_second) - 1, -1, -1):
+        if per_second[place]:
+            found, silent = start + place, 0
+        else:
+            silent += 1
+            if found is not None and silent >= PAUSE_S:
+                break
+    return found
 
 
 def phases_of(span: tuple[int, int], signs: int, crossed: int, decided: int | None, last: int) -> list[Phase]:
