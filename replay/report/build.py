@@ -36,7 +36,7 @@ from schemas.mitigation import Mitigation
 
 TARGETS_MAX = 5000
 """Told of one by one; a page with as many still opens at once."""
-DETAILS_MAX = 12
+DETAILS_MAX = 10
 """Targets whose traffic is read again."""
 INCIDENTS_MAX = 50
 INCIDENTS_READ = 5
@@ -140,7 +140,7 @@ def _details(told: list[Told], read: Reader) -> dict[str, Detail]:
     first: list[Told] = []
     rest: list[Told] = []
     for one in told:
-        kind = one.best.target.type, one.best.detector
+        kind = one.best.target.type, words.kind_of(one)
         (rest if kind in kinds else first).append(one)
         kinds.add(kind)
     found: dict[str, Detail] = {}

@@ -62,14 +62,16 @@ def _chart(report: Report, series: Series) -> dict[str, Any]:
     begun = [
         {"t": 1000 * (timeline.start + at * timeline.step_s), "n": count} for at, count in enumerate(timeline.begun) if count
     ]  # fmt: skip
-    layers = [*_bands(report.phases), {"data": {"values": rows}, "mark": mark, "encoding": {"x": _x(report), "y": _y("v")}}]
+    layers = [
+        *_bands(report.phases),
+        {"data": {"values": rows}, "mark": mark, "encoding": {"x": _x(report), "y": _y("v", series.peak)}},
+    ]
     if begun and series.name == "requests":
         layers.append(
             {
                 "data": {"values": begun},
-                "mark": {"type": "point", "shape": "triangle-down", "filled": True, "color": _MARK, "size": 45, "opacity": 1,
-                         "yOffset": -4},
-                "encoding": {"x": _x(report), "y": {"value": 0}},
+                "mark": {"type": "point", "shape": "triangle-down", "filled": True, "color": _MARK, "size": 45, "opacity": 1},
+                "encoding": {"x": _x(report), "y": {"value": 5}},
             }
         )  # fmt: skip
     return _whole(layers)
@@ -84,7 +86,11 @@ def _mitigations(report: Report) -> dict[str, Any]:
     return _whole(
         [
             *_bands(report.phases),
-            {"data": {"values": rows}, "mark": mark, "encoding": {"x": _x(report), "y": _y("v", whole=True)}},
+            {
+                "data": {"values": rows},
+                "mark": mark,
+                "encoding": {"x": _x(report), "y": _y("v", max(timeline.in_force, default=0), whole=True)},
+            },
         ]
     )
 
@@ -109,8 +115,16 @@ def _x(report: Report) -> dict[str, Any]:
     return {"field": "t", "type": "temporal", "axis": axis, "scale": {"type": "utc", "domain": domain, "nice": False}}
 
 
-def _y(field: str, *, whole: bool = False) -> dict[str, Any]:
-    axis: dict[str, Any] = {"title": None, "tickCount": 4, "format": "~s", "minExtent": 44, "maxExtent": 44}
+def _y(field: str, most: float, *, whole: bool = False) -> dict[str, Any]:
+    form = "~s" if most >= 10_000 else ",.4~r" if most >= 1 else "~g"
+    axis: dict[str, Any] = {
+        "title": None,
+        "tickCount": 4,
+        "format": form,
+        "labelExpr": "datum.value == 0 ? '0' : datum.label",
+        "minExtent": 44,
+        "maxExtent": 44,
+    }
     if whole:
         axis |= {"tickMinStep": 1}
     return {"field": field, "type": "quantitative", "axis": axis, "scale": {"domainMin": 0, "nice": True}}

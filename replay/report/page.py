@@ -72,6 +72,7 @@ def render(report: Report) -> bytes:
         "highest": lambda values: max((value or 0 for value in values), default=0),
         "action": lambda name: _ACTIONS.get(name, name),
         "standing": lambda name: _STANDING.get(name, ""), "short": _short(report),
+        "counted": _counted,
         "alternative": lambda series: alternative(series, report.timeline),
     }  # fmt: skip
     shown, cut = _rows_shown(report)
@@ -123,6 +124,13 @@ def _short(report: Report) -> Any:
     """Times of day alone where the report is about one day."""
     one_day = report.start // 86_400 == max(report.end - 1, report.start) // 86_400
     return lambda tick: clock(tick) if one_day and tick // 86_400 == report.start // 86_400 else moment(tick)
+
+
+def _counted(name: str, count: int) -> str:
+    """``3 addresses``, and of one its name alone."""
+    if count != 1:
+        return f"{count:,} {name}"
+    return "country" if name == "countries" else "address" if name == "addresses" else name.removesuffix("s")
 
 
 def _heights(values: list[int | None]) -> list[int]:

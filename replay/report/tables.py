@@ -100,7 +100,7 @@ def timeline_of(gathering: Gathering, marks: tuple[list[int], list[tuple[int, in
     errors = columns[:, V_CLIENT_ERRORS] + columns[:, V_SERVER_ERRORS]
     kinds = [
         ("requests", "Requests", "a second", columns[:, V_REQUESTS], 1.0),
-        ("errors", "Errors (4xx and 5xx without the next two)", "a second", errors, 1.0),
+        ("errors", "Errors (other 4xx and 5xx)", "a second", errors, 1.0),
         ("auth_failures", "Failed log-ins and keys (401, 403)", "a second", columns[:, V_AUTH_FAILURES], 1.0),
         ("denied", "Refused by limits (429, 503)", "a second", columns[:, V_DENIED], 1.0),
         ("tokens", "Tokens", "a second", columns[:, V_TOKENS], 1.0),

@@ -18,10 +18,13 @@ from replay.report.document import (
     Timeline,
     Times,
 )
-from replay.report.incidents import Told
+from replay.report.incidents import Told, weight
 from replay.report.shown import Shown
+from schemas.mitigation import Target
 
+CLAUSES_MAX = 3
 _DID = {
+    "sign-ups": "registered far more accounts than is usual", "failing": "kept trying log-ins, keys or pages that failed",
     "rate": "sent far more requests than one sender should",
     "ratio": "sent mostly requests that failed, as when passwords or pages are guessed",
     "distinct": "did unusually many different things", "signature": "stood for many senders that acted alike",
@@ -82,29 +85,40 @@ def share_text(share: float) -> str:
     return "none" if share == 0 else "less than 0.01 %" if share < 0.0001 else f"{share:.2%}".replace("%", " %")
 
 
+def kind_of(told: Told) -> str:
+    """What kind of thing somebody did: a key of `_DID`, or a detector that is not in it."""
+    if "registration" in told.best.reason:
+        return "sign-ups"
+    if "failed" in told.best.reason or "failing" in told.best.reason:
+        return "failing"
+    return told.best.detector
+
+
 def what_happened(told: Sequence[Told], shown: Shown) -> str:
-    """What an incident is, by whoever has most targets in it; a clause, for the middle of a sentence."""
-    detectors = Counter(one.best.detector for one in told)
+    """What an incident is, by whoever was to be stopped, or else by what people were told; clauses of a sentence.
+
+    Each target counts once, for what it is most severe in.
+    """
+    enforced = [one for one in told if one.standing == "enforced"]
+    did: dict[str, dict[Target, None]] = {}
+    known: set[Target] = set()
+    for one in sorted(enforced or told, key=lambda one: tuple(-part for part in weight(one.best))):
+        if one.best.target not in known:
+            known.add(one.best.target)
+            did.setdefault(kind_of(one), {})[one.best.target] = None
+    ordered = sorted(did.items(), key=lambda pair: (-len(pair[1]), pair[0]))
     found = []
-    for detector, _ in detectors.most_common(2):
-        own = [one for one in told if one.best.detector == detector]
-        kind, count = Counter(one.best.target.type for one in own).most_common(1)[0]
-        one = next(one for one in own if one.best.target.type == kind)
-        whom = many(count, kind) if count > 1 or kind == "signature" else f"the {shown.target(one.best.target)}"
-        found.append(f"{whom} {_did(detector, own)}")
-    more = len(detectors) - 2
+    for kind, targets in ordered[:CLAUSES_MAX]:
+        first, count = Counter(target.type for target in targets).most_common(1)[0]
+        one_target = next(target for target in targets if target.type == first)
+        whom = many(count, first) if count > 1 or first == "signature" else f"the {shown.target(one_target)}"
+        found.append(f"{whom} {_DID.get(kind, f'did what the detector “{kind}” looks for')}")
+    more = len(ordered) - CLAUSES_MAX
     others = (
         f", and {'one more kind of thing was' if more == 1 else f'{more} more kinds of things were'} found" if more > 0 else ""
     )
-    return "; ".join(found) + others
-
-
-def _did(detector: str, told: Sequence[Told]) -> str:
-    failing = sum("failed" in one.best.reason for one in told)
-    if detector == "rate" and failing:
-        some = "kept on with log-ins or keys that failed"
-        return some if failing == len(told) else f"{_DID['rate']} or {some}"
-    return _DID.get(detector, f"did what the detector “{detector}” looks for")
+    joined = found[0] if len(found) == 1 else f"{', '.join(found[:-1])}{' and' if more <= 0 else ','} {found[-1]}"
+    return joined + others
 
 
 def main_of(incidents: Sequence[Incident]) -> Incident | None:
@@ -171,11 +185,13 @@ def _quiet(counted: int, span: tuple[int, int], facts: list[Fact], quality: Qual
 
 def _warning(quality: Quality) -> str:
     """Said where so much was not looked at that the rest may mislead."""
-    left_out = sum(quality.unreadable.values()) + quality.counts.get("late", 0) + quality.counts.get("stragglers", 0)
+    late = quality.counts.get("late", 0) + quality.counts.get("stragglers", 0)
+    left_out = sum(quality.unreadable.values()) + late
     of_all = max(quality.counts.get("records", 0), left_out, 1)
     if left_out / of_all < WORRYING:
         return ""
-    return f" But {share_text(left_out / of_all)} of the records could not be looked at, so this may not be all."
+    why = "were written too far out of order to be looked at" if late * 2 > left_out else "could not be read"
+    return f" But {share_text(left_out / of_all)} of the records {why}, so this may not be all."
 
 
 def _missing(quality: Quality) -> list[Fact]:
