@@ -9,8 +9,10 @@ import re
 import shlex
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import orjson
 
 from engine.outbox import Decisions
 from engine.seeds import Seeds, make_seeds
@@ -70,12 +72,17 @@ class Reporting(Sink):
             SourceError: a file cannot be written. UsageError: what draws the page is not installed.
         """
         self.gathering.finish()
-        live = any(source.startswith(KAFKA_SCHEME) for source in sources)
+        config, topics = self.config, [source for source in sources if source.startswith(KAFKA_SCHEME)]
+        acknowledged = Acknowledged()
+        if topics:
+            from replay.kafka import split_url
+
+            brokers, _ = split_url(topics[0])
+            if brokers:
+                config = msgspec.structs.replace(config, kafka=msgspec.structs.replace(config.kafka, brokers=brokers))
+            acknowledged = acknowledgements(config, self.collected.mitigations, self.gathering.span[0])
         shown = Shown(self._seeds.secret)
-        reader = EvidenceReader(self.config, live=live)
-        acknowledged = (
-            acknowledgements(self.config, self.collected.mitigations, self.gathering.span[0]) if live else Acknowledged()
-        )  # fmt: skip
+        reader = EvidenceReader(config, live=bool(topics))
         ran = Ran(
             self.config, outcome, self.collected, self.gathering,
             reproduce(self.config, sources, command, self._seeds, kept=self._was_configured), acknowledged, now_ms // 1000,
@@ -92,13 +99,20 @@ class Reporting(Sink):
 
 def reproduce(config: Config, sources: list[str], command: list[str], seeds: Seeds, *, kept: bool) -> Reproduce:
     """What it takes to get the same again."""
-    secretless = msgspec.structs.replace(config, engine=msgspec.structs.replace(config.engine, seed=""))
     versions = {name: version for name in _PACKAGES if (version := _version(name))}
     return Reproduce(
         command=_USER.sub("…@", shlex.join(command)), versions={**versions, "python": platform.python_version()},
-        config_digest=hashlib.sha256(msgspec.json.encode(secretless, order="sorted")).hexdigest(),
+        config_digest=config_digest(config),
         seed_fingerprint=seeds.fingerprint, seed_is_kept=kept, sources=_digests(sources), manifest="", profile=config.profile,
     )  # fmt: skip
+
+
+def config_digest(config: Config) -> str:
+    """SHA-256 of everything that decides, as canonical JSON, without the seed, which is secret, and how Kafka is reached."""
+    document: dict[str, Any] = msgspec.to_builtins(config)
+    document.pop("kafka", None)
+    document["engine"].pop("seed", None)
+    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)).hexdigest()
 
 
 def _digests(sources: list[str]) -> list[tuple[str, int, str]]:
