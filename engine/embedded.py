@@ -125,6 +125,8 @@ class Embedded:
             self._judge.reconfigure(accepted.standing, accepted.change.effective_tick)
         self.admission = Admission(config.policy)
         """Which records of feedback count."""
+        self.onlooker: Callable[[Tally], None] | None = None
+        """Is shown each tally before it is judged, whose memory is used again afterwards."""
         self._sources: dict[str, _Source] = {}
         self._digest_key = self.seeds.digest
         self._account = Account()
@@ -414,6 +416,8 @@ class Embedded:
         account.late += observed.late
         account.outside += observed.outside
         account.counted += observed.events - observed.late - observed.outside
+        if self.onlooker is not None:
+            self.onlooker(observed.tally)
 
 
 def _sample(name: str, start: int, length: int, reason: Poison, at: int, excerpt: bytes) -> PoisonSample:

@@ -122,13 +122,14 @@ def set_(
     return change_section(
         section, assignments or (), why=why, who=who, force=force, config=config, history=history, as_json=as_json,
         remove=remove or (), unset=unset or (), base=base, trial=trial, arm=arm, only_check=only_check,
+        gate=gates.gate_of(backtest, max_collateral, source, feedback),
     )  # fmt: skip
 
 
 def change_section(
     section: str, assignments: Sequence[str], *, why: str, who: str | None, force: bool, config: Path | None,
     history: Path | None, as_json: bool, remove: Sequence[str] = (), unset: Sequence[str] = (), base: int | None = None,
-    trial: int | None = None, arm: bool = False, only_check: bool = False,
+    trial: int | None = None, arm: bool = False, only_check: bool = False, gate: gates.Gate | None = None,
 ) -> int:  # fmt: skip
     """Change a section, and say what came of it."""
     import msgspec
@@ -137,7 +138,6 @@ def change_section(
     from engine.config_edit import edited, meant
     from schemas.config_change import TRIAL_S, ConfigChange
 
-    gate = gates.gate_of(backtest, max_collateral, source, feedback)
     store = _open(config, history)
     chain, common = store.chain, _common(store, who, why, force)
     if arm and (assignments or remove or unset or trial):

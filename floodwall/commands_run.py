@@ -14,6 +14,7 @@ from schemas.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from replay.history import HistoryFile
+    from replay.report.write import Reporting
     from schemas.config import Config
     from schemas.pseudonyms import Pseudonyms
 
@@ -47,6 +48,11 @@ ConfigHistory = Annotated[
         help="Changes of the configuration, each from its second on: one a line, as `floodwall config history --json` prints.",
     ),
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write what happened here, for people: one HTML file that opens offline (.json: as data)."),
+]
+ReportJson = Annotated[Path | None, typer.Option("--report-json", help="Write the same here as JSON.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge in a thread of its own.")]
 
@@ -74,12 +80,14 @@ def replay(
     feedback: FeedbackFile = None,
     config_history: ConfigHistory = None,
     pseudonymise: Pseudonymise = None,
+    report: Report = None,
+    report_json: ReportJson = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> int:
     """Decide over recorded traffic: whom to stop, why, since when and until when. Nothing is enforced.
 
-    Example:  floodwall replay /var/log/nginx/access.log*
+    Example:  floodwall replay /var/log/nginx/access.log* --report incident.html
     """
     from engine.clock import SystemClock
     from floodwall import show
@@ -96,15 +104,21 @@ def replay(
         None if until is None else parse_moment(until, now_ms),
     )
     history = chosen_history(chosen, config_history)
-    sink = Sink(out, findings, _pseudonyms(pseudonymise))
+    if pseudonymise is not None and (report is not None or report_json is not None):
+        raise UsageError("expected --report without --pseudonymise: a report masks, and names addresses as they are")
+    reporting = _reporting(chosen, out, findings, report, report_json, state)
+    sink = Sink(out, findings, _pseudonyms(pseudonymise)) if reporting is None else reporting
     with show.progress_of(sources) as advance:
         outcome = run(
-            chosen, sources, sink, clock, between_ms=between_ms, state=state, early=early,
-            threads=threads, progress=advance, feedback=feedback, history=None if history is None else history.chain,
+            chosen if reporting is None else reporting.config, sources, sink, clock, between_ms=between_ms, state=state,
+            early=early, threads=threads, progress=advance, feedback=feedback,
+            history=None if history is None else history.chain, onlooker=None if reporting is None else reporting.gathering.see,
         )  # fmt: skip
     sink.close()
     if pseudonymise is not None:
         outcome.account.poison_samples.clear()  # the first bytes of what could not be read: of whom, nobody knows
+    if reporting is not None:
+        reporting.finish(outcome, sources, ["floodwall", *sys.argv[1:]], now_ms)
     show.print_outcome(outcome, sink, as_json=as_json)
     if outcome.interrupted:
         return EXIT_INTERRUPTED
@@ -231,6 +245,23 @@ def _pseudonyms(path: Path | None) -> Pseudonyms | None:
     from schemas.pseudonyms import read_pseudonyms
 
     return None if path is None else read_pseudonyms(path)
+
+
+def _reporting(
+    config: Config, out: Path | None, findings: Path | None, report: Path | None, report_json: Path | None, state: Path | None
+) -> Reporting | None:
+    """What remembers for a report; none: no report is wanted."""
+    if report is None and report_json is None:
+        return None
+    if state is not None:
+        raise UsageError("expected --report without --state: a report is about one run from its beginning")
+    if report is not None and report.suffix == ".json":
+        if report_json is not None:
+            raise UsageError("expected --report FILE.html beside --report-json, got two files for JSON")
+        report, report_json = None, report
+    from replay.report.write import Reporting
+
+    return Reporting(config, out, findings, report=report, report_json=report_json)
 
 
 def chosen_history(config: Config, path: Path | None, *, may_come: bool = False) -> HistoryFile | None:

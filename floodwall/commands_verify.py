@@ -112,14 +112,14 @@ def _read(
     config: Config, wanted: Wanted, mitigations: Path | None, feedback: Path | None, config_history: Path | None
 ) -> tuple[Found, ConfigChain | None]:
     """The records, and the configuration as it was."""
-    from floodwall.commands_run import _history
+    from floodwall.commands_run import chosen_history
     from replay.feedback import feedback_lines
     from replay.verify_records import records_of_file, records_of_topic
 
     found = records_of_topic(config, wanted) if mitigations is None else records_of_file(mitigations, wanted)
     if feedback is not None:
         found.feedback = feedback_lines(feedback)
-    history = _history(config, config_history)
+    history = chosen_history(config, config_history)
     if history is not None:
         return found, history.chain
     if mitigations is not None:

@@ -230,7 +230,7 @@ def redact_target(text: str) -> str:
     if mark:
         host, slash, after = after.partition("/")
         host = host.rpartition("@")[2]
-        start = f"{before if before in ('http', 'https') else MASK}://{host if _is_host(host) else MASK}"
+        start = f"{before if before in ('http', 'https') else MASK}://{host if is_host(host) else MASK}"
         text = slash + after
     if text and not text.startswith("/"):
         return start + MASK
@@ -291,7 +291,12 @@ def _is_parameter(text: str) -> bool:
     return bool(_PARAMETER.match(text)) and not _RUN.search(text) and not text.lower().startswith(_SECRET_STARTS)
 
 
-def _is_host(text: str) -> bool:
+def is_secret(text: str) -> bool:
+    """It begins as keys do, or has a run of characters too long for a word."""
+    return text.lower().startswith(_SECRET_STARTS) or bool(_RUN.search(text))
+
+
+def is_host(text: str) -> bool:
     """Labels of host names; of those made by machines (a key looks like one) none."""
     if not _HOST.match(text) or text.lower().startswith(_SECRET_STARTS):
         return False
@@ -315,7 +320,7 @@ def _is_plain(text: str) -> bool:
     name, mark, value = text.partition("=")
     if mark and _is_parameter(name) and name.lower() not in _SECRET_WORDS:
         return bool(_NUMBER.match(value)) or value == "-"
-    return text == "-" or bool(_NUMBER.match(text)) or _is_address(text) or ("." in text and _is_host(text))
+    return text == "-" or bool(_NUMBER.match(text)) or _is_address(text) or ("." in text and is_host(text))
 
 
 def _masked(text: str) -> str:
@@ -324,7 +329,7 @@ def _masked(text: str) -> str:
 
 def _email(text: str) -> str:
     domain = text.rpartition("@")[2]
-    return f"{MASK}@{domain}" if "@" in text and "." in domain and _is_host(domain) else MASK
+    return f"{MASK}@{domain}" if "@" in text and "." in domain and is_host(domain) else MASK
 
 
 def _model(text: str) -> str:
@@ -342,7 +347,7 @@ def _kept(pattern: re.Pattern[str]) -> Callable[[str], str]:
 
 
 def _host(text: str) -> str:
-    return text if _is_host(text) else MASK
+    return text if is_host(text) else MASK
 
 
 _TEXTS: dict[Slot, Callable[[str], str]] = {

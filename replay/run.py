@@ -19,7 +19,7 @@ from replay.state import load_state, save_state
 from schemas.columns import I64, U8
 from schemas.config import Config
 from schemas.fields import Poison
-from schemas.tally import UNKNOWN_MS
+from schemas.tally import UNKNOWN_MS, Tally
 
 Progress = Callable[[int, Account | None], None]
 """Called with the bytes read since the last call, compressed or not."""
@@ -141,12 +141,13 @@ def replay(
     progress: Callable[[int], None] | None = None,
     history: ConfigChain | None = None,
     feedback: Path | None = None,
+    onlooker: Callable[[Tally], None] | None = None,
 ) -> Outcome:
     """Read all sources to their end and decide.
 
     With ``state``, an interrupted run leaves one, and a run that finds one goes on from it. With ``history``, each second is
     decided by the configuration that held then. ``feedback``: a file of records, each of which holds from the second that it
-    names.
+    names. ``onlooker`` is shown what was counted (`Embedded.onlooker`).
 
     Raises:
         SourceError: a source cannot be opened. StateError: the state cannot be used. BrokerError: Kafka cannot be read.
@@ -157,6 +158,7 @@ def replay(
         engine = Embedded(config, early=early, threads=threads, between_ms=between_ms, history=history)
     else:
         engine = Embedded.restore(config, saved, early=early, threads=threads, between_ms=between_ms, history=history)
+    engine.onlooker = onlooker
     if feedback is not None:
         FeedbackFile(feedback, follow=False).give(engine)
     known = engine.positions()

@@ -1,0 +1,150 @@
+"""A run that is reported: what looks on while it replays, and what writes the report when it is over."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shlex
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from engine.outbox import Decisions
+from engine.seeds import Seeds, make_seeds
+from replay.collected import Collected
+from replay.report.build import Acknowledged, Ran, build
+from replay.report.document import Report, Reproduce
+from replay.report.evidence import EvidenceReader, acknowledgements
+from replay.report.gather import Gathering
+from replay.report.shown import Shown
+from replay.run import Outcome
+from replay.sink import Sink
+from replay.sources import KAFKA_SCHEME, expand
+from schemas.config import Config
+from schemas.errors import SourceError
+
+DIGESTED_BYTES_MAX = 8 << 30
+"""Of files, read once more for their digests: some ten seconds."""
+SOURCES_MAX = 200
+_USER = re.compile(r"(?<=://)[^/@\s]*@")
+_PACKAGES = ("floodwall", "numba", "numpy", "jinja2", "vl-convert-python")
+
+
+class Reporting(Sink):
+    """A sink that also remembers what a report tells of.
+
+    Args:
+        out, findings: as of `Sink`.
+        report: where the page goes; none: no page.
+        report_json: where the same goes as JSON; none: nowhere.
+    """
+
+    def __init__(
+        self, config: Config, out: Path | None, findings: Path | None, *, report: Path | None, report_json: Path | None
+    ) -> None:
+        super().__init__(out, findings)
+        for path in (report, report_json):
+            _check_writable(path)
+        self._report, self._report_json = report, report_json
+        self._seeds = make_seeds(config)
+        self._was_configured = self._seeds.configured
+        self.config = msgspec.structs.replace(
+            config, engine=msgspec.structs.replace(config.engine, seed=self._seeds.secret)
+        )  # fmt: skip
+        """What to run with: the seed is fixed, so that fingerprints that are read again are the same."""
+        self.collected = Collected()
+        self.gathering = Gathering(config.time.lateness_s)
+
+    def write(self, decisions: Decisions) -> None:
+        """As `Sink.write`, and remember."""
+        super().write(decisions)
+        self.collected.write(decisions)
+
+    def finish(self, outcome: Outcome, sources: list[str], command: list[str], now_ms: int) -> Report:
+        """Write the report.
+
+        Raises:
+            SourceError: a file cannot be written. UsageError: what draws the page is not installed.
+        """
+        self.gathering.finish()
+        config, topics = self.config, [source for source in sources if source.startswith(KAFKA_SCHEME)]
+        acknowledged = Acknowledged()
+        if topics:
+            from replay.kafka import split_url
+
+            brokers, _ = split_url(topics[0])
+            if brokers:
+                config = msgspec.structs.replace(config, kafka=msgspec.structs.replace(config.kafka, brokers=brokers))
+            acknowledged = acknowledgements(config, self.collected.mitigations, self.gathering.span[0])
+        shown = Shown(self._seeds.secret)
+        reader = EvidenceReader(config, live=bool(topics))
+        ran = Ran(
+            self.config, outcome, self.collected, self.gathering,
+            reproduce(self.config, sources, command, self._seeds, kept=self._was_configured), acknowledged, now_ms // 1000,
+        )  # fmt: skip
+        report = build(ran, shown, reader.read)
+        if self._report_json is not None:
+            _write(self._report_json, msgspec.json.format(msgspec.json.encode(report), indent=1))
+        if self._report is not None:
+            from replay.report.page import render
+
+            _write(self._report, render(report))
+        return report
+
+
+def reproduce(config: Config, sources: list[str], command: list[str], seeds: Seeds, *, kept: bool) -> Reproduce:
+    """What it takes to get the same again."""
+    versions = {name: version for name in _PACKAGES if (version := _version(name))}
+    return Reproduce(
+        command=_USER.sub("…@", shlex.join(command)), versions={**versions, "python": platform.python_version()},
+        config_digest=config_digest(config),
+        seed_fingerprint=seeds.fingerprint, seed_is_kept=kept, sources=_digests(sources), manifest="", profile=config.profile,
+    )  # fmt: skip
+
+
+def config_digest(config: Config) -> str:
+    """SHA-256 of everything that decides, as canonical JSON, without the seed, which is secret, and how Kafka is reached."""
+    document: dict[str, Any] = msgspec.to_builtins(config)
+    document.pop("kafka", None)
+    document["engine"].pop("seed", None)
+    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)).hexdigest()
+
+
+def _digests(sources: list[str]) -> list[tuple[str, int, str]]:
+    found: list[tuple[str, int, str]] = []
+    left = DIGESTED_BYTES_MAX
+    files = expand([source for source in sources if not source.startswith(KAFKA_SCHEME)])
+    for name in [*files, *(source for source in sources if source.startswith(KAFKA_SCHEME))][:SOURCES_MAX]:
+        size = os.path.getsize(name) if os.path.isfile(name) else 0
+        left -= size
+        digest = ""
+        if size and left >= 0:
+            with open(name, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found.append((_USER.sub("…@", name), size, digest))
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _check_writable(path: Path | None) -> None:
+    """Nobody replays for an hour to learn that there is no such folder."""
+    if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
+        raise SourceError(f"expected a writable file at {path}, got {'a folder' if path.is_dir() else 'none that can be made'}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise SourceError(f"expected a writable file at {path}, got: {error.strerror or error}") from None
