@@ -209,10 +209,11 @@ def _show(title: str, found: list[Attacker], listener: Listener) -> None:
     """Print the times of attackers that were dropped."""
     wait_until(lambda: all(one.address in listener.said for one in found), "every mitigation on the topic")
     dropped = {one.address: one.dropped_ms() or 0.0 for one in found}
+    crossed = [one for one in found if one.crossed_ms]  # whom the machine was too busy to send fast crosses another limit
     rows: list[Row] = [
         ("from the first hostile packet to the drop", [dropped[one.address] - one.first_ms for one in found]),
-        ("from the request that crosses the limit to the drop", [dropped[one.address] - one.crossed_ms for one in found]),
-        ("  of it until it is on the topic", [listener.said[one.address].at_ms - one.crossed_ms for one in found]),
+        ("from the request that crosses the limit to the drop", [dropped[one.address] - one.crossed_ms for one in crossed]),
+        ("  of it until it is on the topic", [listener.said[one.address].at_ms - one.crossed_ms for one in crossed]),
         ("  and from there", [dropped[one.address] - listener.said[one.address].at_ms for one in found]),
     ]
     print(f"\n{title}; {_load()}")
