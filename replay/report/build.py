@@ -67,6 +67,8 @@ class Ran:
     reproduce: Reproduce
     acknowledged: Acknowledged
     now: int
+    early: dict[str, int] = field(default_factory=dict)
+    """By id, when the early record of a mitigation was issued, where early ones were asked for."""
 
 
 def build(ran: Ran, shown: Shown, read: Reader) -> Report:
@@ -76,7 +78,7 @@ def build(ran: Ran, shown: Shown, read: Reader) -> Report:
     usual = _usual(ran)
     details = _details(told, read)
     groups = _groups(ran.collected, told)
-    incidents = _incidents(groups, _first_seen(groups, details, read), span, shown)
+    incidents = _incidents(groups, _first_seen(groups, details, read), ran.early, span, shown)
     force = in_force_of(ran.collected.mitigations)
     stopped = {(one.best.target.type, one.best.target.value): one.best.action for one in told if is_enforced(one.best)}
     timeline = timeline_of(ran.gathering, _marks(ran.collected, force, told))
@@ -108,21 +110,29 @@ def _usual(ran: Ran) -> Usual:
     blocks = np.arange(BLOCKS)
     starts = gathering.origin + blocks * block_s
     seconds = np.clip(np.minimum(starts + block_s, end) - np.maximum(starts, first), 0, None).astype(np.float64)
-    ticks = [one.tick for one in ran.collected.mitigations if one.state != "lifted"]
-    if not ticks:
+    found = [one for one in ran.collected.mitigations if one.state != "lifted"]
+    if not found:
         return Usual(seconds > 0, np.zeros(BLOCKS, np.bool_), seconds, "all of it: no limit was crossed")
-    crossed = np.zeros(BLOCKS, np.bool_)
-    since = np.array([min(one.window.start, one.tick) for one in ran.collected.mitigations if one.state != "lifted"])
-    starts_at = np.clip((np.minimum(since, ticks) - gathering.origin) // block_s, 0, BLOCKS - 1)
-    ends_at = np.clip((np.array(ticks) - gathering.origin) // block_s, 0, BLOCKS - 1)
-    for low, high in set(zip(starts_at.tolist(), ends_at.tolist(), strict=True)):
-        # A window of an hour reaches far back into what was usual: only its last block is held against it.
-        crossed[max(low, high - 1) : high + 1] = True
-    before = (seconds > 0) & (blocks < int(np.flatnonzero(crossed)[0]))
+    renew_s = ran.config.policy.renew_s
+    crossed, busy = np.zeros(BLOCKS, np.bool_), np.zeros(BLOCKS, np.bool_)
+    spans = {
+        tuple(
+            min(max((tick - gathering.origin) // block_s, 0), BLOCKS - 1)
+            # A window of an hour reaches far back into what was usual: only its last minutes are held against it. What lasts is
+            # told once in each cell of renewal: it may go on to the end of that.
+            for tick in (max(one.window.start, one.tick - SIGNS_S), one.tick + renew_s - 1, one.expires_at)
+        )
+        for one in found
+    }
+    for first_block, last_block, over in spans:
+        crossed[first_block : last_block + 1] = True
+        busy[first_block : over + 1] = True
+    crossed &= seconds > 0
+    before = (seconds > 0) & (blocks < min(first_block for first_block, _, _ in spans))
     if before.any():
         return Usual(before, crossed, seconds, "before the first limit was crossed")
-    quiet = (seconds > 0) & ~crossed
-    return Usual(quiet, crossed, seconds, "the time in which no limit was crossed" if quiet.any() else "")
+    quiet = (seconds > 0) & ~busy
+    return Usual(quiet, crossed, seconds, "the time in which nothing was in force" if quiet.any() else "")
 
 
 def _groups(collected: Collected, told: list[Told]) -> list[Group]:
@@ -164,11 +174,13 @@ def _first_seen(groups: list[Group], details: dict[str, Detail], read: Reader) -
     return seen
 
 
-def _incidents(groups: list[Group], seen: dict[str, int], span: tuple[int, int], shown: Shown) -> list[Incident]:
+def _incidents(
+    groups: list[Group], seen: dict[str, int], early: dict[str, int], span: tuple[int, int], shown: Shown
+) -> list[Incident]:  # fmt: skip
     found = []
     for number, group in enumerate(groups[:INCIDENTS_MAX], 1):
         enforced = [one for one in group.told if is_enforced(one.best)]
-        issued = [one.first.issued_at for one in group.told if is_enforced(one.first)]
+        issued = [early.get(one.first.id, one.first.issued_at) for one in group.told if is_enforced(one.first)]
         found.append(
             Incident(
                 number=number,

@@ -145,5 +145,5 @@ def phases_of(span: tuple[int, int], signs: int, crossed: int, decided: int | No
             ("attack", crossed, min(decided, last + 1), "over a limit, nothing in force yet"),
             ("mitigated", decided, last + 1, "going on, mitigations in force"),
         ]
-    edges += [("after", max(last + 1, decided or 0), span[1], "no limit is crossed any more")]
+    edges += [("after", max(last + 1, decided or 0), span[1], "nothing is found any more")]
     return [Phase(name=name, start=start, end=end, text=text) for name, start, end, text in edges if end > start]

@@ -70,6 +70,8 @@ def _two(whole: int, unit: int, name: str, below: str) -> str:
     return text if not rest else f"{text} {rest} {below}{'' if rest == 1 else 's'}"
 
 
+LEAST_S = 120
+"""What lasts is told once a minute: a short incident may have been twice as long."""
 WORRYING = 0.01
 """Of the records: if more could not be looked at, the first screen says so."""
 
@@ -143,7 +145,9 @@ def summarise(
     stopped = Counter(kind for kind, _ in {(one.type, one.whom) for one in targets if one.standing == "enforced"})
     day = datetime.fromtimestamp(main.began, UTC)
     first = f"From {clock(main.began)} UTC on {day.day} {day:%B %Y}, {main.what}."
-    lasted = f"This went on for {length(max(main.last - main.began, 1))}{_peak(timeline, main)}"
+    seconds = max(main.last - main.began, 1)
+    least = "at least " if seconds < LEAST_S else ""
+    lasted = f"This went on for {least}{length(seconds)}{_peak(timeline, main)}"
     others = len(incidents) - 1
     rest = (
         ""
@@ -154,7 +158,7 @@ def summarise(
         second = f"{lasted}; it was something to tell people of, and nobody was to be stopped."
     else:
         after = length(max(main.decided - main.began, 0))
-        second = f"{lasted}; {after} after the first sign it was decided whom to stop."
+        second = f"{lasted}; {after} after the first sign it was decided for certain whom to stop."
     facts += _facts(sum(stopped.values()), collateral, times, main, registrations) + _missing(quality)
     if stopped:
         kinds = [many(count, kind) for kind, count in stopped.most_common(2)]
@@ -227,7 +231,7 @@ def _facts(
         found.append(Fact(label="Usual traffic touched", value=value, note=note))
     if main.decided is not None:
         took = length(max(main.decided - main.began, 0))
-        found.append(Fact(label="From first sign to decision", value=took))
+        found.append(Fact(label="From first sign to decision", value=took, note="for certain; the first word may come sooner"))
     if times.enforce_s is not None:
         found.append(Fact(label="Then until it was stopped", value=length(times.enforce_s)))
     if registrations.total:
@@ -261,7 +265,7 @@ def times_text(detect: int | None, decide: int | None, enforce: float | None, ed
         found.append(
             f"Decide: {length(decide)} from the first crossing of any limit until the first mitigation that edges act on. Each "
             "is issued when its second is over and late events have been waited for; a live run also issues counts early, "
-            "within the second."
+            "within the second (`--early` does the same here)."
         )
     if enforce is None:
         found.append(f"Enforce: not known. {note or 'A replay enforces nothing, and files hold no acknowledgements of edges.'}")

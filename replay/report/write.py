@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 import orjson
 
+from engine.in_force import is_enforced
 from engine.outbox import Decisions
 from engine.seeds import Seeds, make_seeds
-from replay.collected import Collected
+from replay.collected import MITIGATIONS_MAX, Collected
 from replay.report.build import Acknowledged, Ran, build
 from replay.report.document import Report, Reproduce
 from replay.report.evidence import EvidenceReader, acknowledgements
@@ -58,12 +59,16 @@ class Reporting(Sink):
         )  # fmt: skip
         """What to run with: the seed is fixed, so that fingerprints that are read again are the same."""
         self.collected = Collected()
+        self._early: dict[str, int] = {}
         self.gathering = Gathering(config.time.lateness_s)
 
     def write(self, decisions: Decisions) -> None:
         """As `Sink.write`, and remember."""
         super().write(decisions)
         self.collected.write(decisions)
+        for one in decisions.mitigations:
+            if one.stage == "early" and is_enforced(one) and len(self._early) < MITIGATIONS_MAX:
+                self._early.setdefault(one.id, one.issued_at)
 
     def finish(self, outcome: Outcome, sources: list[str], command: list[str], now_ms: int) -> Report:
         """Write the report.
@@ -83,9 +88,9 @@ class Reporting(Sink):
             acknowledged = acknowledgements(config, self.collected.mitigations, self.gathering.span[0])
         shown = Shown(self._seeds.secret)
         reader = EvidenceReader(config, live=bool(topics))
+        told = reproduce(self.config, sources, command, self._seeds, kept=self._was_configured)
         ran = Ran(
-            self.config, outcome, self.collected, self.gathering,
-            reproduce(self.config, sources, command, self._seeds, kept=self._was_configured), acknowledged, now_ms // 1000,
+            self.config, outcome, self.collected, self.gathering, told, acknowledged, now_ms // 1000, self._early
         )  # fmt: skip
         report = build(ran, shown, reader.read)
         if self._report_json is not None:
