@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,6 +49,10 @@ ConfigHistory = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+ReplayThreads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, max=2, help="2: judge in a thread of its own. [default: 2 where there are cores]"),
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge in a thread of its own.")]
 
 
@@ -54,7 +61,7 @@ def replay(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Log files, folders, .gz, .zst, kafka://host:port/topic; - is standard input.", metavar="SOURCE..."
+            help="Log files, folders, .gz, .zst, Parquet, kafka://host:port/topic; - is standard input.", metavar="SOURCE..."
         ),
     ],
     config: ConfigFile = None,
@@ -64,14 +71,26 @@ def replay(
     findings: Findings = None,
     state: StateFile = None,
     since: Annotated[
-        str | None, typer.Option("--from", help="Only events from this time on: 2026-11-18T11:07:00 (UTC), or -2h.")
+        str | None,
+        typer.Option("--from", help="Only events from this time on: 2026-11-18T11:07:00 (UTC), @1795392000, or -2h."),
     ] = None,
     until: Annotated[str | None, typer.Option("--to", help="Only events before this time.")] = None,
+    offsets: Annotated[
+        list[str] | None,
+        typer.Option("--offsets", help="Of a topic, only this: access-log-0=1000..2000; either end may be left out."),
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option("--speed", min=0.001, help="10: ten seconds of events in one of the clock. None: as fast as it goes."),
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="Write here what was read: ranges, digests, times, what is missing.")
+    ] = None,
     early: Annotated[bool, typer.Option("--early", help="Write early records too, as a live run does.")] = False,
     leaked: Leaked = None,
     feedback: FeedbackFile = None,
     config_history: ConfigHistory = None,
-    threads: Threads = 1,
+    threads: ReplayThreads = None,
     as_json: Json = False,
 ) -> int:
     """Decide over recorded traffic: whom to stop, why, since when and until when. Nothing is enforced.
@@ -80,32 +99,59 @@ def replay(
     """
     from engine.clock import SystemClock
     from floodwall import show
-    from replay.moments import parse_moment
+    from replay.moments import parse_offsets, parse_span
     from replay.run import replay as run
     from replay.sink import Sink
 
     tell_of_compiling()
     chosen = chosen_config(config, profile, proxy_depth, leaked)
     clock = SystemClock()
-    now_ms = clock.now_ms()
-    between_ms = (
-        None if since is None else parse_moment(since, now_ms),
-        None if until is None else parse_moment(until, now_ms),
-    )
+    between_ms = parse_span(since, until, clock.now_ms())
     history = _history(chosen, config_history)
     sink = Sink(out, findings)
-    with show.progress_of(sources) as advance:
+    with show.progress_of_run() as tell, _interrupted_between_chunks(sources) as stop:
         outcome = run(
             chosen, sources, sink, clock, between_ms=between_ms, state=state, early=early,
-            threads=threads, progress=advance, feedback=feedback, history=None if history is None else history.chain,
+            threads=threads or min(2, os.cpu_count() or 1), feedback=feedback,
+            history=None if history is None else history.chain, offsets=parse_offsets(offsets or []), speed=speed,
+            manifest=manifest is not None, stop=stop, tell=tell,
         )  # fmt: skip
+    if manifest is not None and outcome.manifest is not None:
+        from replay.manifest import write_manifest
+
+        write_manifest(manifest, outcome.manifest)
     sink.close()
     show.print_outcome(outcome, sink, as_json=as_json)
     if outcome.interrupted:
         return EXIT_INTERRUPTED
     if (why := show.nothing_read(outcome.account)) is not None:
         raise SourceError(why)
-    return EXIT_ENDED_EARLY if outcome.ended_early else 0
+    asked = since is not None or bool(offsets)
+    return EXIT_ENDED_EARLY if outcome.ended_early or (outcome.missing and asked) else 0
+
+
+@contextlib.contextmanager
+def _interrupted_between_chunks(sources: list[str]) -> Iterator[Callable[[], bool]]:
+    """The first signal ends the run where it can be ended, the second at once.
+
+    Whoever waits for standard input or a pipe is ended at once: nothing may ever come.
+    """
+    import signal
+
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if came or not waits_never:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    waits_never = all("://" in name or os.path.isfile(name) or os.path.isdir(name) for name in sources)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @guarded
