@@ -22,6 +22,25 @@ class PoisonSample:
     excerpt: str
     offset: int | None = None
     """Of the message that it is, on Kafka, where ``start`` is 0; none: ``start`` counts the bytes of the source."""
+    redacted: bool = False
+    """The excerpt has been made fit to be shown."""
+
+
+@dataclass(slots=True)
+class SourceCount:
+    """What became of one source in this run. As in `Account`, but for what only the judge knows."""
+
+    records: int = 0
+    events: int = 0
+    counted: int = 0
+    late: int = 0
+    outside: int = 0
+    empty: int = 0
+    time_replaced: int = 0
+    poison: dict[str, int] = field(default_factory=dict)
+    oldest_ms: int = 0
+    """Of all its events, late ones included; of no meaning without events."""
+    newest_ms: int = 0
 
 
 @dataclass(slots=True)

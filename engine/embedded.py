@@ -9,14 +9,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from detectors.kernels.windows import NEVER
 from detectors.registry import plan_windows
-from engine.account import EXCERPT_BYTES, Account, PoisonSample
+from engine.account import EXCERPT_BYTES, Account, PoisonSample, SourceCount
 from engine.config_chain import ConfigChain
 from engine.digesting import Digester
 from engine.feedback import Admission
@@ -46,6 +46,7 @@ class _Source:
     bound_ms: int
     digester: Digester
     open: bool = True
+    count: SourceCount = field(default_factory=SourceCount)
 
 
 class _Worker:
@@ -152,6 +153,15 @@ class Embedded:
             source.position, source.bound_ms, source.open = start, bound_ms, True
         self._run(lambda: self._judge.intake.open(name, start))
 
+    def foretell(self, name: str, time_ms: int) -> None:
+        """An open source has nothing before this time: the others may go on to there before it is read."""
+        position = self._sources[name].position
+        self._submit(self._silent_tally(name, position, position, time_ms), None)
+
+    def skip(self, name: str, position: int) -> None:
+        """What lay before ``position`` is lost: a gap, and windows that touch it decide nothing."""
+        self._sources[name].position = position
+
     def set_bound(self, name: str, bound_ms: int) -> None:
         """The file was modified since."""
         self._sources[name].bound_ms = bound_ms
@@ -172,13 +182,13 @@ class Embedded:
                 if self._geo is not None:
                     self._geo.fill(decoder.columns)
                 self._observer.add(decoder.columns, source.clock, rows)
-                self._count_records()
+                self._count_records(source.count)
                 for index in range(decoder.poison):
                     self._count_poison(name, chunk, index, base + int(decoder.poison_start[index]), None)
             source.digester.add_lines(chunk, start, at, base)
             observed = self._observer.finish(source.clock, rows, name, base + start, base + at)
             observed.tally.digest = source.digester.cut()
-            self._count_events(observed)
+            self._count_events(observed, source.count)
             self._submit(observed.tally, rows)
         source.position = base + length
 
@@ -201,7 +211,7 @@ class Embedded:
                 if self._geo is not None:
                     self._geo.fill(decoder.columns)
                 self._observer.add(decoder.columns, source.clock, rows)
-                self._count_records()
+                self._count_records(source.count)
                 for index in range(decoder.poison):
                     message = int(np.searchsorted(starts, decoder.poison_start[index], "right")) - 1
                     self._count_poison(name, buffer, index, 0, int(offsets[message]))
@@ -210,7 +220,7 @@ class Embedded:
             source.digester.add_records(buffer, starts[some], ends[some], offsets[some], times_ms[some])
             observed = self._observer.finish(source.clock, rows, name, source.position, position)
             observed.tally.digest = source.digester.cut()
-            self._count_events(observed)
+            self._count_events(observed, source.count)
             self._submit(observed.tally, rows)
             source.position = position
 
@@ -218,7 +228,8 @@ class Embedded:
         """Count a stretch of bytes that never became a line: too long, binary, or the tail of a half-written archive."""
         source = self._sources[name]
         self._account.records += 1
-        self._account.add_poison(_sample(name, start, length, reason, at, excerpt))
+        source.count.records += 1
+        self._add_poison(source.count, _sample(name, start, length, reason, at, excerpt))
         source.position = start + length
         self._submit(self._silent_tally(name, start, start + length, source.clock.newest_ms), None)
 
@@ -304,6 +315,15 @@ class Embedded:
         account.duplicates, account.gaps = judge.intake.duplicates, judge.intake.gaps
         return account
 
+    @property
+    def events(self) -> int:
+        """How many were read so far; the judge is not waited for."""
+        return self._account.events
+
+    def source_counts(self) -> dict[str, SourceCount]:
+        """What became of each source since this object was made."""
+        return {name: source.count for name, source in self._sources.items()}
+
     def positions(self) -> dict[str, int]:
         """The next byte of each source."""
         return {name: source.position for name, source in self._sources.items()}
@@ -388,11 +408,12 @@ class Embedded:
         if self._worker is not None:
             self._worker.drain()
 
-    def _count_records(self) -> None:
-        account, decoder = self._account, self._decoder
-        account.records += decoder.records
-        account.empty += decoder.empty
-        account.time_replaced += decoder.time_replaced
+    def _count_records(self, count: SourceCount) -> None:
+        decoder = self._decoder
+        for total in (self._account, count):
+            total.records += decoder.records
+            total.empty += decoder.empty
+            total.time_replaced += decoder.time_replaced
         self._address_source += decoder.address_source
         self._field_seen += decoder.field_seen
 
@@ -404,18 +425,22 @@ class Embedded:
         reason = Poison(int(decoder.poison_reason[index]))
         sample = _sample(name, start, length, reason, int(decoder.poison_at[index]), excerpt)
         sample.offset = offset
-        self._account.add_poison(sample)
+        self._add_poison(self._sources[name].count, sample)
 
-    def _count_events(self, observed: Observed) -> None:
-        account = self._account
-        if observed.events:
-            first = account.events == 0
-            account.newest_ms = observed.newest_ms if first else max(account.newest_ms, observed.newest_ms)
-            account.oldest_ms = observed.oldest_ms if first else min(account.oldest_ms, observed.oldest_ms)
-        account.events += observed.events
-        account.late += observed.late
-        account.outside += observed.outside
-        account.counted += observed.events - observed.late - observed.outside
+    def _add_poison(self, count: SourceCount, sample: PoisonSample) -> None:
+        self._account.add_poison(sample)
+        count.poison[sample.reason] = count.poison.get(sample.reason, 0) + 1
+
+    def _count_events(self, observed: Observed, count: SourceCount) -> None:
+        for total in (self._account, count):
+            if observed.events:
+                first = total.events == 0
+                total.newest_ms = observed.newest_ms if first else max(total.newest_ms, observed.newest_ms)
+                total.oldest_ms = observed.oldest_ms if first else min(total.oldest_ms, observed.oldest_ms)
+            total.events += observed.events
+            total.late += observed.late
+            total.outside += observed.outside
+            total.counted += observed.events - observed.late - observed.outside
         if self.onlooker is not None:
             self.onlooker(observed.tally)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +57,10 @@ Report = Annotated[
 ]
 ReportJson = Annotated[Path | None, typer.Option("--report-json", help="Write the same here as JSON.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+ReplayThreads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, max=2, help="2: judge in a thread of its own. [default: 2 where there are cores]"),
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=2, help="2: judge in a thread of its own.")]
 
 
@@ -62,7 +69,7 @@ def replay(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Log files, folders, .gz, .zst, kafka://host:port/topic; - is standard input.", metavar="SOURCE..."
+            help="Log files, folders, .gz, .zst, Parquet, kafka://host:port/topic; - is standard input.", metavar="SOURCE..."
         ),
     ],
     config: ConfigFile = None,
@@ -72,9 +79,21 @@ def replay(
     findings: Findings = None,
     state: StateFile = None,
     since: Annotated[
-        str | None, typer.Option("--from", help="Only events from this time on: 2026-11-18T11:07:00 (UTC), or -2h.")
+        str | None,
+        typer.Option("--from", help="Only events from this time on: 2026-11-18T11:07:00 (UTC), @1795392000, or -2h."),
     ] = None,
     until: Annotated[str | None, typer.Option("--to", help="Only events before this time.")] = None,
+    offsets: Annotated[
+        list[str] | None,
+        typer.Option("--offsets", help="Of a topic, only this: access-log-0=1000..2000; either end may be left out."),
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option("--speed", min=0.001, help="10: ten seconds of events in one of the clock. None: as fast as it goes."),
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="Write here what was read: ranges, digests, times, what is missing.")
+    ] = None,
     early: Annotated[bool, typer.Option("--early", help="Write early records too, as a live run does.")] = False,
     leaked: Leaked = None,
     feedback: FeedbackFile = None,
@@ -82,7 +101,7 @@ def replay(
     pseudonymise: Pseudonymise = None,
     report: Report = None,
     report_json: ReportJson = None,
-    threads: Threads = 1,
+    threads: ReplayThreads = None,
     as_json: Json = False,
 ) -> int:
     """Decide over recorded traffic: whom to stop, why, since when and until when. Nothing is enforced.
@@ -91,7 +110,7 @@ def replay(
     """
     from engine.clock import SystemClock
     from floodwall import show
-    from replay.moments import parse_moment
+    from replay.moments import parse_offsets, parse_span
     from replay.run import replay as run
     from replay.sink import Sink
 
@@ -99,21 +118,24 @@ def replay(
     chosen = chosen_config(config, profile, proxy_depth, leaked)
     clock = SystemClock()
     now_ms = clock.now_ms()
-    between_ms = (
-        None if since is None else parse_moment(since, now_ms),
-        None if until is None else parse_moment(until, now_ms),
-    )
+    between_ms = parse_span(since, until, now_ms)
     history = chosen_history(chosen, config_history)
     if pseudonymise is not None and (report is not None or report_json is not None):
         raise UsageError("expected --report without --pseudonymise: a report masks, and names addresses as they are")
     reporting = _reporting(chosen, out, findings, report, report_json, state)
     sink = Sink(out, findings, _pseudonyms(pseudonymise)) if reporting is None else reporting
-    with show.progress_of(sources) as advance:
+    with show.progress_of_run() as tell, _interrupted_between_chunks(sources) as stop:
         outcome = run(
             chosen if reporting is None else reporting.config, sources, sink, clock, between_ms=between_ms, state=state,
-            early=early, threads=threads, progress=advance, feedback=feedback,
-            history=None if history is None else history.chain, onlooker=None if reporting is None else reporting.gathering.see,
+            early=early, threads=threads or min(2, os.cpu_count() or 1), feedback=feedback,
+            history=None if history is None else history.chain, offsets=parse_offsets(offsets or []), speed=speed,
+            manifest=manifest is not None, stop=stop, tell=tell,
+            onlooker=None if reporting is None else reporting.gathering.see,
         )  # fmt: skip
+    if manifest is not None and outcome.manifest is not None:
+        from replay.manifest import write_manifest
+
+        write_manifest(manifest, outcome.manifest)
     sink.close()
     if pseudonymise is not None:
         outcome.account.poison_samples.clear()  # the first bytes of what could not be read: of whom, nobody knows
@@ -124,7 +146,32 @@ def replay(
         return EXIT_INTERRUPTED
     if (why := show.nothing_read(outcome.account)) is not None:
         raise SourceError(why)
-    return EXIT_ENDED_EARLY if outcome.ended_early else 0
+    asked = since is not None or bool(offsets)
+    return EXIT_ENDED_EARLY if outcome.ended_early or (outcome.missing and asked) else 0
+
+
+@contextlib.contextmanager
+def _interrupted_between_chunks(sources: list[str]) -> Iterator[Callable[[], bool]]:
+    """The first signal ends the run where it can be ended, the second at once.
+
+    Whoever waits for standard input or a pipe is ended at once: nothing may ever come.
+    """
+    import signal
+
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if came or not waits_never:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    waits_never = all("://" in name or os.path.isfile(name) or os.path.isdir(name) for name in sources)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @guarded

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.outbox import Decisions
     from replay.doctor import Diagnosis
     from replay.doctor_kafka import KafkaDiagnosis
-    from replay.run import Outcome
+    from replay.run import Outcome, Progress
     from schemas.pseudonyms import Pseudonyms
 
 ROWS_SHOWN = 40
@@ -57,6 +57,30 @@ def progress_of(sources: list[str]) -> Iterator[Callable[[int], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=total)
         yield lambda done: progress.update(task, advance=done)
+
+
+@contextlib.contextmanager
+def progress_of_run() -> Iterator[Callable[[Progress], None] | None]:
+    """Share, rate, event time and the time that is left, on standard error, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.description}"), TimeElapsedColumn(),
+               TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def tell(now: Progress) -> None:
+            at = "" if now.newest_ms < 0 else f"  at {moment(now.newest_ms // 1000)}"
+            text = f"{now.events:,} events  {now.events / now.seconds:,.0f}/s{at}"
+            total = None if now.share is None else 1.0
+            bar.update(task, total=total, completed=now.share or 0.0, description=text)
+
+        yield tell
 
 
 @contextlib.contextmanager
@@ -117,7 +141,7 @@ def print_outcome(outcome: Outcome, sink: Sink, *, as_json: bool) -> None:
             "mitigations": sink.mitigations, "findings": sink.findings, "targets": targets,
             "more_targets": sink.more_targets, "account": asdict(outcome.account), "seconds": round(outcome.seconds, 3),
             "bytes": outcome.bytes, "sources": outcome.sources, "ended_early": outcome.ended_early,
-            "interrupted": outcome.interrupted, "feedback": outcome.feedback,
+            "interrupted": outcome.interrupted, "feedback": outcome.feedback, "missing": outcome.missing,
         }  # fmt: skip
         _print_json(document)
         return
@@ -131,6 +155,9 @@ def print_outcome(outcome: Outcome, sink: Sink, *, as_json: bool) -> None:
     if outcome.feedback is not None:
         told = [f"{count:,} {name.replace('_', ' ')}" for name, count in outcome.feedback.items() if count]
         print("feedback: " + (", ".join(told) or "nothing to learn from"))
+    for name, lacks in outcome.missing.items():
+        for text in lacks:
+            print(f"floodwall: not read of {name}: {text}", file=sys.stderr)
     for name, why in outcome.ended_early.items():
         print(f"floodwall: expected {name} to be whole, it broke off: {why}; all before that was decided", file=sys.stderr)
 

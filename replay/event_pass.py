@@ -31,7 +31,7 @@ class TakesEvents(Protocol):
 
 
 class EventPass:
-    """What sources are read into; see `replay.run.Feeds`.
+    """What sources are read into; see `replay.reading.Feeds`.
 
     Args:
         labels: of each source, one for each line; empty: there are none.
@@ -72,6 +72,9 @@ class EventPass:
     def refuse(self, name: str, start: int, length: int, reason: Poison, at: int = 0, excerpt: bytes = b"") -> None:
         """A line that is no event."""
         self.lines[name] += 1
+
+    def skip(self, name: str, position: int) -> None:
+        """What lay before is gone, and said by whoever reads."""
 
     def newest_ms(self, name: str) -> int:
         """Nobody asks what is newest: each source is read to its end, one after the other."""

@@ -15,6 +15,7 @@ from engine.clock import Clock
 from engine.embedded import Embedded
 from replay.feedback import FeedbackFile
 from replay.history import HistoryFile
+from replay.redact import Redaction
 from replay.sink import Sink
 from replay.sources import STDIN, LineSource, make_buffer, standard_input
 from replay.state import load_state, save_state
@@ -152,6 +153,7 @@ def watch(
     else:
         engine = Embedded.restore(config, saved, early=True, threads=threads, history=chain)
     line_max = config.input.record_bytes_max
+    redaction = Redaction(config.input.fields)
     buffer = make_buffer(line_max)
     pipe = LineSource(STDIN, _Pipe(), line_max=line_max) if path == STDIN else None
     followed = None
@@ -177,6 +179,7 @@ def watch(
                 engine.finish()
                 break
             if state is not None and now_ms - saved_ms >= SAVE_MS:
+                redaction.account(engine.account())
                 data = engine.snapshot()
                 sink.write(engine.take())
                 save_state(state, data)
@@ -184,7 +187,7 @@ def watch(
             if not length and pipe is None:
                 clock.wait(POLL_S)
     finally:
-        engine.account()
+        redaction.account(engine.account())
         sink.write(engine.take())
         if state is not None:
             save_state(state, engine.snapshot())

@@ -7,16 +7,20 @@ stops fetching by itself.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
+from operator import methodcaller
+from typing import Any
 
 import msgspec
 import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
 
 from broker.connection import Connection, is_about_no_group
-from broker.offsets import end_offsets, first_offsets, offsets_at, partitions_of
-from replay.run import Feeds
+from broker.offsets import Partition, end_offsets, first_offsets, offsets_at, partitions_of
+from replay.moments import Offsets
+from replay.reading import Feeds
 from replay.sources import KAFKA_SCHEME
 from schemas.columns import U8
 from schemas.config import Config
@@ -29,6 +33,8 @@ QUEUE_KB_MAX = 256 << 10
 PARTITIONS_MAX = 256
 """Each consumer has three threads and a connection to each broker that it reads from."""
 WAIT_S = 0.1
+_ERROR, _VALUE, _TIMESTAMP = (methodcaller(name) for name in ("error", "value", "timestamp"))
+"""Called by ``map``: half of what a message costs us is calls of Python."""
 SILENCE_S_MAX = 30.0
 """A partition that has not ended and sends nothing for so long is given up: its broker has vanished."""
 
@@ -42,6 +48,8 @@ class Span:
     start: int
     end: int
     """The offset after the last: where the partition ended when the run began."""
+    missing: tuple[str, ...] = ()
+    """What was asked for and is not there, in words."""
 
     @property
     def name(self) -> str:
@@ -62,16 +70,22 @@ def split_url(url: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(brokers.split(",")) if brokers else (), names
 
 
-def plan_spans(connection: Connection, topics: tuple[str, ...], from_ms: int | None, known: dict[str, int]) -> list[Span]:
+def plan_spans(
+    connection: Connection, topics: tuple[str, ...], from_ms: int | None, known: dict[str, int], offsets: Offsets | None = None
+) -> list[Span]:
     """What each partition holds now, from the first message not older than ``from_ms`` on, or from where a saved state stands.
 
-    The end is that of what is committed: a transaction that is still open is not waited for.
+    The end is that of what is committed: a transaction that is still open is not waited for. Of a topic that ``offsets`` name
+    a partition of, only those that they name.
 
     Raises:
-        BrokerError: a topic is not there or may not be read. SourceError: a saved position is no longer kept.
+        BrokerError: a topic is not there or may not be read. SourceError: a saved position is no longer kept, or ``offsets``
+        name a partition that is none.
     """
     connection.check()
     partitions = [partition for topic in topics for partition in partitions_of(connection, topic)]
+    offsets = offsets or {}
+    partitions = _chosen(partitions, offsets)
     if len(partitions) > PARTITIONS_MAX:
         raise SourceError(
             f"expected at most {PARTITIONS_MAX} partitions in one replay, got {len(partitions)}: name fewer topics"
@@ -83,16 +97,47 @@ def plan_spans(connection: Connection, topics: tuple[str, ...], from_ms: int | N
         starts = {key: offset if offset >= 0 else ends[key] for key, offset in found.items()}
     spans = []
     for key in partitions:
-        span = Span(*key, starts[key], ends[key])
+        span = _within(Span(*key, starts[key], ends[key]), oldest[key], from_ms, offsets)
         if span.name in known:
             if known[span.name] < oldest[key]:
                 raise SourceError(
                     f"expected offset {known[span.name]} of {span.name}, where the saved state stands, the oldest kept is "
                     f"{oldest[key]}"
                 )
-            span = Span(*key, known[span.name], max(ends[key], known[span.name]))
+            span = Span(*key, known[span.name], max(span.end, known[span.name]))
         spans.append(span)
     return spans
+
+
+def _chosen(partitions: list[Partition], offsets: Offsets) -> list[Partition]:
+    """Those that are to be read."""
+    names = {f"{topic}-{number}": (topic, number) for topic, number in partitions}
+    for name in offsets:
+        if name not in names:
+            raise SourceError(
+                f"expected offsets of a partition that is read, got {name}, which is none of {', '.join(names)[:300]}"
+            )
+    topics = {names[name][0] for name in offsets}
+    return [key for name, key in names.items() if name in offsets or key[0] not in topics]
+
+
+def _within(span: Span, oldest: int, from_ms: int | None, offsets: Offsets) -> Span:
+    """The part that was asked for, and what of it is not there. What retention has deleted is said, whoever needs it or not."""
+    missing = []
+    start, end = span.start, span.end
+    first, behind = offsets.get(span.name, (None, None))
+    if first is not None:
+        if first < oldest:
+            missing.append(f"offsets {first} to {min(oldest, end if behind is None else behind) - 1} are no longer kept")
+        start = max(first, oldest, start) if from_ms is not None else max(first, oldest)
+    elif oldest > 0 and start == oldest:
+        unknown = "" if from_ms is None else "; what they held of the time that was asked for, nobody knows"
+        missing.append(f"offsets 0 to {oldest - 1} are no longer kept{unknown}")
+    if behind is not None:
+        if behind > end:
+            missing.append(f"offsets {max(end, first or 0)} to {behind - 1} are not there yet")
+        end = min(behind, end)
+    return Span(span.topic, span.partition, start, max(end, start), tuple(missing))
 
 
 class Buffer:
@@ -114,8 +159,16 @@ class PartitionReading:
 
     error: str | None = None
 
-    def __init__(self, connection: Connection, config: Config, span: Span, to_ms: int | None, queue_kb: int, buffer: Buffer):
+    def __init__(
+        self, connection: Connection, config: Config, span: Span, to_ms: int | None, queue_kb: int, buffer: Buffer,
+        *, digest: bool = False,
+    ) -> None:  # fmt: skip
         self.name = span.name
+        self.missing = list(span.missing)
+        self._at = span.start
+        self._messages = 0
+        self._values_hash = hashlib.sha256() if digest else None
+        self._offsets_hash = hashlib.sha256() if digest else None
         self.ended = span.start >= span.end
         self._connection, self._span, self._buffer = connection, span, buffer
         # An event before ``to_ms`` that comes when its partition is further on than this is late, and would not count.
@@ -123,6 +176,26 @@ class PartitionReading:
         self._consumer: Consumer | None = None
         self._queue_kb = queue_kb
         self._heard_s = time.monotonic()
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """In offsets."""
+        return self._at - self._span.start, self._span.end - self._span.start
+
+    def begins_ms(self) -> int | None:
+        """Partitions are read beside each other."""
+        return None
+
+    def origin(self) -> dict[str, Any]:
+        """``sha256`` is that of all values one behind the other, ``sha256_offsets`` of (offset, bytes of the value) as pairs of
+        big-endian 64-bit numbers."""
+        found: dict[str, Any] = {
+            "kind": "kafka", "topic": self._span.topic, "partition": self._span.partition, "unit": "offsets",
+            "from": self._span.start, "end": self._span.end, "messages": self._messages,
+            "sha256": None if self._values_hash is None else self._values_hash.hexdigest(),
+            "sha256_offsets": None if self._offsets_hash is None else self._offsets_hash.hexdigest(),
+        }  # fmt: skip
+        return found
 
     def open(self, engine: Feeds) -> None:
         """Begin, or go on."""
@@ -154,18 +227,11 @@ class PartitionReading:
         """
         if self._consumer is None:
             return 0
-        messages = []
-        for message in self._consumer.consume(MESSAGES, WAIT_S):
-            error = message.error()
-            if error is None:
-                if (message.offset() or 0) < self._span.end:
-                    messages.append(message)
-                else:
-                    self.ended = True
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self.ended = self.ended or (message.offset() or 0) >= self._span.end
-            elif not is_about_no_group(error):
-                raise self._connection.explain(error, self._span.topic)
+        came = self._consumer.consume(MESSAGES, WAIT_S)
+        messages = came if not any(map(_ERROR, came)) else self._without_errors(engine, came)
+        if messages and message_end(messages) > self._span.end:
+            self.ended = True
+            messages = [message for message in messages if (message.offset() or 0) < self._span.end]
         if not messages:
             self._check_silence()
             return 0
@@ -183,14 +249,60 @@ class PartitionReading:
             self._consumer.close()
             self._consumer = None
 
+    def _without_errors(self, engine: Feeds, came: list[Message]) -> list[Message]:
+        messages: list[Message] = []
+        for message in came:
+            error = message.error()
+            if error is None:
+                messages.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self.ended = self.ended or (message.offset() or 0) >= self._span.end
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                self._go_on_at_the_oldest(engine, messages)
+            elif not is_about_no_group(error):
+                raise self._connection.explain(error, self._span.topic)
+        return messages
+
+    def _go_on_at_the_oldest(self, engine: Feeds, messages: list[Message]) -> None:
+        """Retention was quicker than we: what it took is said, and leaves a gap that nothing is decided across."""
+        assert self._consumer is not None
+        if messages:
+            self._feed(engine, messages)
+            messages.clear()
+        key = self._span.topic, self._span.partition
+        oldest = first_offsets(self._connection, [key])[key]
+        lost = min(oldest, self._span.end)
+        if lost <= self._at:
+            raise self._connection.explain(KafkaError(KafkaError._AUTO_OFFSET_RESET), self._span.topic)
+        self.missing.append(f"offsets {self._at} to {lost - 1} were deleted before they could be read")
+        self._at = lost
+        engine.skip(self.name, lost)
+        self._heard_s = time.monotonic()
+        if lost >= self._span.end:
+            self.ended = True
+        else:
+            self._consumer.assign([TopicPartition(*key, lost)])
+
     def _feed(self, engine: Feeds, messages: list[Message]) -> int:
-        values = [message.value() or b"" for message in messages]
+        values = list(map(_VALUE, messages))
+        if None in values:
+            values = [value or b"" for value in values]
+        count = len(values)
         self._buffer.fill(values)
-        ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
+        ends = np.cumsum(np.fromiter(map(len, values), np.int64, count))
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-        stamps = (message.timestamp() for message in messages)
-        times_ms = np.fromiter((0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps), np.int64, len(values))
-        offsets = np.fromiter((message.offset() or 0 for message in messages), np.int64, len(values))
+        stamps = map(_TIMESTAMP, messages)
+        times_ms = np.fromiter((0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps), np.int64, count)
+        first, behind = messages[0].offset() or 0, message_end(messages)
+        if behind - first == count:
+            offsets = np.arange(first, behind, dtype=np.int64)
+        else:  # compacted, or with markers of transactions between
+            offsets = np.fromiter((message.offset() or 0 for message in messages), np.int64, count)
+        self._messages += count
+        self._at = behind
+        if self._values_hash is not None and self._offsets_hash is not None:
+            self._values_hash.update(self._buffer.bytes[: ends[-1]].data)
+            self._offsets_hash.update(np.column_stack([offsets, ends - starts]).astype(">i8").tobytes())
         engine.feed_records(self.name, self._buffer.bytes, starts, ends, times_ms, offsets)
         return int(ends[-1])
 
@@ -206,8 +318,9 @@ def message_end(messages: list[Message]) -> int:
 
 
 def open_partitions(
-    config: Config, url: str, between_ms: tuple[int | None, int | None], known: dict[str, int]
-) -> list[PartitionReading]:
+    config: Config, url: str, between_ms: tuple[int | None, int | None], known: dict[str, int],
+    offsets: Offsets | None = None, *, digest: bool = False,
+) -> list[PartitionReading]:  # fmt: skip
     """Every partition of the topics that a ``kafka://`` address names.
 
     Raises:
@@ -220,7 +333,9 @@ def open_partitions(
     if from_ms is not None:
         # No event is more than `ahead_s` after its message's time. The lateness before that sets the partition's clock.
         from_ms -= (config.time.ahead_s + config.time.lateness_s) * 1000
-    spans = plan_spans(connection, topics, from_ms, known)
+    if offsets:
+        offsets = {name: span for name, span in offsets.items() if name.rpartition("-")[0] in topics}
+    spans = plan_spans(connection, topics, from_ms, known, offsets)
     queue_kb = min(64 << 10, QUEUE_KB_MAX // max(len(spans), 1))
     buffer = Buffer()
-    return [PartitionReading(connection, config, span, to_ms, queue_kb, buffer) for span in spans]
+    return [PartitionReading(connection, config, span, to_ms, queue_kb, buffer, digest=digest) for span in spans]

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from engine.account import Account
 from schemas.decoding.layout import Slot
 from schemas.decoding.paths import meanings
 
@@ -104,6 +105,12 @@ class Redaction:
         shown = self._record(text, 0)
         shown = "".join(c if c.isprintable() else MASK for c in shown)
         return shown if len(shown) <= SHOWN_MAX else shown[: SHOWN_MAX - 1] + MASK
+
+    def account(self, account: Account) -> None:
+        """Of records that could not be read, show no more than of those that could."""
+        for sample in account.poison_samples:
+            if sample.excerpt and not sample.redacted:
+                sample.excerpt, sample.redacted = self.line(sample.excerpt.encode()), True
 
     def _record(self, text: str, depth: int) -> str:
         if not text.startswith(("{", "[")):

@@ -286,33 +286,47 @@ def bound_of(name: str, now_ms: int) -> int:
     return status.st_mtime_ns // 1_000_000 if os.path.isfile(name) else now_ms
 
 
-def open_source(name: str, *, start: int, line_max: int, chunk_bytes: int = CHUNK_BYTES) -> LineSource:
+def is_plain_file(name: str) -> bool:
+    """Not standard input, nor a pipe or a device, which can be read once."""
+    return name != STDIN and os.path.isfile(name)
+
+
+def _as_it_is(stream: ByteStream) -> ByteStream:
+    return stream
+
+
+def open_source(
+    name: str, *, start: int, line_max: int, chunk_bytes: int = CHUNK_BYTES,
+    wrap: Callable[[ByteStream], ByteStream] = _as_it_is,
+) -> LineSource:  # fmt: skip
     """A file, archive or standard input, from byte ``start`` of its content on.
+
+    ``wrap``: gets the stream of bytes as they lie on the disk, before they are unpacked, and gives the one to read.
 
     Raises:
         SourceError: it cannot be opened, or is not what its name says.
     """
     if name == STDIN:
-        return LineSource(name, standard_input(), start=start, line_max=line_max, chunk_bytes=chunk_bytes)
+        return LineSource(name, wrap(standard_input()), start=start, line_max=line_max, chunk_bytes=chunk_bytes)
     try:
         file = Path(name).open("rb")  # noqa: SIM115 – its reader closes it
         head = file.read(4) if os.path.isfile(name) else b""
     except OSError as error:
         raise SourceError(f"expected a readable file at {name}, got: {_why(error)}") from None
     if not os.path.isfile(name):
-        return LineSource(name, file, line_max=line_max, chunk_bytes=chunk_bytes)
+        return LineSource(name, wrap(file), line_max=line_max, chunk_bytes=chunk_bytes)
     file.seek(0)
     for suffix, (magic, kind) in _SUFFIXES.items():
         if name.endswith(suffix) and not head.startswith(magic):
             raise SourceError(f"expected {kind} data in {name}, got a file that begins with {head!r}")
-    stream: ByteStream = file
+    stream: ByteStream
     if head.startswith(_GZIP):
-        stream = _Archive(file, _gzip_frame, "gzip")
+        stream = _Archive(wrap(file), _gzip_frame, "gzip")
     elif head.startswith(_ZSTD):
-        stream = _Archive(file, _zstd_frame, "zstd")
+        stream = _Archive(wrap(file), _zstd_frame, "zstd")
     else:
         file.seek(start)
-        return LineSource(name, file, start=start, line_max=line_max, chunk_bytes=chunk_bytes)
+        return LineSource(name, wrap(file), start=start, line_max=line_max, chunk_bytes=chunk_bytes)
     left = start
     while left > 0:
         skipped = len(stream.read(min(left, CHUNK_BYTES)) or b"")
