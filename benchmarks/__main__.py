@@ -1,6 +1,6 @@
 """Bytes to decisions against loops that only read: `make bench`, or `python -m benchmarks [WHAT...]`.
 
-WHAT: speed, memory, collisions (these three unless told), kafka, surge, nab, crowdsec, lists, planted.
+WHAT: speed, memory, collisions (these three unless told), kafka, surge, nab, crowdsec, lists, planted, replay.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def replay_spoofed(sources: int, every: bool) -> None:
         raise SystemExit(f"expected at most {mb_max} MB and only {attacker} stopped")
 
 
-WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec", "lists", "planted", "sizing", "kernel")
+WHAT = ("speed", "memory", "collisions", "kafka", "surge", "nab", "crowdsec", "lists", "planted", "sizing", "kernel", "replay")
 OF_DATA = ("nab", "crowdsec", "planted")
 
 
@@ -232,6 +232,10 @@ def main() -> None:
         from benchmarks import lists
 
         lists.run(decide, options.runs, options.events)
+    if "replay" in options.what:
+        from benchmarks import replay
+
+        replay.run(options.runs, options.events, options.data)
     if "sizing" in options.what:
         from benchmarks import sizing
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import random
 import string
+import subprocess
+import sys
+from pathlib import Path
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +73,49 @@ def test_no_secret_is_shown_of_a_json_record_whatever_field_it_stands_in(secret:
             if secret == NAME and EVERYTHING._slots.get(path) in (Slot.USER_AGENT, Slot.PATH, Slot.URL):
                 continue  # a word like any other word there
             assert hides(shown), (path, shown)
+
+
+def planted(folder: Path) -> list[str]:
+    """Files with the secrets wherever traffic can carry them, and enough of it that some of it is mitigated."""
+    lines, rows = [], []
+    for number in range(400):
+        secret = SECRETS[number % len(SECRETS)]
+        moment = f"27/Nov/2026:03:12:{number % 60:02d} +0000"
+        lines += [
+            f'203.0.113.7 - {NAME} [{moment}] "GET /a?q={secret}&pw={PASSWORD} HTTP/1.1" 200 12 "https://u:{secret}@e/" "-"',
+            f'203.0.113.7 - - [{moment}] "GET /reset/{KEYS[0]} HTTP/1.1" 404 12 "-" "curl/8"',
+            f'{secret} {MAIL} [{moment}] "GET /',
+            f'{{"email": "{MAIL}", "api_key": "{KEYS[0]}", "password": "{PASSWORD}"',
+            orjson.dumps({"user": secret, "headers": {"authorization": f"Bearer {secret}"}, "note": secret}).decode(),
+        ]
+        rows.append(
+            {
+                "time": 1795749129 + number // 100, "client_ip": "203.0.113.8", "path": "/v1", "status": 401, "user_name": NAME,
+                "api_key": KEYS[number % 3], "email": MAIL, "event": "registration", "headers": {"authorization": secret},
+            }
+        )  # fmt: skip
+    (folder / "access.log").write_text("\n".join(sorted(lines, key=lambda line: line[-9:])) + "\n")
+    (folder / "events.ndjson").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    pq.write_table(pa.Table.from_pylist([*rows, {"time": None, "email": MAIL}]), folder / "events.parquet")
+    (folder / "half.log.gz").write_bytes(gzip.compress("\n".join(lines).encode())[:-20])
+    return [str(folder / name) for name in ("access.log", "events.ndjson", "events.parquet", "half.log.gz")]
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_no_secret_is_in_anything_that_a_replay_prints_or_writes(words: list[str], tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    names = {name: tmp_path / name for name in ("out", "findings", "manifest", "state")}
+    options = [word for name, path in names.items() for word in (f"--{name}", str(path))]
+    command = [str(Path(sys.executable).parent / "floodwall"), "replay", *planted(sources), *options, *words]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "FLOODWALL_SEED": "for tests only"})
+    assert done.returncode == 5, done.stderr
+    outputs = {"stdout": done.stdout, "stderr": done.stderr} | {name: path.read_bytes() for name, path in names.items()}
+    assert outputs["out"]
+    assert b"truncated" in outputs["manifest"]
+    assert b"unreadable" in outputs["stdout"] or words
+    shown = {(name, secret) for name, data in outputs.items() for secret in (*KEYS, PASSWORD, MAIL) if secret.encode() in data}
+    assert shown == set()
 
 
 def test_what_helps_is_shown() -> None:

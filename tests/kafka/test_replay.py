@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker.connection import Connection
@@ -22,7 +24,7 @@ from replay import kafka as topics
 from replay.produce import produce
 from replay.run import replay
 from replay.sink import Sink
-from schemas.errors import BrokerError
+from schemas.errors import BrokerError, SourceError
 from tests.engines import config_of, nothing_was_bounded
 
 FLOODWALL = [str(Path(sys.executable).parent / "floodwall")]
@@ -156,6 +158,70 @@ def test_from_and_to_by_the_time_of_the_events(broker: str, make_topic: Callable
     assert final == from_file
     assert account.counted == whole.counted
     assert account.records < whole.records
+
+
+def test_ranges_of_offsets_are_read_and_written_down(broker: str, make_topic: Callable[[int], str]) -> None:
+    topic, producer = make_topic(2), producer_for(broker)
+    for number, line in enumerate(LINES[:1000]):
+        producer.produce(topic, line, partition=number % 2)
+    producer.flush(10)
+    url, offsets = f"kafka://{broker}/{topic}", {f"{topic}-1": (100, 350)}
+    outcome = replay(CONFIG, [url], Sink(), SystemClock(), offsets=offsets, manifest=True)
+    assert outcome.manifest is not None
+    [entry] = outcome.manifest["sources"]
+    values = [LINES[2 * offset + 1] for offset in range(100, 350)]
+    pairs = b"".join(struct.pack(">qq", 100 + index, len(value)) for index, value in enumerate(values))
+    assert (entry["from"], entry["to"], entry["end"], entry["messages"], entry["events"]) == (100, 350, 350, 250, 250)
+    assert entry["sha256"] == hashlib.sha256(b"".join(values)).hexdigest()
+    assert entry["sha256_offsets"] == hashlib.sha256(pairs).hexdigest()
+    assert outcome.missing == {}
+    outcome = replay(CONFIG, [url], Sink(), SystemClock(), offsets={f"{topic}-0": (None, 600)})
+    assert outcome.missing == {f"{topic}-0": ["offsets 500 to 599 are not there yet"]}
+    with pytest.raises(SourceError, match=f"expected offsets of a partition that is read, got {topic}-7"):
+        replay(CONFIG, [url], Sink(), SystemClock(), offsets={f"{topic}-7": (1, 2)})
+
+
+def expire(broker: str, topic: str, before: int) -> None:
+    admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+    for future in admin.delete_records([TopicPartition(topic, 0, before)]).values():
+        future.result(timeout=10)
+
+
+def test_what_retention_has_taken_is_said_whatever_was_asked_for(broker: str, make_topic: Callable[[int], str]) -> None:
+    topic, producer = make_topic(1), producer_for(broker)
+    for line, moment in zip(LINES[:100], TRAFFIC.times_ms.tolist(), strict=False):
+        producer.produce(topic, line, partition=0, timestamp=moment)
+    producer.flush(10)
+    expire(broker, topic, 40)
+    url, name = f"kafka://{broker}/{topic}", f"{topic}-0"
+    outcome = replay(CONFIG, [url], Sink(), SystemClock())
+    assert outcome.missing == {name: ["offsets 0 to 39 are no longer kept"]}
+    assert (outcome.account.records, outcome.account.gaps) == (60, 0)
+    since_ms = int(TRAFFIC.times_ms[0])
+    outcome = replay(CONFIG, [url], Sink(), SystemClock(), between_ms=(since_ms, None))
+    assert outcome.missing[name][0].endswith("what they held of the time that was asked for, nobody knows")
+    outcome = replay(CONFIG, [url], Sink(), SystemClock(), offsets={name: (10, 50)})
+    assert (outcome.missing[name], outcome.account.records) == (["offsets 10 to 39 are no longer kept"], 10)
+
+
+def test_what_retention_takes_while_it_is_read_leaves_a_gap_and_is_said(
+    broker: str, make_topic: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, producer = make_topic(1), producer_for(broker)
+    for line in LINES[:100]:
+        producer.produce(topic, line, partition=0)
+    producer.flush(10)
+    plan = topics.plan_spans
+
+    def plan_and_expire(*args: object) -> list[topics.Span]:
+        spans = plan(*args)  # type: ignore[arg-type]
+        expire(broker, topic, 40)
+        return spans
+
+    monkeypatch.setattr(topics, "plan_spans", plan_and_expire)
+    outcome = replay(CONFIG, [f"kafka://{broker}/{topic}"], Sink(), SystemClock())
+    assert outcome.missing == {f"{topic}-0": ["offsets 0 to 39 were deleted before they could be read"]}
+    assert (outcome.account.records, outcome.account.gaps) == (60, 1)
 
 
 def test_the_end_is_where_it_was_when_the_run_began(broker: str, make_topic: Callable[[int], str]) -> None:
