@@ -40,7 +40,7 @@ def listed(mitigations: Callable[..., str]) -> dict[str, tuple[str, str]]:
     return {one["value"]: (one["action"], one["detector"]) for one in orjson.loads(mitigations("list", "--json"))}
 
 
-def test_list_has_what_is_in_force_now(deployment: Deployment, mitigations: Callable[..., str]) -> None:
+def test_list_has_what_is_in_force_now(deployment: Deployment, mitigations: Callable[..., str], tmp_path: Path) -> None:
     assert mitigations("list") == "Nothing is in force.\n"
     deployment.say(
         said("203.0.113.1", action="throttle"), said("203.0.113.1", detector="other"), said("203.0.113.2", seconds=-1),
@@ -54,6 +54,11 @@ def test_list_has_what_is_in_force_now(deployment: Deployment, mitigations: Call
     shown = mitigations("list")
     assert "api_key abc" in shown
     assert "\x1b[31m" not in shown
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    passed_on = mitigations("list", "--json", "--pseudonymise", str(tmp_path / "key"))
+    assert sorted(one["action"] for one in orjson.loads(passed_on)) == ["block", "block", "throttle"]
+    assert "203.0.113." not in passed_on
+    assert '"abc"' not in passed_on
 
 
 def test_show_has_every_record_of_one_mitigation(deployment: Deployment, mitigations: Callable[..., str]) -> None:
