@@ -84,7 +84,7 @@ def diff(
     from dataclasses import asdict
 
     from engine.clock import SystemClock
-    from floodwall import compare_screen
+    from floodwall import compare_screen, show
     from replay.backtest import share_of
     from replay.diff import difference
     from replay.runs import check_sources
@@ -104,7 +104,7 @@ def diff(
         config, runs, names = _live_and_replay(before, after, sources, profile, between_ms, config_history, feedback, clock)
     else:
         config, runs, names = _two_runs(Path(before), after, sources, profile, between_ms, jobs, clock)
-    with compare_screen.counting_bytes(sources) as advance:
+    with show.progress_of(sources) as advance:
         found = difference(config, sources, clock, runs, names, truth, between_ms=between_ms, progress=advance)
     why = _exceeded(found, wanted, share_max)
     if as_json:
@@ -147,7 +147,7 @@ def what_if(
     from dataclasses import asdict
 
     from engine.clock import SystemClock
-    from floodwall import compare_screen
+    from floodwall import compare_screen, show
     from floodwall.commands_run import chosen_config
     from replay.runs import check_sources, made_alike
     from replay.truth import truth_of
@@ -159,7 +159,7 @@ def what_if(
     tell_of_compiling()
     clock = SystemClock()
     (chosen,) = made_alike([chosen_config(config, profile, None)]).configs
-    with compare_screen.counting_bytes(sources) as advance:
+    with show.progress_of(sources) as advance:
         grid = run(
             chosen, axes, sources, clock, truth_of(sources, feedback, use_labels=use_labels),
             between_ms=_between(since, until, clock), jobs=jobs, progress=advance,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from floodwall.show import moment, progress_of
+from floodwall.show import moment
 from floodwall.tables import print_table, printable
 from replay.backtest import percent
 from replay.diff import CHANGED, NEW, RELEASED
@@ -22,13 +20,6 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 15
 OTHERS = "attack events"
 _TITLES = {NEW: "newly mitigated", RELEASED: "released", CHANGED: "mitigated in both, but not alike"}
-
-
-@contextlib.contextmanager
-def counting_bytes(sources: list[str]) -> Iterator[Callable[[int], None] | None]:
-    """How far the last reading is, on a terminal."""
-    with progress_of(sources) as advance:
-        yield advance
 
 
 def print_json(document: Any) -> None:

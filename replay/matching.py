@@ -17,7 +17,7 @@ from schemas.mitigation import Target
 from schemas.tally import NAME_BYTES_MAX
 
 Mask = npt.NDArray[np.bool_]
-_TEXT_OF = {
+TEXT_OF = {
     "service": Text.HOST, "api_key": Text.API_KEY, "account": Text.ACCOUNT, "country": Text.COUNTRY,
     "user_agent": Text.USER_AGENT, "fingerprint": Text.FINGERPRINT, "email_domain": Text.EMAIL_DOMAIN,
 }  # fmt: skip
@@ -51,7 +51,7 @@ class Matcher:
         else:
             self._whole = False
             self._wanted = [(target.type, target.value)]
-        known = {"ip", "net", "asn", "route", *_TEXT_OF}
+        known = {"ip", "net", "asn", "route", *TEXT_OF}
         for kind, _ in self._wanted:
             if kind not in known:
                 raise SourceError(f"expected a target that events name ({', '.join(sorted(known))}), got {kind!r:.40}")
@@ -76,11 +76,11 @@ class Matcher:
         if kind == "asn":
             found = columns.numbers[Number.ASN, rows] == (int(value) if value.isdecimal() else -2)
             return found
-        wanted = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), value.encode())
+        wanted = name_bytes(value)
         if kind == "route":
             out, lengths = routes_of(columns, rows)
             return _equal(out, np.arange(len(rows), dtype=np.int64) * ROUTE_ROOM, lengths, wanted, whole=self._whole)
-        column = _TEXT_OF[kind]
+        column = TEXT_OF[kind]
         lengths = columns.text_length[column, rows].astype(np.int64)
         starts = columns.text_start[column, rows].astype(np.int64)
         found = _equal(columns.buffer, starts, lengths, wanted, whole=self._whole)
@@ -89,6 +89,11 @@ class Matcher:
         if kind in _PROVEN and not self._whole:
             found &= flags & Flag.AUTH_FAILED == 0
         return found
+
+
+def name_bytes(value: str) -> bytes:
+    """The bytes of a name as traffic has them; a target's value writes what is no UTF-8 as ``\\xff``."""
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), value.encode("utf-8", "backslashreplace"))
 
 
 def routes_of(columns: Columns, rows: I64) -> tuple[npt.NDArray[np.uint8], I64]:

@@ -7,7 +7,6 @@ targets. Only signatures, of which there are few, are asked one by one.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,20 +14,15 @@ import numpy.typing as npt
 
 from detectors.kernels.folding import ROUTE_ROOM, hash_texts_kernel
 from engine.in_force import Named
-from replay.matching import Matcher, routes_of
+from replay.matching import TEXT_OF, Matcher, name_bytes, routes_of
 from schemas.columns import I64, U8, U64, Columns
 from schemas.errors import SourceError
-from schemas.fields import Flag, Number, Text
+from schemas.fields import Flag, Number
 from schemas.mitigation import Target
 from schemas.tally import NAME_BYTES_MAX
 
 Pairs = tuple[I64, I64]
 """(rows of the batch, numbers of targets), i64[pairs] each."""
-TEXT_OF = {
-    "service": Text.HOST, "api_key": Text.API_KEY, "account": Text.ACCOUNT, "country": Text.COUNTRY,
-    "user_agent": Text.USER_AGENT, "fingerprint": Text.FINGERPRINT, "email_domain": Text.EMAIL_DOMAIN,
-}  # fmt: skip
-_ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 _MAPPED = 0xFFFF << 32
 _HALF = (1 << 64) - 1
 
@@ -139,11 +133,6 @@ class TargetIndex:
         at = np.minimum(np.searchsorted(first_sorted, first), len(first_sorted) - 1)
         hit = np.flatnonzero((first_sorted[at] == first) & (second_sorted[at] == second))
         return named[hit], numbers[at[hit]]
-
-
-def name_bytes(value: str) -> bytes:
-    """The bytes of a name as traffic has them; a target's value writes what is no UTF-8 as ``\\xff``."""
-    return _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), value.encode("utf-8", "surrogatepass"))
 
 
 def _network(value: str) -> tuple[int, int] | None:

@@ -1,0 +1,70 @@
+"""The gate on what the topics hold, and what was decided live beside a replay of it, through a real broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from typer.testing import CliRunner
+
+from engine.clock import SystemClock
+from engine.outbox import Decisions
+from floodwall.cli import app
+from replay.run import replay
+from schemas.config import load_config
+from schemas.mitigation import encode_line
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def write(self, decisions: Decisions) -> None:
+        self.lines += [encode_line(record) for record in decisions.mitigations]
+
+
+def test_the_last_hour_of_the_topics_refuses_a_change(broker: str, unique: Callable[[str], str], tmp_path: Path) -> None:
+    requests, mitigations = unique("requests"), unique("mitigations")
+    admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+    for created in admin.create_topics([NewTopic(requests, 2), NewTopic(mitigations, 1)]).values():
+        created.result(timeout=10)
+    first_s = SystemClock().now_ms() // 1000 - 600
+    producer = Producer({"bootstrap.servers": broker, "enable.idempotence": True, "log_level": 0})
+    for second in range(60):
+        for number in range(40):  # each of two busy customers, 20 a second
+            event = {
+                "time": first_s + second + number / 100, "client_ip": f"198.51.100.{number % 2}", "method": "POST",
+                "path": "/v1/chat", "status": 200, "account": f"acct_{number % 2}",
+            }  # fmt: skip
+            moment_ms = (first_s + second) * 1000
+            producer.produce(requests, orjson.dumps(event), partition=number % 2, timestamp=moment_ms)
+    producer.flush(10)
+    file, lower = tmp_path / "now.toml", tmp_path / "lower.toml"
+    for path, limit in ((file, 10_000), (lower, 50)):
+        path.write_text(
+            f'profile = "api"\n[engine]\nseed = "for tests only"\n[policy]\nshare_max = 1.0\n[kafka]\nbrokers = ["{broker}"]\n'
+            f'development = true\ntopics = ["{requests}"]\n[[detectors.rate.rules]]\ndimension = "account"\n'
+            f'measure = "requests"\nwindow_s = 10\nlimit = {limit}\naction = "throttle"\n'
+        )
+    runner = CliRunner()
+    gate = ["--backtest", "1h", "--max-collateral", "1%", "--against", str(file)]
+    fine = runner.invoke(app, ["config", "check", str(file), *gate])
+    assert fine.exit_code == 0, fine.output
+    assert "tried on 2,400 events: newly mitigates 0 of 2,400 taken for normal" in fine.stderr
+    refused = runner.invoke(app, ["config", "check", str(lower), *gate])
+    assert refused.exit_code == 2
+    assert "got " in refused.stderr
+    assert "of 2,400 events, most by account acct_" in refused.stderr
+
+    live = Lines()
+    replay(load_config(lower), [f"kafka://{broker}/{requests}"], live, SystemClock())
+    for line in live.lines:
+        producer.produce(mitigations, line)
+    producer.flush(10)
+    words = ["diff", f"kafka:///{mitigations}", str(lower), f"kafka:///{requests}", "--json", "--fail-on", "any"]
+    same = runner.invoke(app, words)
+    assert same.exit_code == 0, same.output
+    assert (orjson.loads(same.stdout)["rows"], orjson.loads(same.stdout)["same"]) == ([], 2)
