@@ -324,11 +324,11 @@ def _compare_numbers(run: _Run, one: Mitigation, found: Verified) -> None:
         if one.observed > found_again.observed:
             pairs["observed"] = (one.observed, found_again.observed)
     differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    if differing and not run.complete and not run.rests_on_evidence(one):
-        others = ", ".join(f"{name} {derived} for {recorded}" for name, (recorded, derived) in differing.items())
+    others = ", ".join(f"{name} {derived} for {recorded}" for name, (recorded, derived) in differing.items())
+    if differing and found.missing:
+        found.missing.append(f"from what is left comes {others}")
+    elif differing and not run.complete and not run.rests_on_evidence(one):
         found.missing.append(_history(run, one, others))
-    elif differing and found.missing and not found.places:
-        found.missing.append("what is left gives other numbers, as it must")
     else:
         found.numbers = differing
 

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from replay.verify_compare import first_difference, narrow
 from replay.verify_reading import FileSource
 from schemas.mitigation import Mitigation, decode_mitigation, encode_line
 from tests.engines import config_of, decide
+from tests.test_explain import SECRETS, planted_log
 
 PIECE = 500
 
@@ -120,6 +122,56 @@ def test_a_file_that_was_cut_short_is_said_and_nothing_of_it_is_called_equal(
         elif one.stage == "final":
             assert one.evidence.offsets["log"][1] <= cut
     assert outcomes == {"equal", "cannot"}
+
+
+def test_what_lies_before_the_evidence_and_is_gone_is_needed_by_who_learned_from_it_alone(
+    traffic: Traffic, decided: list[Mitigation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = max((one for one in decided if one.stage == "final"), key=lambda one: one.evidence.offsets["log"][0])
+    first = one.evidence.offsets["log"][0]
+    monkeypatch.setattr(FileSource, "first", first)
+    path = written(tmp_path, traffic.data)
+    (found,) = verified([one], path, whole=True).verified
+    assert found.outcome == "equal"
+    assert "its action and its end rest on what came before, which was not read" in found.notes
+    # The same, had it been decided by what a model knew.
+    monkeypatch.setattr("replay.verify._Run.rests_on_evidence", lambda run, one: False)
+    assert verified([one], path).verified[0].outcome == "equal"
+    (found,) = verified([msgspec.structs.replace(one, observed=one.observed + 1)], path).verified
+    assert found.outcome == "cannot"
+    assert f"which is not kept; from log from {first} on comes observed {one.observed} for" in found.missing[0]
+    monkeypatch.setattr(FileSource, "first", first + 1000)
+    (found,) = verified([one], path).verified
+    assert found.outcome == "cannot"
+    assert found.missing[0].startswith(f"log keeps offsets from {first + 1000} on, the evidence begins at {first}")
+
+
+def test_what_an_operator_said_is_not_derived_and_a_report_of_a_leaked_key_neither(
+    traffic: Traffic, decided: list[Mitigation], tmp_path: Path
+) -> None:
+    one = decided[-1]
+    said = msgspec.structs.replace(one, id="0" * 32, detector="operator")
+    leaked = msgspec.structs.replace(one, id="1" * 32, detector="leaked")
+    later = msgspec.structs.replace(one, id="2" * 32, config_version=3)
+    report = verified([said, leaked, later], written(tmp_path, traffic.data))
+    assert [found.outcome for found in report.verified] == ["said", "cannot", "cannot"]
+    assert "version 3 of the configuration" in report.verified[2].missing[0]
+
+
+def test_no_secret_of_the_traffic_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOODWALL_SEED", "for tests only")
+    log, copy, out = tmp_path / "log", tmp_path / "copy", tmp_path / "out.ndjson"
+    data = planted_log()
+    log.write_bytes(data)
+    run = CliRunner().invoke
+    assert run(app, ["replay", str(log), "--out", str(out)]).exit_code == 0
+    at = data.rindex(SECRETS[1].encode())
+    copy.write_bytes(data[:at] + b"X" + data[at + 1 :])
+    for words in ([], ["--json"]):
+        done = run(app, ["verify", "--all", "--mitigations", str(out), str(copy), "--original", str(log), *words])
+        assert done.exit_code == 1, done.output
+        assert not any(secret in done.output for secret in SECRETS)
+    assert not any(secret.encode() in out.read_bytes() for secret in SECRETS)
 
 
 def test_records_without_digests_are_derived_all_the_same(decided: list[Mitigation], traffic: Traffic, tmp_path: Path) -> None:
