@@ -12,7 +12,7 @@ import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from engine.clock import SystemClock
 from engine.embedded import Embedded
 from floodwall.cli import app
 from replay.report.document import Report, TargetStory
+from replay.report.evidence import acknowledgements
 from replay.report.gather import Gathering
 from replay.report.incidents import Group, Told, began, first_seen, incidents_of, phases_of
 from replay.report.page import BYTES_MAX, render
@@ -32,9 +33,10 @@ from replay.report.talking import BLOCKS, COHORT, PER_BLOCK, T_DIMENSION, T_HASH
 from replay.report.words import length, safe_features
 from replay.report.write import Reporting
 from replay.run import replay
+from schemas.acknowledgement import Acknowledgement, encode_acknowledgement
 from schemas.config import Config
 from schemas.fields import Dimension
-from schemas.mitigation import Target
+from schemas.mitigation import Target, encode_line
 from schemas.tally import Tally
 from tests.engines import as_chunk, config_of
 from tests.mitigations import record
@@ -348,6 +350,53 @@ def _told(value: str, tick: int) -> Told:
     one = msgspec.structs.replace(record(value=value), tick=tick, id=value, issued_at=tick + 4)
     one = msgspec.structs.replace(one, window=msgspec.structs.replace(one.window, start=tick - 60, end=tick))
     return Told(one, one, 1, tick, tick + 300)
+
+
+class Message(NamedTuple):
+    """A message of a topic."""
+
+    data: bytes
+    at_ms: int
+
+    def value(self) -> bytes:
+        return self.data
+
+    def timestamp(self) -> tuple[int, int]:
+        return 0, self.at_ms
+
+
+def test_the_time_to_enforce_is_from_publication_to_the_first_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = record(id="a"), record(id="b")
+    acks = [
+        Acknowledgement(edge=edge, id=name, target=one.target, action="throttle", outcome=outcome, applied_at_ms=at_ms)
+        for edge, name, outcome, at_ms in (
+            ("e1", "a", "applied", 5900), ("e2", "a", "applied", 5400), ("e3", "a", "error", 5100), ("e1", "c", "applied", 1)
+        )
+    ]  # fmt: skip
+    topics = {
+        "mitigations": [Message(encode_line(one), 5000), Message(encode_line(one), 9000), Message(b"{", 1)],
+        "enforcement-acks": [Message(encode_acknowledgement(ack), 1) for ack in acks],
+    }
+    monkeypatch.setattr("broker.connection.Connection.check", lambda self: None)
+    monkeypatch.setattr("broker.reading.read_topic_from", lambda connection, topic, from_ms: iter(topics[topic]))
+    found = acknowledgements(config_of({"kafka": {"development": True}}), [one, other], 0)
+    assert found.seconds == {"a": 0.4}
+    assert found.edges == 2
+    topics["enforcement-acks"] = []
+    assert "No edge" in acknowledgements(config_of({"kafka": {"development": True}}), [one], 0).note
+
+
+def test_a_log_that_begins_under_attack_has_only_its_quiet_end_as_usual(tmp_path: Path) -> None:
+    lines = traffic().splitlines()
+    times = [orjson.loads(line)["time"] if line.endswith(b"}") else 0 for line in lines]
+    under_attack = [line for line, at in zip(lines, times, strict=True) if at >= T0 + 245]
+    report, _ = written(tmp_path, b"\n".join(under_attack) + b"\n", "late")
+    assert report.summary.verdict == "attack"
+    assert "before" not in {phase.name for phase in report.phases}
+    addresses = next(table for table in report.talkers if table.dimension == "ip")
+    assert addresses.rows[0].value == FLOOD
+    assert addresses.rows[0].before_per_s in (None, 0)
+    assert report.collateral.share == 0
 
 
 def test_phases_follow_each_other_without_a_gap() -> None:
