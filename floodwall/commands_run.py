@@ -129,7 +129,7 @@ def replay(
             chosen if reporting is None else reporting.config, sources, sink, clock, between_ms=between_ms, state=state,
             early=early, threads=threads or min(2, os.cpu_count() or 1), feedback=feedback,
             history=None if history is None else history.chain, offsets=parse_offsets(offsets or []), speed=speed,
-            manifest=manifest is not None, stop=stop, tell=tell,
+            manifest=manifest is not None or reporting is not None, stop=stop, tell=tell,
             onlooker=None if reporting is None else reporting.gathering.see,
         )  # fmt: skip
     if manifest is not None and outcome.manifest is not None:

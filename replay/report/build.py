@@ -305,6 +305,8 @@ def _quality(ran: Ran) -> Quality:
         notes.append(f"{gathering.unplaced:,} rows have a time that nothing else confirmed: they are not in the timeline.")
     if ran.outcome.interrupted:
         notes.append("The replay was interrupted: what came after is not in this report.")
+    for name, gone in ran.outcome.missing.items():
+        notes += [f"{name}: {text}." for text in gone]
     if (missing := account.counted - int(gathering.series[:, 0].sum())) > 0:
         notes.append(f"{missing:,} events were counted but are not in the timeline (before a resumed run began, say).")
     return Quality(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 SCHEMA = 1
@@ -239,8 +241,9 @@ class Reproduce(Part, frozen=True, kw_only=True):
     seed_fingerprint: str
     seed_is_kept: bool
     sources: list[tuple[str, int, str]]
-    """(name, bytes or 0 where it is not a file, what it was read as)."""
-    manifest: str
+    """(name, bytes or 0 where it is not a file, SHA-256 where all of the file was read)."""
+    manifest: dict[str, Any] | None
+    """What was read, of each source (`replay.manifest`)."""
     profile: str
 
 

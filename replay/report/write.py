@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
@@ -12,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import orjson
 
 from engine.in_force import is_enforced
 from engine.outbox import Decisions
 from engine.seeds import Seeds, make_seeds
 from replay.collected import MITIGATIONS_MAX, Collected
+from replay.manifest import config_digest
 from replay.report.build import Acknowledged, Ran, build
 from replay.report.document import Report, Reproduce
 from replay.report.evidence import EvidenceReader, acknowledgements
@@ -25,12 +24,10 @@ from replay.report.gather import Gathering
 from replay.report.shown import Shown
 from replay.run import Outcome
 from replay.sink import Sink
-from replay.sources import KAFKA_SCHEME, expand
+from replay.sources import KAFKA_SCHEME
 from schemas.config import Config
 from schemas.errors import SourceError
 
-DIGESTED_BYTES_MAX = 8 << 30
-"""Of files, read once more for their digests: some ten seconds."""
 SOURCES_MAX = 200
 _USER = re.compile(r"(?<=://)[^/@\s]*@")
 _PACKAGES = ("floodwall", "numba", "numpy", "jinja2", "vl-convert-python")
@@ -88,7 +85,9 @@ class Reporting(Sink):
             acknowledged = acknowledgements(config, self.collected.mitigations, self.gathering.span[0])
         shown = Shown(self._seeds.secret)
         reader = EvidenceReader(config, live=bool(topics))
-        told = reproduce(self.config, sources, command, self._seeds, kept=self._was_configured)
+        told = reproduce(
+            self.config, sources, command, self._seeds, kept=self._was_configured, manifest=outcome.manifest
+        )  # fmt: skip
         ran = Ran(
             self.config, outcome, self.collected, self.gathering, told, acknowledged, now_ms // 1000, self._early
         )  # fmt: skip
@@ -102,36 +101,28 @@ class Reporting(Sink):
         return report
 
 
-def reproduce(config: Config, sources: list[str], command: list[str], seeds: Seeds, *, kept: bool) -> Reproduce:
+def reproduce(
+    config: Config, sources: list[str], command: list[str], seeds: Seeds, *, kept: bool, manifest: dict[str, Any] | None
+) -> Reproduce:
     """What it takes to get the same again."""
     versions = {name: version for name in _PACKAGES if (version := _version(name))}
     return Reproduce(
         command=_USER.sub("…@", shlex.join(command)), versions={**versions, "python": platform.python_version()},
         config_digest=config_digest(config),
-        seed_fingerprint=seeds.fingerprint, seed_is_kept=kept, sources=_digests(sources), manifest="", profile=config.profile,
+        seed_fingerprint=seeds.fingerprint, seed_is_kept=kept, sources=_sources(sources, manifest), manifest=manifest,
+        profile=config.profile,
     )  # fmt: skip
 
 
-def config_digest(config: Config) -> str:
-    """SHA-256 of everything that decides, as canonical JSON, without the seed, which is secret, and how Kafka is reached."""
-    document: dict[str, Any] = msgspec.to_builtins(config)
-    document.pop("kafka", None)
-    document["engine"].pop("seed", None)
-    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)).hexdigest()
-
-
-def _digests(sources: list[str]) -> list[tuple[str, int, str]]:
+def _sources(sources: list[str], manifest: dict[str, Any] | None) -> list[tuple[str, int, str]]:
+    """By what was read: a digest of the part of a file would be taken for that of the file."""
+    if manifest is None:
+        return [(_USER.sub("…@", name), 0, "") for name in sources[:SOURCES_MAX]]
     found: list[tuple[str, int, str]] = []
-    left = DIGESTED_BYTES_MAX
-    files = expand([source for source in sources if not source.startswith(KAFKA_SCHEME)])
-    for name in [*files, *(source for source in sources if source.startswith(KAFKA_SCHEME))][:SOURCES_MAX]:
-        size = os.path.getsize(name) if os.path.isfile(name) else 0
-        left -= size
-        digest = ""
-        if size and left >= 0:
-            with open(name, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found.append((_USER.sub("…@", name), size, digest))
+    for one in manifest["sources"][:SOURCES_MAX]:
+        size = one.get("file_bytes", 0)
+        whole = one["from"] == 0 and size == one.get("file_bytes_read", 0)
+        found.append((_USER.sub("…@", one["source"]), size, (one.get("sha256") or "") if whole else ""))
     return found
 
 
