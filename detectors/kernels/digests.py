@@ -1,7 +1,7 @@
 """Digests of raw records: what lets anybody who holds the seed say later whether a record still is what was read.
 
 A record's digest is SipHash-1-3, under the secret seed, of its offset, its time, its length, and what NH makes of each KiB of
-it: NH adds up products of two words of the text with two words of the key added, modulo 2^128, which costs a tenth of
+it: NH adds up products of two words of the text with two words of the key added, modulo 2^128, which costs a third of
 SipHash. For two texts that were chosen without knowing the key the chance that NH does not tell them apart is 2^-64. A digest
 of many records is the sum of theirs modulo 2^64. So it does not matter where segments were cut: sums add, and the sum up to
 one offset less the sum up to another is the digest of what lies between.
