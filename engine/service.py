@@ -62,21 +62,22 @@ class ServiceSeries:
         """Totals of minutes that are not over, by minute and service: requests, then the measures."""
         self._names: dict[Service, bytes] = {}
         self._series: dict[Service, _Series] = {}
+        self._judged_to: int | None = None
+        """Minutes before this one have been judged."""
 
     def add(self, tally: Tally, rows: list[int]) -> None:
         """Take in rows of services, as the windows do."""
-        if self._section is None:
+        if self._section is None or not rows:
             return
-        for row in rows:
-            record = tally.records[row]
-            service = int(record[C_KEY_A]), int(record[C_KEY_B])
+        for record in tally.records[rows].tolist():
+            service = record[C_KEY_A], record[C_KEY_B]
             if service not in self._names:
-                start = int(record[C_NAME])
-                self._names[service] = tally.names[start : start + int(record[C_NAME_LENGTH])].tobytes()
-            minute = int(record[C_TICK]) // MINUTE_S
+                start = record[C_NAME]
+                self._names[service] = tally.names[start : start + record[C_NAME_LENGTH]].tobytes()
+            minute = record[C_TICK] // MINUTE_S
             totals = self._waiting.setdefault((minute, service), [0] * (1 + len(self._measures)))
             for place, measure in enumerate((Measure.REQUESTS, *self._measures)):
-                totals[place] += int(record[C_MEASURES + measure])
+                totals[place] += record[C_MEASURES + measure]
 
     def close(self, closed: int) -> list[Crossing]:
         """Judge the minutes that are over once the second ``closed`` is.
@@ -85,6 +86,9 @@ class ServiceSeries:
         """
         over = (closed + 1) // MINUTE_S
         ended = sorted(key for key in self._waiting if key[0] < over)
+        if over == self._judged_to and not ended:
+            return []
+        self._judged_to = over
         found: list[Crossing] = []
         for minute, some in itertools.groupby(ended, key=lambda key: key[0]):
             found += self._judge_to(minute)
@@ -176,6 +180,7 @@ class ServiceSeries:
         """
         if data["measures"] != [measure.label for measure in self._measures]:
             return
+        self._judged_to = None
         self._waiting = {(minute, (a, b)): list(totals) for minute, a, b, totals in data["waiting"]}
         self._names = {(a, b): name for a, b, name in data["names"]}
         for a, b, name, following, latest, heard, numbers in data["series"]:
