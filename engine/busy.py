@@ -14,7 +14,7 @@ import numpy as np
 
 from detectors.kernels.busy import B_A, B_B, B_NAME_LENGTH, B_PEAK, B_TOTAL, B_USED, NEW_FROM, PLACES, SERIES
 from detectors.kernels.long_windows import MINUTE_S
-from detectors.kernels.windows import BUSY, CLOSED, MUTED, Windows
+from detectors.kernels.windows import BUSY, CLOSED, MUTED, NEVER, Windows
 from detectors.surge import Surge, SurgeConfig, SurgeSection
 from engine.policy import Crossing, unsigned
 from engine.service import SILENT_MINUTES_MAX, numbers_of, surge_rule, take_numbers
@@ -60,6 +60,8 @@ class BusyRoutes:
         """Of each partition, by its place."""
         self._next = [0] * len(windows.busy)
         """The minute that places count next."""
+        self._silent_to = NEVER
+        """Minutes before this one have been looked at for silence: what is counted since says nothing about them."""
 
     @property
     def peak_min(self) -> int:
@@ -78,8 +80,10 @@ class BusyRoutes:
     def close_silent(self) -> list[Crossing]:
         """Judge the minutes that are over and in which nothing was counted."""
         found: list[Crossing] = []
-        if not self._windows.busy[:, :, B_USED].any():
+        over = (int(self._windows.scalars[0, CLOSED]) + 1) // MINUTE_S
+        if over == self._silent_to or not self._windows.busy[:, :, B_USED].any():
             return found
+        self._silent_to = over
         for partition, scalars in enumerate(self._windows.scalars):
             over = (int(scalars[CLOSED]) + 1) // MINUTE_S
             if self._next[partition] < over and self._windows.busy[partition, :, B_USED].any():
@@ -213,6 +217,7 @@ class BusyRoutes:
         """
         if self._section is None:
             return
+        self._silent_to = NEVER
         for partition, (following, counted, busy, names, series) in enumerate(data):
             routes = [None if one is None else self._restored(*one) for one in series]
             if busy.shape != self._windows.busy[partition].shape or names.shape != self._windows.busy_names[partition].shape:

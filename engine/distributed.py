@@ -6,7 +6,6 @@ same decisions for any cut. Services are taken in at the end of a step of ten se
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,22 +127,26 @@ class Distributed:
     def _walk(self, sample: Sample, muted: int) -> list[Crossing]:
         """Second by second."""
         found: list[Crossing] = []
-        for tick, cells in itertools.groupby(_cells_of(sample), key=lambda one: one[2].tick):
-            if tick // WINDOW_S != self._step:
-                self._pass_to(tick)
-            is_told, ends = tick - WINDOW_S >= muted, tick % WINDOW_S == WINDOW_S - 1
-            here: list[tuple[_Strata, Series]] = []
-            for service, stratum, cell in cells:
-                strata = self._services.get(service)
-                if strata is None:
-                    self._strangers.setdefault(service, []).append((stratum, cell))
-                    continue
-                series = strata.series[stratum]
-                series.add(cell)
-                if is_told and (ends or series.recent_total > series.largest):  # else there is nothing to be said
-                    here.append((strata, series))
-            for strata, series in here:
-                found += self._judge(strata, series, tick, series.recent_total)
+        here: list[tuple[_Strata, Series]] = []
+        rows, edges, services = rows_of(sample.entries), _edges_of(sample), self._services
+        told_from, now = muted + WINDOW_S, NEVER
+        for index, (tick, a, b, stratum, level, total) in enumerate(sample.cells.tolist()):
+            if tick != now:
+                for strata, series in here:
+                    found += self._judge(strata, series, now, series.recent_total)
+                here, now = [], tick
+                if tick // WINDOW_S != self._step:
+                    self._pass_to(tick)
+            cell, known = Cell(tick, level, total, rows[edges[index] : edges[index + 1]]), services.get((a, b))
+            if known is None:
+                self._strangers.setdefault((a, b), []).append((STRATA[stratum], cell))
+                continue
+            series = known.series[stratum]
+            series.add(cell)
+            if (series.recent_total > series.largest or tick % WINDOW_S == WINDOW_S - 1) and tick >= told_from:
+                here.append((known, series))  # else there is nothing to be said
+        for strata, series in here:
+            found += self._judge(strata, series, now, series.recent_total)
         return found
 
     def _judge(
@@ -345,8 +348,13 @@ def cut_sample(sample: Sample, first: int, end: int | None) -> Sample:
     return part_of(sample, low, max(low, high))
 
 
+def _edges_of(sample: Sample) -> list[int]:
+    """Where the entries of each cell begin, and of the last one end."""
+    edges: list[int] = np.searchsorted(sample.entries[:, E_CELL], np.arange(len(sample.cells) + 1)).tolist()
+    return edges
+
+
 def _cells_of(sample: Sample) -> Iterable[tuple[Service, Stratum, Cell]]:
-    rows = rows_of(sample.entries)
-    edges = np.searchsorted(sample.entries[:, E_CELL], np.arange(len(sample.cells) + 1)).tolist()
+    rows, edges = rows_of(sample.entries), _edges_of(sample)
     for index, (tick, a, b, stratum, level, total) in enumerate(sample.cells.tolist()):
         yield (a, b), STRATA[stratum], Cell(tick, level, total, rows[edges[index] : edges[index + 1]])

@@ -172,7 +172,8 @@ def schema_hash(detector: LearnedDetector) -> str:
 
 def _shape_of(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_shape_of(inner)}" for key, inner in sorted(value.items(), key=lambda one: str(one[0]))) + "}"
+        parts = sorted(value.items(), key=lambda one: str(one[0]))
+        return "{" + ",".join(f"{key}:{_shape_of(inner)}" for key, inner in parts) + "}"
     if isinstance(value, np.ndarray):
         return f"{value.dtype.str}[{value.ndim}]"
     return "list" if isinstance(value, list | tuple) else "plain"

@@ -63,6 +63,8 @@ class ServiceSeries:
         self._names: dict[Service, bytes] = {}
         self._series: dict[Service, _Series] = {}
         self._minutes: list[tuple[int, int, bytes, int, int]] = []
+        self._judged_to: int | None = None
+        """Minutes before this one have been judged."""
 
     def take_minutes(self) -> list[tuple[int, int, bytes, int, int]]:
         """Minutes that were over since it was asked last: (judge partition, minute, service, requests, tokens)."""
@@ -71,19 +73,18 @@ class ServiceSeries:
 
     def add(self, tally: Tally, rows: list[int]) -> None:
         """Take in rows of services, as the windows do."""
-        if self._section is None:
+        if self._section is None or not rows:
             return
-        for row in rows:
-            record = tally.records[row]
-            service = int(record[C_KEY_A]), int(record[C_KEY_B])
+        for record in tally.records[rows].tolist():
+            service = record[C_KEY_A], record[C_KEY_B]
             if service not in self._names:
-                start = int(record[C_NAME])
-                self._names[service] = tally.names[start : start + int(record[C_NAME_LENGTH])].tobytes()
-            minute = int(record[C_TICK]) // MINUTE_S
+                start = record[C_NAME]
+                self._names[service] = tally.names[start : start + record[C_NAME_LENGTH]].tobytes()
+            minute = record[C_TICK] // MINUTE_S
             totals = self._waiting.setdefault((minute, service), [0] * (2 + len(self._measures)))
             for place, measure in enumerate((Measure.REQUESTS, *self._measures)):
-                totals[place] += int(record[C_MEASURES + measure])
-            totals[-1] += int(record[C_MEASURES + Measure.TOKENS_IN]) + int(record[C_MEASURES + Measure.TOKENS_OUT])
+                totals[place] += record[C_MEASURES + measure]
+            totals[-1] += record[C_MEASURES + Measure.TOKENS_IN] + record[C_MEASURES + Measure.TOKENS_OUT]
 
     def close(self, closed: int) -> list[Crossing]:
         """Judge the minutes that are over once the second ``closed`` is.
@@ -92,6 +93,9 @@ class ServiceSeries:
         """
         over = (closed + 1) // MINUTE_S
         ended = sorted(key for key in self._waiting if key[0] < over)
+        if over == self._judged_to and not ended:
+            return []
+        self._judged_to = over
         found: list[Crossing] = []
         for minute, some in itertools.groupby(ended, key=lambda key: key[0]):
             found += self._judge_to(minute)
@@ -184,6 +188,7 @@ class ServiceSeries:
         """
         if data["measures"] != [measure.label for measure in self._measures]:
             return
+        self._judged_to = None
         self._waiting = {(minute, (a, b)): list(totals) for minute, a, b, totals in data["waiting"]}
         self._names = {(a, b): name for a, b, name in data["names"]}
         for a, b, name, following, latest, heard, numbers in data["series"]:

@@ -88,6 +88,9 @@ class Gathered(NamedTuple):
     def estimates(self) -> F64:
         """f64[n]: how many events each row stands for, whatever the others do: together about all."""
         levels, counts = [float(1 << cell.level) for cell in self.cells], [len(cell.rows) for cell in self.cells]
+        if levels and min(levels) == max(levels):
+            alike: F64 = np.multiply(self.rows[:, WEIGHT], levels[0], dtype=np.float64)
+            return alike
         weights: F64 = np.repeat(levels, counts) * self.rows[:, WEIGHT]
         return weights
 
@@ -264,12 +267,12 @@ class Series:
             for one in routes_of(gathered.rows, gathered.estimates(), ROUTE_LEARNED_SHARE)
             if one.route not in self.routes or self.routes[one.route].suspect < step - 1
         ]
-        return np.array(found, np.int64).reshape(-1, ROUTE_WORDS)
+        return np.array(found, np.int64).reshape(-1, ROUTE_WORDS) if found else NO_ROUTES
 
     def learn(self, *steps: Step) -> None:
         """Take steps into the reference."""
         self.reference.extend(steps)
-        totals = [step.total for step in self.reference]
+        totals = [step[0] for step in self.reference]
         self.mean, self.largest = sum(totals) / max(1, len(totals)), max(totals, default=0)
         self._usual = None
 

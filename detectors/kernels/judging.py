@@ -171,7 +171,7 @@ def insert_kernel(
         slot = find_key_kernel(w, h, a, b, dimension)
         if slot < 0:
             slot = claim_key_kernel(w, h, a, b, dimension, names, records[r, C_NAME], records[r, C_NAME_LENGTH])
-        row = add_row_kernel(w, slot, dimension, tick)
+        row = add_row_kernel(w, slot, dimension, rules.column_count[dimension], tick)
         sums = rules.sum_count[dimension]
         for m in range(sums):
             w.rows[row, R_VALUES + m] += records[r, C_MEASURES + rules.tracked[dimension, m]]
@@ -184,11 +184,11 @@ def insert_kernel(
 
 
 @inlined
-def fetch_row_kernel(w: Any, row: Any, first_byte: Any) -> None:
-    """Fetch a row, and its key from ``first_byte`` on: 0, or 64 where only its sums are needed."""
+def fetch_row_kernel(w: Any, row: Any, columns: Any, first_byte: Any) -> None:
+    """Fetch a row of so many columns, and its key from ``first_byte`` on: 0, or 64 where only its sums are needed."""
     key = np.int64(w.links[row, L_SLOT])
     prefetch(w.rows, row, 0)
-    prefetch(w.rows, row, (w.rows.shape[1] - 1) * WORD_BYTES)
+    prefetch(w.rows, row, (R_VALUES + columns - 1) * WORD_BYTES)
     if first_byte == 0:
         prefetch(w.keys, key, 0)
         prefetch(w.tag, key, 0)
@@ -196,24 +196,24 @@ def fetch_row_kernel(w: Any, row: Any, first_byte: Any) -> None:
 
 
 @inlined
-def follow_kernel(w: Any, row: Any, first_byte: Any) -> Any:
+def follow_kernel(w: Any, row: Any, columns: Any, first_byte: Any) -> Any:
     """(slot of the row's key, next row of the chain); the row after that and its key's lines are fetched."""
     following = np.int64(w.links[row, L_NEXT])
     if following >= 0:
         after = np.int64(w.links[following, L_NEXT])
         if after >= 0:
-            fetch_row_kernel(w, after, first_byte)
+            fetch_row_kernel(w, after, columns, first_byte)
     return np.int64(w.links[row, L_SLOT]), following
 
 
 @inlined
-def fetch_kernel(w: Any, dimension: Any, tick: Any) -> None:
+def fetch_kernel(w: Any, dimension: Any, columns: Any, tick: Any) -> None:
     """Fetch the first two rows of a chain and their keys: `follow_kernel` comes too late for them."""
     row = np.int64(w.chains[tick & (len(w.chains) - 1), dimension, HEAD])
     for _ in range(2):
         if row < 0:
             break
-        fetch_row_kernel(w, row, 0)
+        fetch_row_kernel(w, row, columns, 0)
         row = np.int64(w.links[row, L_NEXT])
 
 
@@ -221,7 +221,7 @@ def fetch_kernel(w: Any, dimension: Any, tick: Any) -> None:
 def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     """Let the windows that end at ``tick`` lose what lies before them; rows past the longest are freed."""
     mask = len(w.chains) - 1
-    span = rules.span[dimension]
+    span, columns = rules.span[dimension], rules.column_count[dimension]
     many_specs = rules.spec_count[dimension]
     first = np.int64(0)
     while first < many_specs:  # those of one window stand together, and its second is walked once for all of them
@@ -233,7 +233,7 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
         if window == span:
             row = np.int64(NO_ROW)  # below, where the row is freed
         while row >= 0:
-            slot, following = follow_kernel(w, row, 64)
+            slot, following = follow_kernel(w, row, columns, 64)
             if slot >= 0:
                 for s in range(first, last):
                     w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
@@ -244,7 +244,7 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     if row < 0:
         return
     while row >= 0:
-        slot, following = follow_kernel(w, row, 0)
+        slot, following = follow_kernel(w, row, columns, 0)
         if slot >= 0:
             for s in range(many_specs):
                 if rules.spec_window[dimension, s] == span:
@@ -316,13 +316,13 @@ def judge_tick_kernel(
         return out_at
     first = out_at
     cell = tick // rules.renew_s[0] + 1
-    many_rules = rules.rule_count[dimension]
+    many_rules, columns = rules.rule_count[dimension], rules.column_count[dimension]
     looks_for_busy = emit and dimension == D_ROUTE and rules.busy_least[0] > 0
     is_long = emit and long.minutes[dimension] > 0
     if is_long:
         begin_long_kernel(g, long, dimension, tick)
     while row >= 0:
-        slot, following = follow_kernel(w, row, 0)
+        slot, following = follow_kernel(w, row, columns, 0)
         if is_long and following >= 0:
             fetch_long_kernel(w, g, long, np.int64(w.links[following, L_SLOT]), dimension)
         if slot >= 0:
@@ -380,8 +380,8 @@ def close_kernel(w: Any, rules: Any, g: Any, long: Any, target: Any, emit: Any, 
             if rules.span[d] > 0:
                 for s in range(rules.spec_count[d]):
                     if s == 0 or rules.spec_window[d, s] != rules.spec_window[d, s - 1]:
-                        fetch_kernel(w, d, tick - rules.spec_window[d, s])
-                fetch_kernel(w, d, tick)
+                        fetch_kernel(w, d, rules.column_count[d], tick - rules.spec_window[d, s])
+                fetch_kernel(w, d, rules.column_count[d], tick)
         for d in range(dimensions):
             if rules.span[d] > 0:
                 expire_kernel(w, rules, d, tick)

@@ -48,7 +48,7 @@ def judge_keys_kernel(
         key = ids[i]
         silent = max(window - last[key] - 1, 0)
         busy_now = busy[key] * (11 / 12) ** min(silent, 1000) * (11 / 12) + 1 / 12
-        features_kernel(i, key, values, seen, hours, busy_now, levels.count[key, OVERALL, 0] >= young, slot, features)
+        features_kernel(i, key, values, seen, hours, busy_now, levels.counts[key, OVERALL, 0] >= young, slot, features)
         if not whole:
             features[i, F_TOKENS_IN] = features[i, F_TOKENS_OUT] = np.nan
         together = 0.0

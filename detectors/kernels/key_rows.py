@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from detectors.kernels.hashing import partition_kernel
 from detectors.kernels.key_features import VALUES
 from detectors.kernels.machine import copy_bytes
 from schemas.columns import I64
@@ -75,43 +76,43 @@ def gather_keys_kernel(
         closed: the last second that is.
     """
     mask = len(slots) - 1
-    for p in range(len(starts) - 1):
-        for at in range(starts[p], starts[p + 1]):
-            r = order[at]
-            if records[r, C_DIMENSION] != D_API_KEY or records[r, C_EVIDENCE] == 0 or records[r, C_TICK] <= closed:
+    partitions = U64(len(starts) - 1)
+    for r in range(len(order)):  # as they lie: most are not of keys, and not worth a load from memory in another order
+        if records[r, C_DIMENSION] != D_API_KEY or records[r, C_EVIDENCE] == 0 or records[r, C_TICK] <= closed:
+            continue
+        step, a, b = records[r, C_TICK] // STEP_S, records[r, C_KEY_A], records[r, C_KEY_B]
+        place = np.int64((U64(records[r, C_HASH]) ^ (U64(step) * STEP_MIX)) & U64(mask))
+        found = np.int64(-1)
+        while slots[place] != 0:
+            e = np.int64(slots[place]) - 1
+            if entries[e, G_A] == a and entries[e, G_B] == b and entries[e, G_STEP] == step:
+                found = e
+                break
+            place = (place + 1) & mask
+        if found < 0:
+            if used[0] == len(entries):
+                used[1] += records[r, C_EVIDENCE]
                 continue
-            step, a, b = records[r, C_TICK] // STEP_S, records[r, C_KEY_A], records[r, C_KEY_B]
-            place = np.int64((U64(records[r, C_HASH]) ^ (U64(step) * STEP_MIX)) & U64(mask))
-            found = np.int64(-1)
-            while slots[place] != 0:
-                e = np.int64(slots[place]) - 1
-                if entries[e, G_A] == a and entries[e, G_B] == b and entries[e, G_STEP] == step:
-                    found = e
-                    break
-                place = (place + 1) & mask
-            if found < 0:
-                if used[0] == len(entries):
-                    used[1] += records[r, C_EVIDENCE]
-                    continue
-                found = used[0]
-                used[0] += 1
-                slots[place] = np.int32(found + 1)
-                entries[found, G_STEP], entries[found, G_A], entries[found, G_B] = step, a, b
-                entries[found, G_PARTITION], entries[found, G_HASH] = p, records[r, C_HASH]
-                length = records[r, C_NAME_LENGTH]
-                entries[found, G_NAME_LENGTH] = length
-                copy_bytes(names, found * NAME_BYTES, tally_names, records[r, C_NAME], length)
-                for v in range(VALUES):
-                    entries[found, G_VALUES + v] = 0
-            entries[found, G_VALUES + 0] += records[r, C_EVIDENCE]
-            entries[found, G_VALUES + 1] += records[r, C_ERRORS]
-            if records[r, C_DENIALS] != 0:
-                continue  # what was denied is in what follows, too
-            entries[found, G_VALUES + 2] += records[r, C_TOKENS_IN]
-            entries[found, G_VALUES + 3] += records[r, C_TOKENS_OUT]
-            entries[found, G_VALUES + 4] |= records[r, C_NETS]
-            entries[found, G_VALUES + 5] |= records[r, C_COUNTRIES]
-            entries[found, G_VALUES + 6] |= records[r, C_AGENTS]
+            found = used[0]
+            used[0] += 1
+            slots[place] = np.int32(found + 1)
+            entries[found, G_STEP], entries[found, G_A], entries[found, G_B] = step, a, b
+            entries[found, G_PARTITION] = partition_kernel(U64(records[r, C_HASH]), partitions)
+            entries[found, G_HASH] = records[r, C_HASH]
+            length = records[r, C_NAME_LENGTH]
+            entries[found, G_NAME_LENGTH] = length
+            copy_bytes(names, found * NAME_BYTES, tally_names, records[r, C_NAME], length)
+            for v in range(VALUES):
+                entries[found, G_VALUES + v] = 0
+        entries[found, G_VALUES + 0] += records[r, C_EVIDENCE]
+        entries[found, G_VALUES + 1] += records[r, C_ERRORS]
+        if records[r, C_DENIALS] != 0:
+            continue  # what was denied is in what follows, too
+        entries[found, G_VALUES + 2] += records[r, C_TOKENS_IN]
+        entries[found, G_VALUES + 3] += records[r, C_TOKENS_OUT]
+        entries[found, G_VALUES + 4] |= records[r, C_NETS]
+        entries[found, G_VALUES + 5] |= records[r, C_COUNTRIES]
+        entries[found, G_VALUES + 6] |= records[r, C_AGENTS]
 
 
 @entry

@@ -23,7 +23,7 @@ class Tables(NamedTuple):
 
     mean: F64
     variance: F64
-    count: F64
+    counts: F64
     within: F64
     seen: float
     shared: int
@@ -69,7 +69,7 @@ def distance_kernel(levels: Any, series: Any, season: Any, f: Any, value: Any) -
     if not np.isfinite(value):
         return 0.0
     m, v = usual_kernel(
-        levels.mean, levels.variance, levels.count, levels.within, levels.seen, levels.shared, levels.floor, levels.shrink,
+        levels.mean, levels.variance, levels.counts, levels.within, levels.seen, levels.shared, levels.floor, levels.shrink,
         levels.shrink_season, series, season, f,
     )  # fmt: skip
     if v < 0.0:

@@ -358,8 +358,9 @@ def make_room_kernel(w: Any) -> None:
 
 
 @inlined
-def add_row_kernel(w: Any, slot: Any, dimension: Any, tick: Any) -> Any:
-    """The row of a key at a tick: the one that is there, or a new one of zeros. A free row must exist."""
+def add_row_kernel(w: Any, slot: Any, dimension: Any, columns: Any, tick: Any) -> Any:
+    """The row of a key at a tick: the one that is there, or a new one with ``columns`` of zeros: nobody reads what lies behind
+    them, in another cache line. A free row must exist."""
     newer, row = np.int64(NO_ROW), w.keys[slot, K_NEWEST]
     if row >= 0 and w.keys[slot, K_TICK] >= tick:  # else it is new, and no other row has to be looked at
         while row >= 0 and w.rows[row, R_TICK] > tick:
@@ -383,7 +384,7 @@ def add_row_kernel(w: Any, slot: Any, dimension: Any, tick: Any) -> Any:
         w.rows[newer, R_OLDER] = fresh
     else:
         w.keys[slot, K_NEWEST], w.keys[slot, K_TICK] = fresh, tick
-    for m in range(w.rows.shape[1] - R_VALUES):
+    for m in range(columns):
         w.rows[fresh, R_VALUES + m] = 0
     position = tick & (len(w.chains) - 1)
     w.links[fresh, L_NEXT], w.links[fresh, L_SLOT] = w.chains[position, dimension, HEAD], slot

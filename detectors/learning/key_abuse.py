@@ -19,8 +19,6 @@ import numpy.typing as npt
 
 from detectors.kernels.key_features import (
     F_REQUESTS,
-    F_TOKENS_IN,
-    F_TOKENS_OUT,
     FEATURES,
     ITEMS,
     S_OLD,
@@ -152,13 +150,13 @@ class KeyAbuse:
             ids: i64[n], places of keys, rising; values: i64[n, VALUES], what each did, with at least one request.
             whole: False: of a window that is not over. Then no feature counts that could still become less.
         """
-        tick, levels, totals = window * WINDOW_S, self.levels, self.totals
+        tick = window * WINDOW_S
         features, z = np.empty((len(ids), FEATURES)), np.empty((len(ids), FEATURES))
         total, score, held = np.empty(len(ids)), np.empty(len(ids)), np.empty(len(ids))
         judge_keys_kernel(
             ids, values, whole, window, self.seen, self.hours, self._busy, self._last, self.held, self.config.young_windows,
-            season_of(tick), self.config.z_most, self.config.leak, self.config.reference, tuple(levels.tables), tuple(totals.tables),
-            features, z, total, score, held,
+            season_of(tick), self.config.z_most, self.config.leak, self.config.reference, tuple(self.levels.tables),
+            tuple(self.totals.tables), features, z, total, score, held,
         )  # fmt: skip
         return Judged(ids, features, z, total, score, held)
 
