@@ -1,25 +1,28 @@
 """``registrations``: a flood of registrations, by what it changes of how a service's registrations usually are.
 
 How it decides: every ten seconds, for each service, it counts the registrations of the last 10 s, 60 s and 10 min, and every
-ten minutes those of the last hour and day, and of each window what they have of ten *marks*: user agents that are new to the
-service, hosting networks, disposable mail domains, countries that hardly anybody comes from, how surprising names are, their
-digits, how rare mail domains are, networks that somebody registered from minutes before, failures, and accounts that are not
-used. Each count and mark becomes a signed z against what is usual at that hour (`detectors.learning.floods`); z are added up,
-for windows and in a CUSUM. The largest of these sums is the score. From the past scores alone two limits are read off
-(`detectors.learning.calibration`): from ``notify`` on people are told; from ``act`` on, which is far rarer, something may be
-done. Then it says what the surplus is made of: values of an attribute (user agent, country, mail domain, /24 or /48,
-autonomous system, referrer) that more of the last ten minutes have than usual and than chance explains. Networks and
-disposable mail domains among them are challenged first and, if the flood lasts into the next cell of renewal, may not
-register for ``restrict_ttl_s``; user agents are challenged; all of them together within ``collateral_max``, the share of
-usual registrations that they match. Countries, autonomous systems, referrers, and mail domains that are on no list of
-disposable ones are named and never acted on: for those there is the operator's playbook.
+ten minutes those of the last hour and day, and of each window what they have of eleven *marks*: user agents that are new to
+the service, hosting networks, disposable mail domains, countries that hardly anybody comes from, how surprising names are,
+their digits, how rare mail domains are, networks that somebody registered from minutes before, failures, and, of accounts
+that became an hour and six hours old, how many nobody used since (`detectors.learning.uses`). Each count and mark becomes a
+signed z against what is usual at that hour (`detectors.learning.floods`); z are added up, for windows and in a CUSUM. The
+largest of these sums is the score. From the past scores alone two limits are read off (`detectors.learning.calibration`):
+from ``notify`` on people are told; from ``act`` on, which is far rarer, something may be done. Then it says what the surplus
+is made of: values of an attribute (user agent, country, mail domain, /24 or /48, autonomous system, referrer) that more of
+the last ten minutes have than usual and than chance explains. Networks and disposable mail domains among them are challenged
+first and, if the flood lasts into the next cell of renewal, may not register for ``restrict_ttl_s``; user agents are
+challenged; all of them together within ``collateral_max``, the share of usual registrations that they match. Countries,
+autonomous systems, referrers, and mail domains that are on no list of disposable ones are named and never acted on: for those
+there is the operator's playbook.
 
 Where it fails: a flood that mimics everything and stays within chance of the usual number is not seen
 (docs/models-registrations.md has how much that is); nor one that was there from the start. An honest campaign is a flood too:
 it is told, and nothing is done, because what it has in common is what everybody has. Without names, mail domains or
-autonomous systems in the events
-the marks that need them are silent. The first hour of a service is *cold*: only what is far off is told, and for a week
-nothing acts. Unused accounts are only seen where requests and registrations name the same service.
+autonomous systems in the events the marks that need them are silent. The first hour of a service is *cold*: only what is far
+off is told, and for a week nothing acts. Unused accounts are only seen where registrations and requests name the account in
+the same words and are of one service: of one host, or of hosts that ``input.services`` puts together. Whoever has each
+account ask for something once is not seen by them. A sample shows what some accounts do, not all: the share that is used is
+that of those.
 
 Costs: the sample; 0.2 ms each ten seconds for each service that registers anybody, 1 MB of memory for each, four services in
 a judge partition at most.
