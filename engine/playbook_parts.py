@@ -143,7 +143,7 @@ def sentence_of(
     simulated = " (simulated)" if playbook.state != "armed" else ""
     parts = [f"playbook {name}{simulated}: {because}"]
     if step.action == "notify" and known:
-        text = f"{known['load_requests_per_s']:,} requests a second in the last minute, {known['load_usual_per_s']:,} are usual"
+        text = f"{known['load_requests_per_s']:,} requests a second, {known['load_usual_per_s']:,} are usual"
         if "load_tokens_per_s" in known:
             tokens, most = known["load_tokens_per_s"], known["load_tokens_p95_per_s"]
             text += f"; {tokens:,} tokens a second, 95 % of minutes have up to {most:,}"

@@ -38,6 +38,8 @@ _UNHEARD = ("allowlisted", "false_positive", "lifted")
 """Outcomes of findings that are no reason for anything."""
 _ROUNDING = 1e-9
 _NEVER = 1 << 62
+_OF_REQUESTS = ("pages", "requests", "accounts")
+"""Measures of findings that say of how many requests they are."""
 Whom = tuple[int, str, str]
 """(judge partition, playbook, the service or target that it is about)"""
 
@@ -286,19 +288,22 @@ class Playbooks:
         )  # fmt: skip
 
     def _load(self, heard: Heard, since: int, tick: int) -> Load:
-        """What the service was asked for in the last whole minute, beside the hour before the run."""
+        """What the service is asked for, now or in the last whole minute, beside the hour before the run."""
         known = [one for one in self._minutes.get((heard.partition, heard.service), ()) if 60 * (one[0] + 1) <= tick + 1]
         if not known:
             return ()
         before = [one for one in known if 60 * (one[0] + 1) <= since] or known
         now = known[-1]
+        rate = now[1] / 60
+        if heard.measure in _OF_REQUESTS:  # a minute that is over may have been before the attack
+            rate = max(rate, heard.requests / heard.window_s)
         usual = statistics.median(one[1] for one in before) / 60
         found: list[tuple[str, int | float | str]] = [
-            ("load_requests_per_s", round(now[1] / 60, 1)), ("load_usual_per_s", round(usual, 1)),
+            ("load_requests_per_s", round(rate, 1)), ("load_usual_per_s", round(usual, 1)),
             ("load_most_before_per_s", round(max(one[1] for one in before) / 60, 1)),
         ]  # fmt: skip
         if usual:
-            found.append(("load_times_usual", round(now[1] / 60 / usual, 2)))
+            found.append(("load_times_usual", round(rate / usual, 2)))
         if any(one[2] for one in known):
             tokens = sorted(one[2] for one in before)
             found += [

@@ -309,7 +309,7 @@ def test_the_load_that_people_are_told_is_the_last_whole_minute_beside_the_hour_
     features = dict(crossing.features)
     assert (features["load_requests_per_s"], features["load_usual_per_s"], features["load_times_usual"]) == (500.0, 104.5, 4.78)
     assert (features["load_tokens_per_s"], features["load_most_before_per_s"]) == (20_000.0, 109.0)
-    assert "to scale out by: 500.0 requests a second in the last minute, 104.5 are usual; 20,000.0 tokens" in crossing.reason
+    assert "to scale out by: 500.0 requests a second, 104.5 are usual; 20,000.0 tokens" in crossing.reason
     assert finding == "f659"
 
 
