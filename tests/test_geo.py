@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from schemas.decode import Decoder
 from schemas.errors import ConfigError
 from schemas.fields import MISSING, Number, Text
 from schemas.mitigation import Evidence, Window
+from schemas.tally import NO_DIGEST, decode_tally, encode_tally
 from tests.engines import as_chunk, config_of, decide, only
 from tests.mitigations import record
 from tests.mmdb import MARKER, build, written
@@ -248,11 +250,14 @@ def test_decisions_are_those_about_events_that_say_it_themselves(tmp_path: Path,
 
 def test_a_worker_sees_what_a_replay_sees(tmp_path: Path) -> None:
     def parts(config: Config, data: bytes) -> list[list[bytes]]:
+        """Without digests of the records, which differ in who names the country."""
         bench = Bench(config, make_seeds(config))
         lines = data.splitlines()
         messages = Messages()
         messages.add(lines, list(range(len(lines))), [0] * len(lines), len(data))
-        return SourcePost("requests-0", 0, "", bench).ship(messages, BOUND_MS, 0).parts
+        shipped = SourcePost("requests-0", 0, "", bench).ship(messages, BOUND_MS, 0).parts
+        tallies = [[decode_tally(one) for one in part] for part in shipped]
+        return [[encode_tally(replace(tally, digest=NO_DIGEST), 0) for tally in part] for part in tallies]
 
     assert parts(limited("country", files(tmp_path)), crowd(False)) == parts(limited("country"), crowd(True))
     assert parts(limited("country"), crowd(False)) != parts(limited("country"), crowd(True))
