@@ -25,6 +25,7 @@ from engine.registered import (
     Service,
     merged_registrations,
     of_registrations,
+    registers_anybody,
     rows_of_services,
     texts_of,
     ticks_of,
@@ -119,21 +120,33 @@ class Registrations:
         if not due:
             self._closed = closed if self._closed == NEVER else self._closed
             return
+        if not self._streams and not self._rows and not any(registers_anybody(one, closed) for one in due):
+            self._pass_over(closed, due)
+            return
         merged = merged_registrations(self._pending)
         at = int(np.searchsorted(merged.cells[:, S_TICK], closed, "right"))
         self._pending = [part_of(merged, at, len(merged.cells))] if at < len(merged.cells) else []
         now = part_of(merged, 0, at)
         ticks = ticks_of(now)
         for word, text in texts_of(now):
+            if word not in ticks:
+                continue
             if word not in self._texts:
                 self._disposable[word] = self._lists.is_disposable(text)
-            self._texts[word] = ticks.get(word, int(now.cells[-1, S_TICK])), text
+            self._texts[word] = ticks[word], text
         for service, rows in rows_of_services(now, self._disposable, self._lists):
             self._rows.setdefault(service, []).append(rows)
         for service, uses in uses_of_services(now):
             self._keep(service, uses)
         if self._closed == NEVER:
             self._closed = int(now.cells[0, S_TICK]) - 1
+
+    def _pass_over(self, closed: int, due: list[Sample]) -> None:
+        """Of what is closed nothing is kept: nobody has registered anywhere, so what accounts do is nobody's."""
+        if self._closed == NEVER:
+            self._closed = min(int(one.cells[0, S_TICK]) for one in due) - 1
+        rest = [(one, int(np.searchsorted(one.cells[:, S_TICK], closed, "right"))) for one in self._pending]
+        self._pending = [part_of(one, at, len(one.cells)) if at else one for one, at in rest if at < len(one.cells)]
 
     def _keep(self, service: Service, uses: I64) -> None:
         """Keep what accounts do until it is judged: of services that somebody registers at, from the step after the first."""

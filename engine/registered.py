@@ -45,7 +45,9 @@ _WORDS = (
     (Attribute.REFERRER, sampled.Attribute.REFERRER),
 )
 _WHO = E_ATTRIBUTES + sampled.Attribute.WHO
+_NOTES = E_ATTRIBUTES + sampled.Attribute.NOTES
 _TEXTS = [E_ATTRIBUTES + attribute for _, attribute in _WORDS]
+_NO_TEXTS = np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.uint8)
 
 
 @dataclass(slots=True)
@@ -79,14 +81,23 @@ def of_registrations(sample: Sample) -> Sample:
     cells = sample.cells[chosen].copy()
     # Of what accounts do only who does it is looked at: without texts they are merged faster.
     entries[cells[entries[:, E_CELL], S_STRATUM] == Stratum.ACCOUNTS, E_ATTRIBUTES:_WHO] = 0
+    if not registers(entries[:, _NOTES]).any():
+        # Texts are those that registrations name, and nobody registered here.
+        return Sample(cells, entries, *_NO_TEXTS)
     return Sample(cells, entries, sample.words.copy(), sample.text_start.copy(), sample.text.copy())
+
+
+def registers_anybody(sample: Sample, closed: int) -> bool:
+    """Whether a sample, whose cells are in the order of seconds, has a registration up to a second."""
+    entries = sample.entries[sample.entries[:, E_CELL] < np.searchsorted(sample.cells[:, S_TICK], closed, "right")]
+    return bool(registers(entries[:, _NOTES]).any())
 
 
 def merged_registrations(samples: list[Sample]) -> Sample:
     """Several of them as one, with the texts that registrations name and no others."""
     merged = merge_samples(samples)
-    rows = merged.entries[registers(merged.entries[:, E_ATTRIBUTES + sampled.Attribute.NOTES])]
-    named = np.unique(np.concatenate([rows[:, _TEXTS].ravel(), merged.cells[:, S_SERVICE_A]]))
+    rows = merged.entries[registers(merged.entries[:, _NOTES])]
+    named = np.unique(np.concatenate([rows[:, _TEXTS].ravel(), merged.cells[rows[:, E_CELL], S_SERVICE_A]]))
     kept = np.isin(merged.words, named)
     starts, lengths = merged.text_start[:-1][kept], np.diff(merged.text_start)[kept]
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -103,18 +114,19 @@ def texts_of(sample: Sample) -> Iterator[tuple[int, bytes]]:
 
 def ticks_of(sample: Sample) -> dict[int, int]:
     """The last second that named each word in a registration, or registered anybody at a service."""
-    found = dict(zip(sample.cells[:, S_SERVICE_A].tolist(), sample.cells[:, S_TICK].tolist(), strict=True))
-    rows = sample.entries[registers(sample.entries[:, E_ATTRIBUTES + sampled.Attribute.NOTES])]
-    ticks = sample.cells[rows[:, E_CELL], S_TICK].tolist()
-    for column in _TEXTS:
-        for word, tick in zip(rows[:, column].tolist(), ticks, strict=True):
+    found: dict[int, int] = {}
+    rows = sample.entries[registers(sample.entries[:, _NOTES])]
+    cells = sample.cells[rows[:, E_CELL]]
+    ticks = cells[:, S_TICK].tolist()
+    for words in (cells[:, S_SERVICE_A], *(rows[:, column] for column in _TEXTS)):
+        for word, tick in zip(words.tolist(), ticks, strict=True):
             found[word] = max(tick, found.get(word, tick))
     return found
 
 
 def rows_of_services(sample: Sample, disposable: dict[int, bool], lists: Lists) -> list[tuple[Service, Rows]]:
     """Of each service the registrations of a sample in the order of their seconds."""
-    notes = sample.entries[:, E_ATTRIBUTES + sampled.Attribute.NOTES]
+    notes = sample.entries[:, _NOTES]
     chosen = registers(notes) & (sample.cells[sample.entries[:, E_CELL], S_STRATUM] != Stratum.ACCOUNTS)
     entries = sample.entries[chosen]
     if not len(entries):
@@ -161,7 +173,7 @@ def _weights(sample: Sample) -> npt.NDArray[np.float64]:
 def _rows(
     entries: I64, cells: I64, weights: npt.NDArray[np.float64], disposable: dict[int, bool], lists: Lists
 ) -> Rows:  # fmt: skip
-    notes = entries[:, E_ATTRIBUTES + sampled.Attribute.NOTES]
+    notes = entries[:, _NOTES]
     addresses = np.where(entries[:, E_IP_HIGH] == 0, entries[:, E_IP_LOW], entries[:, E_IP_HIGH])
     words = np.zeros((len(entries), len(Attribute)), np.int64)
     for attribute, column in _WORDS:

@@ -151,10 +151,10 @@ def shop(hours: int) -> bytes:
     return b"".join(orjson.dumps({"time": 1000 * (begin + at), **event}) + b"\n" for at, event in found)
 
 
-def told(services: dict[str, list[str]], piece: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def told(services: dict[str, list[str]], piece: int | None, log: bytes | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the model of a sign-up site says of it, and everything it knows."""
     engine = Embedded(config_of({"input": {"services": services}, "detectors": only("registrations")}))
-    data = shop(6).splitlines(keepends=True)
+    data = (log or shop(6)).splitlines(keepends=True)
     engine.open("log", 1000 * (START_S + 7 * 3600))
     base = 0
     for first in range(0, len(data), piece or len(data)):
@@ -175,3 +175,23 @@ def test_a_registration_on_one_host_is_linked_to_requests_on_another() -> None:
     assert about["unused_hour"] == pytest.approx(1 - 360 / aged, abs=0.01)
     assert told({}, None)[0]["accounts_aged_hour"] == 0
     assert flat(told(SERVICES, 37)[1]) == flat(saved)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 50])
+def test_what_accounts_did_before_anybody_registered_leaves_nothing_behind_wherever_it_is_cut(piece: int) -> None:
+    random = np.random.default_rng(8)
+    usual: dict[str, Any] = {
+        "client_ip": "198.51.100.7",
+        "host": "api.example.com",
+        "method": "GET",
+        "path": "/",
+        "status": 200,
+    }
+    log = []
+    for at in range(900):
+        who = f"acct_{random.integers(40)}"
+        log.append({"time": 1000 * (START_S + at), **usual, "account": who, "status": int(random.choice([200, 401]))})
+        if at >= 600 and at % 3 == 0:
+            log.append(log[-1] | {"event": "registration", "account": f"acct_{at}", "status": int(random.choice([201, 400]))})
+    data = b"".join(orjson.dumps(event) + b"\n" for event in log)
+    assert flat(told({}, piece, data)[1]) == flat(told({}, None, data)[1])
