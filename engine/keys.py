@@ -231,8 +231,9 @@ class LearnedKeys:
         keys = [(a, b) for a, b in group.keys.tolist()]
         if whole:
             names = functools.partial(self._names_of, group)
-            for place in book.take_in(window, keys, names, group.values[:, V_REQUESTS]):
-                model.forget(place)
+            strangers = book.take_in(window, keys, names, group.values[:, V_REQUESTS])
+            if strangers:
+                model.forget(strangers)
         places = book.find(keys)
         order = np.argsort(places, kind="stable")
         values = group.values[order]

@@ -94,7 +94,7 @@ def test_a_place_that_is_given_away_begins_anew_and_what_is_saved_goes_on_as_it_
         for one in (model, other):
             live(one, window, values, 1)
     assert repr(model.save(ids)) == repr(other.save(ids))
-    model.forget(1)
+    model.forget([1])
     assert model.levels.steps(np.array([0, 1])).tolist() == [400.0, 0.0]
     with pytest.raises(StateError, match=r"saved levels|saved seen|shape"):
         other.load({**model.save(ids), "seen": np.zeros((1, 1), np.int64)}, ids)

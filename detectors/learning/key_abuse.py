@@ -260,12 +260,12 @@ class KeyAbuse:
         acts = rare & (judged.z[:, F_REQUESTS] >= ACTS_FROM)
         return told, acts
 
-    def forget(self, place: int) -> None:
-        """A place is somebody else's now."""
-        self.levels.forget([place])
-        self.totals.forget([place])
+    def forget(self, places: list[int]) -> None:
+        """These places are somebody else's now."""
+        self.levels.forget(places)
+        self.totals.forget(places)
         for array, blank in self._arrays().values():
-            array[place] = blank
+            array[places] = blank
 
     def _arrays(self) -> dict[str, tuple[npt.NDArray[Any], float | int]]:
         """What is kept of each place beside its levels, and what it begins with."""
