@@ -5,15 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from broker.connection import Connection
 from broker.offsets import Partition, first_offsets, offsets_at, partitions_of
 from broker.reading import read_spans
 from replay.reread import Batch, Range
+from schemas.columns import I64, U8
 
 BEFORE_MESSAGES = 50_000
 """Read before the evidence begins, at most."""
+
+
+def packed(messages: list[Message]) -> tuple[U8, I64, I64, I64, I64]:
+    """Messages one behind the other, with room for text that is rewritten: their bytes, starts, ends, times and offsets."""
+    values = [message.value() or b"" for message in messages]
+    data = b"".join(values)
+    buffer = np.zeros(2 * len(data) + 16384, np.uint8)
+    buffer[: len(data)] = np.frombuffer(data, np.uint8)
+    ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    stamps = (message.timestamp() for message in messages)
+    times_ms = np.fromiter((0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps), np.int64, len(values))
+    offsets = np.fromiter((message.offset() or 0 for message in messages), np.int64, len(values))
+    return buffer, starts, ends, times_ms, offsets
 
 
 class KafkaRange:
@@ -27,16 +42,7 @@ class KafkaRange:
     def batches(self) -> Iterator[Batch]:
         """See `replay.reread.Range`."""
         for messages in read_spans(self._connection, {self._partition: (self._first, self._end)}):
-            values = [message.value() or b"" for message in messages]
-            data = b"".join(values)
-            buffer = np.zeros(2 * len(data) + 16384, np.uint8)
-            buffer[: len(data)] = np.frombuffer(data, np.uint8)
-            ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
-            starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-            stamps = (message.timestamp() for message in messages)
-            times_ms = np.fromiter((0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps), np.int64, len(values))
-            offsets = np.fromiter((message.offset() or 0 for message in messages), np.int64, len(values))
-            yield Batch(buffer, starts, ends, times_ms, offsets)
+            yield Batch(*packed(messages))
 
 
 def kafka_ranges(connection: Connection, offsets: dict[str, tuple[int, int]], from_ms: int) -> tuple[list[Range], list[str]]:

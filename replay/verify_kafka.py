@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
-import numpy as np
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from broker.connection import Connection
 from broker.offsets import Partition, end_offsets, first_offsets, partitions_of
 from broker.reading import read_spans
 from replay.kafka import split_url
+from replay.reread_kafka import packed
 from replay.verify_reading import Messages, Portion, Source
 from schemas.config import Config
 from schemas.errors import UsageError
@@ -36,16 +35,7 @@ class PartitionSource:
         if span[0] >= span[1]:
             return
         for messages in read_spans(self._connection, {self._partition: span}):
-            values = [message.value() or b"" for message in messages]
-            data = b"".join(values)
-            buffer = np.zeros(2 * len(data) + 16384, np.uint8)
-            buffer[: len(data)] = np.frombuffer(data, np.uint8)
-            ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
-            starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-            stamps = (message.timestamp() for message in messages)
-            times_ms = np.fromiter((0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps), np.int64, len(values))
-            offsets = np.fromiter((message.offset() or 0 for message in messages), np.int64, len(values))
-            yield Messages(buffer, starts, ends, times_ms, offsets)
+            yield Messages(*packed(messages))
 
 
 def open_partitions(config: Config, names: dict[str, Partition], url: str | None) -> tuple[dict[str, Source], list[str]]:
