@@ -124,9 +124,12 @@ class Registrations:
             self._pass_over(closed, due)
             return
         merged = merged_registrations(self._pending)
-        at = int(np.searchsorted(merged.cells[:, S_TICK], closed, "right"))
+        # What comes for seconds that are closed comes too late, as for windows.
+        late, at = np.searchsorted(merged.cells[:, S_TICK], (self._closed, closed), "right").tolist()
         self._pending = [part_of(merged, at, len(merged.cells))] if at < len(merged.cells) else []
-        now = part_of(merged, 0, at)
+        if late == at:
+            return
+        now = part_of(merged, late, at)
         ticks = ticks_of(now)
         for word, text in texts_of(now):
             if word not in ticks:

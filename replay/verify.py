@@ -23,6 +23,7 @@ from engine.seeds import Seeds, make_seeds
 from replay.verify_reading import Portion, Source
 from schemas.config import Config
 from schemas.mitigation import OPERATOR, Finding, Mitigation
+from schemas.playbooks import PREFIX
 from schemas.tally import UNKNOWN_MS
 
 Outcome = Literal["equal", "differs", "cannot", "said"]
@@ -291,7 +292,9 @@ def _compare_numbers(run: _Run, one: Mitigation, found: Verified) -> None:
     if why is not None:
         found.missing.append(why)
         return
-    found_again = run.findings.get(one.finding)
+    # A playbook's step has no finding of its own: the one that it names is what the run rests on.
+    own = run.mitigations if one.detector.startswith(PREFIX) else None
+    found_again = run.findings.get(one.finding) if own is None else own.get((one.id, one.finding))
     if found_again is None:
         if not found.missing and (run.complete or run.rests_on_evidence(one)):
             found.numbers["finding"] = (f"{one.observed} where {one.limit} are allowed", "none")

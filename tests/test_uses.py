@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
+from detectors.kernels.windows import NEVER
 from detectors.learning.floods import BASES, COLUMNS, Base, Mark
 from detectors.learning.uses import (
     ACCOUNTS_MAX,
@@ -21,6 +22,7 @@ from detectors.learning.uses import (
     registered,
 )
 from drills.run import START_S
+from engine.cohorts import make_registrations
 from engine.embedded import Embedded
 from engine.registrants import add_aged
 from schemas.columns import I64
@@ -30,6 +32,7 @@ from schemas.errors import ConfigError
 from schemas.fields import Text
 from tests.engines import as_chunk, config_of, feed, only
 from tests.test_registrations import flat
+from tests.test_sampling import Observing
 
 BUSY = 9_999
 """An account that asks for something every ten seconds."""
@@ -195,3 +198,19 @@ def test_what_accounts_did_before_anybody_registered_leaves_nothing_behind_where
             log.append(log[-1] | {"event": "registration", "account": f"acct_{at}", "status": int(random.choice([201, 400]))})
     data = b"".join(orjson.dumps(event) + b"\n" for event in log)
     assert flat(told({}, piece, data)[1]) == flat(told({}, None, data)[1])
+
+
+def test_who_registered_in_a_second_that_is_closed_comes_too_late() -> None:
+    event: dict[str, Any] = {
+        "event": "registration", "client_ip": "198.51.100.7", "host": "www.example.com", "method": "POST", "path": "/signup",
+        "status": 201,
+    }  # fmt: skip
+    saved = []
+    for times in ((0, 60, 5, 70), (0, 60, 70)):
+        model = make_registrations(config_of({"detectors": only("registrations")}), 1)
+        assert model is not None
+        for at in times:
+            model.add(Observing().tally([{"time_ms": 1000 * (START_S + at), **event, "account": f"acct_{at}"}]))
+            model.close(START_S + at + 15, NEVER)
+        saved.append(flat(model.save()))
+    assert saved[0] == saved[1]

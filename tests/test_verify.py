@@ -64,6 +64,16 @@ def test_every_mitigation_is_equal_by_its_evidence_alone_and_by_all_of_it(
     assert alone.bytes_read < len(traffic.data)
 
 
+def test_a_step_of_a_playbook_has_no_finding_of_its_own_and_is_equal(traffic: Traffic, tmp_path: Path) -> None:
+    block = {"action": "block", "target": "found", "types": ["ip"], "ttl_s": 300, "collateral_max": 1.0}
+    mine = {"state": "armed", "owner": "ana", "when": {"detectors": ["rate"], "targets": ["ip"], "for_s": 0}, "steps": [block]}
+    config = config_of({"playbooks": {"mine": mine}})
+    records = decide(traffic.data, int(traffic.times_ms.max()) + 1000, config).mitigations
+    assert any(one.detector == "playbook-mine-block" for one in records)
+    source = FileSource("log", str(written(tmp_path, traffic.data)), config.input.record_bytes_max)
+    assert verify(config, records, {"log": source}, []).counts["equal"] == len({one.id for one in records})
+
+
 def test_a_byte_that_changed_is_located(traffic: Traffic, decided: list[Mitigation], tmp_path: Path) -> None:
     chance = random.Random(4)
     original = FileSource("log", str(written(tmp_path, traffic.data)), 1 << 20)
