@@ -27,6 +27,7 @@ from schemas.playbooks import PREFIX
 from schemas.tally import UNKNOWN_MS
 
 Outcome = Literal["equal", "differs", "cannot", "said"]
+Digested = Literal["seeded", "unseeded"]
 SECONDS_MAX = 2 * MINUTE_S
 """Windows up to this are of seconds, and all that is counted in one lies in the evidence."""
 END = 1 << 62
@@ -160,7 +161,7 @@ class _Run:
         """By id and finding, the final ones."""
         self.ids: set[str] = set()
         self.findings: dict[str, Finding] = {}
-        self.sums: dict[str, dict[Literal["seeded", "unseeded"], dict[int, int]]] = {}
+        self.sums: dict[str, dict[Digested, dict[int, int]]] = {}
         self.read_from: dict[str, int] = {}
         self.reached: dict[str, int] = {}
         self.bytes_read, self.late = 0, 0
@@ -176,9 +177,9 @@ class _Run:
         for said in feedback:
             engine.receive(said)
         wanted = self._boundaries()
-        keys = {"seeded": self.seeds, "unseeded": Seeds("", configured=False)}
+        keys: dict[Digested, Seeds] = {"seeded": self.seeds, "unseeded": Seeds("", configured=False)}
         last_ms = 1000 * (max(one.window.end for one in self.derivable) + self.config.time.lateness_s)
-        sums: dict[str, dict[str, _Sums]] = {}
+        sums: dict[str, dict[Digested, _Sums]] = {}
         streams = {}
         for name, source in self.sources.items():
             if not whole and name not in wanted:
@@ -186,7 +187,8 @@ class _Run:
             start = source.first if whole else max(source.first, min(wanted[name]))
             self.read_from[name] = self.reached[name] = start
             self.complete &= start <= source.begins_at
-            kinds = sorted({one.evidence.digested for one in self.derivable if name in one.evidence.digests} - {""})
+            came = {one.evidence.digested for one in self.derivable if name in one.evidence.digests}
+            kinds = [kind for kind in keys if kind in came]
             sums[name] = {kind: _Sums(keys[kind], wanted.get(name, set()), start) for kind in kinds}
             for some in sums[name].values():
                 some.begin()
@@ -211,7 +213,7 @@ class _Run:
         self.late = engine.account().late
         self._take(engine.take())
         engine.stop()
-        self.sums = {name: {kind: one.at for kind, one in some.items()} for name, some in sums.items()}  # type: ignore[misc]
+        self.sums = {name: {kind: one.at for kind, one in some.items()} for name, some in sums.items()}
 
     def _boundaries(self) -> dict[str, set[int]]:
         wanted: dict[str, set[int]] = {}
