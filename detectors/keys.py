@@ -3,10 +3,11 @@
 How it decides: of each key there are ten numbers every five minutes: requests; networks, countries and user agents that it
 was never seen with; how rare it is at this hour; errors; tokens in and out of a request; networks; how many of the last
 windows were busy. Each is compared with what it usually is for this key, drawn to what is usual of all keys while it is young.
-Positive distances are added up, and the sum is compared with what it usually is for the key: some are wild by nature. Two
-limits are read off the past: for ``notify`` one alarm a day over the whole service, for ``throttle`` far rarer than was ever
-seen (`detectors.learning`). What is not much, but lasts, is found by the sum of what scores had too much. What only grows can
-be told before five minutes are over: every half minute what there is so far is looked at.
+Positive distances are added up (and three for a key that was not used for a month, in its first hour), and the sum is compared
+with what it usually is for the key: some are wild by nature. Two limits are read off the past: for ``notify`` one alarm a day
+over the whole service, for ``throttle`` far rarer than was ever seen (`detectors.learning`). What is not much, but lasts, is
+found by the sum of what scores had too much. What only grows can be told before five minutes are over: every half minute what
+there is so far is looked at.
 
 Where it fails: a stolen key that is used as its owner uses it, from his own networks, looks like him. A customer who moves to
 other networks with another client looks like a thief for a day: people are told, once, and he is slowed down only if he also
@@ -50,7 +51,7 @@ from detectors.windowed import Detector, DetectorSection, Profile, WindowRule, s
 from schemas.fields import Dimension, Item
 
 NAME = "keys"
-VERSION = 1
+VERSION = 2
 
 
 class KeysSection(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -68,6 +69,8 @@ class KeysSection(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_o
     """Keys with a level of their own, over the whole service: the busiest and most recent. The rest share one."""
     young_windows: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 12
     """Before a key had so many windows of five minutes with requests, nothing is new to it."""
+    wakes_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 30
+    """A key that was not used for so many days wakes: for an hour that speaks against it, but is no alarm alone."""
     change_max: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0005
     """Standard deviations that a level that knows a week moves in an hour at most: who teaches it slowly is found. 0: no."""
     suspect_s: Annotated[int, msgspec.Meta(ge=300, le=604_800)] = 21_600

@@ -1,4 +1,7 @@
-"""Which keys a judge partition knows, and where: the busiest and most recent have a place with a level of their own."""
+"""Which keys a judge partition knows, and where: the busiest and most recent have a place with a level of their own.
+
+Of those that lost theirs it is remembered when they were used last, so that a key that wakes is known.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,71 @@ HALF_WINDOWS = 2016
 REPLACED_MAX = 64
 """Of one window so many places change hands: a flood of keys that come once costs no more."""
 
+BEDS = 4
+"""A key that lost its place takes one of so many beds, that of whoever has slept longest."""
+SLEEPERS_A_PLACE = 4
+"""So many sleep for each place: 24 bytes each."""
+NEVER = -(1 << 62)
+
+
+@dataclass(slots=True)
+class Sleepers:
+    """When keys were used last that have no place any more.
+
+    Args:
+        room: of so many at least; whoever has not been seen for longest is forgotten first, among few.
+    """
+
+    room: int
+    _keys: I64 = field(init=False)
+    """i64[rows, BEDS, 2]"""
+    _last: I64 = field(init=False)
+    """i64[rows, BEDS]: the window; `NEVER`: nobody"""
+
+    def __post_init__(self) -> None:
+        rows = 1 << (-(-self.room // BEDS) - 1).bit_length()
+        self._keys, self._last = np.zeros((rows, BEDS, 2), np.int64), np.full((rows, BEDS), NEVER)
+
+    def remember(self, key: Key, window: int) -> None:
+        """It was used last in a window."""
+        row = int(self._rows(np.array([key]))[0])
+        own = (self._keys[row] == key).all(axis=1) & (self._last[row] != NEVER)
+        bed = int(own.argmax() if own.any() else self._last[row].argmin())
+        if own.any() or self._last[row, bed] <= window:
+            self._keys[row, bed], self._last[row, bed] = key, window
+
+    def recall(self, keys: I64) -> I64:
+        """i64[n]: the windows in which keys, i64[n, 2], were used last; `NEVER`: not known."""
+        rows = self._rows(keys)
+        own = (self._keys[rows] == keys[:, None]).all(axis=2)
+        found: I64 = np.where(own, self._last[rows], NEVER).max(axis=1)
+        return found
+
+    def _rows(self, keys: I64) -> I64:
+        words = keys.astype(np.uint64)
+        mixed = (words[:, 0] * np.uint64(0x9E3779B97F4A7C15) + words[:, 1]) * np.uint64(0xBF58476D1CE4E5B9)
+        return (mixed >> np.uint64(32)).astype(np.int64) & (len(self._last) - 1)
+
+    def save(self) -> dict[str, Any]:
+        """Arrays for `load`: of those who are remembered."""
+        used = np.flatnonzero(self._last.ravel() != NEVER)
+        return {"beds": used, "keys": self._keys.reshape(-1, 2)[used], "last": self._last.ravel()[used]}
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Take over what `save` gave.
+
+        Raises:
+            StateError: it is of another size, or damaged.
+        """
+        beds, keys, last = data["beds"], data["keys"], data["last"]
+        fit = beds.ndim == 1 and keys.shape == (len(beds), 2) and last.shape == beds.shape
+        if not fit or {a.dtype for a in (beds, keys, last)} != {np.dtype(np.int64)}:
+            raise StateError("expected saved keys that sleep, each with its words and its last window, got others")
+        if len(beds) and not 0 <= int(beds.min()) <= int(beds.max()) < self._last.size:
+            raise StateError(f"expected at most {self._last.size} saved keys that sleep, got one in place {int(beds.max())}")
+        self._keys[:], self._last[:] = 0, NEVER
+        self._keys.reshape(-1, 2)[beds], self._last.reshape(-1)[beds] = keys, last
+
 
 @dataclass(slots=True)
 class KeyBook:
@@ -28,6 +96,7 @@ class KeyBook:
     keys: list[Key] = field(default_factory=list)
     """By place"""
     names: list[bytes] = field(default_factory=list)
+    sleepers: Sleepers = field(init=False)
     _places: dict[Key, int] = field(default_factory=dict)
     _worth: npt.NDArray[np.float64] = field(init=False)
     """f64[room]: requests, old ones fading …"""
@@ -36,6 +105,7 @@ class KeyBook:
 
     def __post_init__(self) -> None:
         self._worth, self._at = np.zeros(self.room), np.zeros(self.room, np.int64)
+        self.sleepers = Sleepers(SLEEPERS_A_PLACE * self.room)
 
     def find(self, keys: list[Key]) -> I64:
         """i64[n]: their places; ``room`` where they have none."""
@@ -62,6 +132,7 @@ class KeyBook:
                 if worth[place] >= requests[index]:
                     break
                 replaced += 1
+                self.sleepers.remember(self.keys[place], int(self._at[place]))
                 del self._places[self.keys[place]]
                 self.keys[place], self.names[place] = keys[index], name_of(index)
             else:
@@ -81,7 +152,7 @@ class KeyBook:
         used = len(self.keys)
         return {
             "keys": np.array(self.keys, np.int64).reshape(-1, 2), "names": list(self.names),
-            "worth": self._worth[:used].copy(), "at": self._at[:used].copy(),
+            "worth": self._worth[:used].copy(), "at": self._at[:used].copy(), "sleepers": self.sleepers.save(),
         }  # fmt: skip
 
     def load(self, data: dict[str, Any]) -> None:
@@ -98,3 +169,4 @@ class KeyBook:
         self.names = list(names)
         self._places = {key: place for place, key in enumerate(self.keys)}
         self._worth[:used], self._at[:used] = data["worth"], data["at"]
+        self.sleepers.load(data["sleepers"])

@@ -24,8 +24,8 @@ from detectors.kernels.key_features import (
     WILD,
     WILD_ERRORS,
 )
-from detectors.learning.calibration import Calibration
-from detectors.learning.key_abuse import FEATURE_NAMES, Judged, KeyAbuse
+from detectors.learning.calibration import DAY_S, Calibration
+from detectors.learning.key_abuse import FEATURE_NAMES, WINDOW_S, WOKEN, Judged, KeyAbuse
 from schemas.columns import I64
 
 ONE = {F_NEW_NETS: "new network", F_NEW_COUNTRIES: "new country", F_NEW_AGENTS: "new user agent"}
@@ -40,8 +40,13 @@ def sentence(value: str, model: KeyAbuse, judged: Judged, index: int, values: I6
     z = judged.z[index]
     chosen = [f for f in np.argsort(-z, kind="stable")[:NAMED].tolist() if z[f] >= NAMED_FROM] or [int(z.argmax())]
     usual = model.levels.mean[judged.ids[index], 0]
-    said = [_said(f, float(judged.features[index, f]), float(usual[f]), values) for f in chosen]
+    woke = [_woke(int(judged.slept[index]))] if judged.slept[index] else []
+    said = woke + [_said(f, float(judged.features[index, f]), float(usual[f]), values) for f in chosen]
     return f"API key {value} is used otherwise than usual in {seconds} seconds: {', '.join(said)}"
+
+
+def _woke(slept: int) -> str:
+    return f"used again after {slept * WINDOW_S // DAY_S} days"
 
 
 def _said(f: int, feature: float, usual: float, values: I64) -> str:
@@ -77,6 +82,8 @@ def evidence(
         if f in (F_NEW_NETS, F_NEW_COUNTRIES, F_NEW_AGENTS) and math.isfinite(judged.features[index, f]):
             found.append((name, round(float(judged.features[index, f]))))
         found.append((f"z {name}", round(float(judged.z[index, f]), 2)))
+    if judged.slept[index]:
+        found += [("days not used", int(judged.slept[index]) * WINDOW_S // DAY_S), ("z used again", WOKEN)]
     found += [
         ("z sum", round(float(judged.total[index]), 2)), ("score", round(float(judged.score[index]), 2)),
         ("sum of scores", round(float(judged.held[index]), 2)), ("limit", round(calibration.notify, 2)),

@@ -33,6 +33,7 @@ from detectors.kernels.key_rows import (
 from detectors.kernels.long_windows import MINUTE_S, SECONDS_MIN
 from detectors.kernels.windows import NEVER
 from detectors.keys import DETECTOR, NAME, VERSION, KeysSection
+from detectors.learning.calibration import DAY_S
 from detectors.learning.key_abuse import WINDOW_S, Judged, KeyAbuse, KeyAbuseConfig
 from detectors.registry import settings
 from detectors.windowed import WindowRule
@@ -108,7 +109,7 @@ class LearnedKeys:
             keys=self._places + 1, notify_per_day=section.notify_per_day / partitions,
             act_per_day=min(section.throttle_per_day, section.notify_per_day) / partitions, start=section.start,
             start_sum=5 * section.start, young_windows=section.young_windows, change_max=section.change_max,
-            suspect_s=section.suspect_s, quiet_s=section.quiet_s,
+            wakes_windows=section.wakes_days * DAY_S // WINDOW_S, suspect_s=section.suspect_s, quiet_s=section.quiet_s,
         )  # fmt: skip
         self._rows = allocate_key_rows(ENTRIES)
         self._closed = self._judged = self._looked = NEVER
@@ -233,11 +234,13 @@ class LearnedKeys:
             names = functools.partial(self._names_of, group)
             strangers = book.take_in(window, keys, names, group.values[:, V_REQUESTS])
             if strangers:
-                model.forget(strangers)
+                model.forget(strangers, book.sleepers.recall(np.array([book.keys[place] for place in strangers])))
         places = book.find(keys)
         order = np.argsort(places, kind="stable")
         values = group.values[order]
-        judged = model.judge(window, places[order], values, whole=whole)
+        # Who has no place is judged as well, and may have slept.
+        last = book.sleepers.recall(group.keys[order]) if (places == self._places).any() else None
+        judged = model.judge(window, places[order], values, whole=whole, last=last)
         learned = judged.ids < self._places
         if whole:
             model.note_peaks(_of(judged, learned))

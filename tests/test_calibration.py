@@ -35,6 +35,28 @@ def test_both_rates_are_what_was_asked_for_whatever_the_tail(draw: str) -> None:
     assert rates[1] < 0.06
 
 
+def rates_of_partitions(partitions: int, seed: int) -> tuple[float, float]:
+    """Alarms a day at both limits over all partitions, each of which learns alone from what falls to it."""
+    share = replace(ONE_A_DAY, notify_per_day=1 / partitions, act_per_day=1 / 90 / partitions, shape_scores=240.0, margin=1.0)
+    parts, chance, alarms = [Calibration(share) for _ in range(partitions)], np.random.default_rng(seed), [0, 0]
+    for day in range(8 + 60):
+        for calibration in parts:
+            scores = chance.exponential(2.0, 960 // partitions)
+            calibration.begin(day * DAY_S)
+            if day >= 8:
+                alarms[0] += int((scores > calibration.notify).sum())
+                alarms[1] += int((scores > calibration.act).sum())
+            calibration.observe(day * DAY_S, DAY_S, scores)
+    return alarms[0] / 60, alarms[1] / 60
+
+
+@pytest.mark.parametrize("partitions", [1, 16])
+def test_partitions_that_learn_alone_give_together_what_was_asked_for(partitions: int) -> None:
+    rates = np.array([rates_of_partitions(partitions, seed) for seed in range(4)]).mean(axis=0)
+    assert 0.5 < rates[0] < 1.2
+    assert rates[1] <= 4 / 90
+
+
 def test_it_is_cold_then_only_notifies_and_acts_when_it_has_seen_a_week() -> None:
     calibration, chance = Calibration(ONE_A_DAY), np.random.default_rng(1)
     for cell in range(4 * 8):

@@ -100,6 +100,26 @@ def test_a_place_that_is_given_away_begins_anew_and_what_is_saved_goes_on_as_it_
         other.load({**model.save(ids), "seen": np.zeros((1, 1), np.int64)}, ids)
 
 
+def test_a_key_that_wakes_is_odder_for_an_hour_but_no_alarm_alone_and_comes_from_where_it_always_did() -> None:
+    model, month = KeyAbuse(CONFIG), 30 * DAY
+    for window in range(3 * DAY):
+        live(model, window, doings(30))
+    before = model.judge(3 * DAY, np.array([0]), doings(30))
+    for away in (month - 1, month):
+        other = KeyAbuse(CONFIG)
+        other.load(model.save(np.arange(3)), np.arange(3))
+        woken = 3 * DAY - 1 + away
+        other.begin(woken)
+        judged = other.judge(woken, np.array([0]), doings(30))
+        assert judged.features[0, F_NEW_NETS] == 0
+        assert judged.slept[0] == (away if away == month else 0)
+        assert judged.total[0] - before.total[0] == pytest.approx(3.0 if away == month else 0.0, abs=0.3)
+        said = [live(other, woken + n, doings(30)) for n in range(13)]
+        assert not any(said)
+        slept = [int(other.judge(woken + n, np.array([0]), doings(30)).slept[0]) for n in (11, 12)]
+        assert slept == ([month, 0] if away == month else [0, 0])
+
+
 def test_what_was_confirmed_as_an_attack_is_no_part_of_the_past() -> None:
     model, chance = KeyAbuse(replace(CONFIG, start=5.0)), np.random.default_rng(5)
     for window in range(3 * DAY):

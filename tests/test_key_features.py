@@ -62,21 +62,23 @@ def test_what_is_judged_of_keys_is_what_their_twin_says(
             # Which generation a bin is of does not matter.
             seen[key, item, S_OLD], seen[key, item, S_THIS] = word(frozenset(b for b in bins if b % 2)), word(bins)
     ids, values = np.array([key for key, _ in doings]), np.zeros((len(doings), VALUES), np.int64)
-    for row, (_, one) in zip(values, doings, strict=True):
-        row[:V_NETS] = one.requests, one.errors, one.tokens_in, one.tokens_out
-        row[V_NETS:] = [word(bins) for bins in one.sets]
+    for row, (_, doing) in zip(values, doings, strict=True):
+        row[:V_NETS] = doing.requests, doing.errors, doing.tokens_in, doing.tokens_out
+        row[V_NETS:] = [word(bins) for bins in doing.sets]
     features, z = np.empty((len(ids), FEATURES)), np.empty((len(ids), FEATURES))
     total, score, held = np.empty(len(ids)), np.empty(len(ids)), np.empty(len(ids))
     last = np.array([WINDOW - 1 - one.silent for one in known])
     before = np.array([one.busy for one in known]), np.array([one.held for one in known])
+    more = np.array([3.0 * (key % 2) for key in ids.tolist()])
     judge_keys_kernel(
         ids, values, whole, WINDOW, seen, hours, before[0], last, before[1], YOUNG, SLOT, 8.0, 0.9, 0.5,
-        tuple(levels.tables), tuple(totals.tables), features, z, total, score, held,
+        tuple(levels.tables), tuple(totals.tables), more, features, z, total, score, held,
     )  # fmt: skip
-    for index, (key, one) in enumerate(doings):
+    for index, (key, doing) in enumerate(doings):
         expected = judge(
-            key, one, known[key], twin, twin_totals, whole=whole, young=YOUNG, z_most=8.0, leak=0.9, reference=0.5
-        )
-        found = features[index], z[index], total[index], score[index], held[index]
-        for name, now, then in zip(("features", "z", "total", "score", "held"), found, expected, strict=True):
-            assert np.atleast_1d(now).tolist() == pytest.approx(np.atleast_1d(then).tolist(), rel=1e-6, abs=1e-6, nan_ok=True), name
+            key, doing, known[key], twin, twin_totals, whole=whole, young=YOUNG, more=3.0 * (key % 2), z_most=8.0, leak=0.9,
+            reference=0.5,
+        )  # fmt: skip
+        assert features[index].tolist() == pytest.approx(expected[0], rel=1e-6, abs=1e-6, nan_ok=True)
+        assert z[index].tolist() == pytest.approx(expected[1], rel=1e-6, abs=1e-6)
+        assert [total[index], score[index], held[index]] == pytest.approx(expected[2:], rel=1e-6, abs=1e-6)

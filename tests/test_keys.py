@@ -30,7 +30,7 @@ from detectors.kernels.key_rows import (
     index_keys_kernel,
 )
 from engine.embedded import Embedded
-from engine.key_book import KeyBook
+from engine.key_book import NEVER, KeyBook, Sleepers
 from engine.keys import LearnedKeys
 from schemas.config import Config
 from schemas.errors import StateError
@@ -222,3 +222,52 @@ def test_the_busiest_and_most_recent_keys_have_places_and_a_flood_of_others_does
     assert plain(other.save()) == plain(book.save())
     with pytest.raises(StateError, match="at most 2 keys"):
         KeyBook(2).load(book.save())
+
+
+def test_of_keys_that_lost_their_place_it_is_remembered_when_they_were_used_last_within_a_bound() -> None:
+    book, names = KeyBook(2), [b"a", b"b"].__getitem__
+    book.take_in(0, [(1, 0), (2, 0)], names, np.array([5, 9]))
+    book.take_in(50, [(2, 0)], names, np.array([9]))
+    assert book.take_in(9000, [(3, 0)], names, np.array([7])) == [1]
+    assert book.sleepers.recall(np.array([(1, 0), (2, 0), (3, 0)])).tolist() == [0, NEVER, NEVER]
+    assert book.take_in(20_000, [(1, 0)], names, np.array([4])) == [0]
+    assert book.sleepers.recall(np.array([(1, 0), (2, 0), (3, 0)])).tolist() == [0, 50, NEVER]
+    sleepers, chance = Sleepers(256), random.Random(3)
+    lasts = {(chance.getrandbits(62), chance.getrandbits(62)): window for window in range(1000)}
+    for key, window in lasts.items():
+        sleepers.remember(key, window)
+    words, windows = np.array(list(lasts)), np.array(list(lasts.values()))
+    known = sleepers.recall(words) == windows
+    assert 200 < known.sum() <= 256
+    assert windows[known].mean() > 800
+    other = Sleepers(256)
+    other.load(sleepers.save())
+    assert other.recall(words).tolist() == sleepers.recall(words).tolist()
+    with pytest.raises(StateError, match="keys that sleep"):
+        Sleepers(16).load(sleepers.save())
+
+
+MONTH = [
+    honest("sk-a", "198.51.100.4", 7800, 8, 1),
+    honest("sk-b", "192.0.2.9", 7800, 6, 2),
+    [(at + 40 * 86_400_000, line(at + 40 * 86_400_000, "sk-b", "192.0.2.9")) for at in range(0, 7_800_000, 6000)],
+    thief("sk-a", 40 * 86_400 + 6030, 240, 5, 6),
+]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_key_that_is_used_again_after_a_month_is_told_of_with_how_long_it_slept(
+    lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: list[tuple[int, bytes]] = []
+    if lost:  # hundreds of others take its place
+        monkeypatch.setattr("engine.keys.PLACES_MIN", 1)
+        day = 38 * 86_400_000
+        others = [(day + n, line(day + n, f"sk-{n % 160}", "192.0.2.7")) for n in range(160 * 60)]
+    decided = decide(joined(*MONTH, others), BOUND_MS + 86_400_000 * 50, config(keys_max=64, start=5.0 if lost else 9.0))
+    finding = next(f for f in decided.findings if f.detector == "keys" and f.tick - START_S > 40 * 86_400)
+    assert finding.target.value == "sk-a"
+    assert "used again after 39 days" in finding.reason
+    assert finding.evidence.features["z used again"] == 3.0
+    assert finding.evidence.features["days not used"] == 39
+    assert ("new networks" in finding.reason) != lost

@@ -30,8 +30,8 @@ standard deviation of about one however many they are."""
 @entry
 def judge_keys_kernel(
     ids: Any, values: Any, whole: Any, window: Any, seen: Any, hours: Any, busy: Any, last: Any, held: Any, young: Any,
-    slot: Any, z_most: Any, leak: Any, reference: Any, levels_parts: Any, totals_parts: Any, features: Any, z: Any, total: Any,
-    score: Any, held_now: Any,
+    slot: Any, z_most: Any, leak: Any, reference: Any, levels_parts: Any, totals_parts: Any, more: Any, features: Any, z: Any,
+    total: Any, score: Any, held_now: Any,
 ) -> None:  # fmt: skip
     """Compare what keys did in a window with what is usual of them; see `detectors.learning.key_abuse`.
 
@@ -41,6 +41,7 @@ def judge_keys_kernel(
         seen, hours, young, slot: as in `features_kernel`.
         busy, last, held: f64[keys], i64[keys], f64[keys]: the share of windows with anything, the last one, the sum of scores.
         levels_parts, totals_parts: `Tables` of the features, and of the sum of their distances, as plain tuples.
+        more: f64[n]: standard deviations that speak against a key beside its features.
         features, z: f64[n, FEATURES]; total, score, held_now: f64[n]: all out.
     """
     levels, totals = Tables(*levels_parts), Tables(*totals_parts)
@@ -51,7 +52,7 @@ def judge_keys_kernel(
         features_kernel(i, key, values, seen, hours, busy_now, levels.counts[key, OVERALL, 0] >= young, slot, features)
         if not whole:
             features[i, F_TOKENS_IN] = features[i, F_TOKENS_OUT] = np.nan
-        together = 0.0
+        together = more[i]
         for f in range(FEATURES):
             z[i, f] = distance_kernel(levels, key, -1, f, features[i, f])
             together += min(max(z[i, f], 0.0), z_most)

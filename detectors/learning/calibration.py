@@ -2,11 +2,14 @@
 
 A limit that is chosen on the traffic it is tried on is a promise that nobody keeps. Here the highest scores of each day of the
 past are remembered, a tail is fitted to the highest of them (peaks over a threshold: a generalised Pareto tail by
-probability-weighted moments, its shape drawn to an exponential one), and read off at two rates: ``notify``, so many a day that
-people can look at, and ``act``, far rarer than what has been seen, which is what a tail is for. It goes on for ever: days that
-are older than ``days`` are forgotten, and there are never more than a score a target and *cell* (`CELL_S`), because what lasts
-is one alarm. It holds what was told, too: without it every alarm would make the next one likelier. What an operator confirms
-as an attack is taken out again (`withdraw`).
+probability-weighted moments, its shape drawn to the one that such scores are known to have), and read off at two rates:
+``notify``, so many a day that people can look at, and ``act``, far rarer than what has been seen, which is what a tail is for.
+It goes on for ever: days that are older than ``days`` are forgotten, and there are never more than a score a target and *cell*
+(`CELL_S`), because what lasts is one alarm. It holds what was told, too: without it every alarm would make the next one
+likelier. What an operator confirms as an attack is taken out again (`withdraw`).
+
+Where it fails: what comes once in 90 days over 16 partitions comes once in four years in each, and nobody can read that off 28
+days. There the shape is what is trusted, not the past: it is an assumption, and of other scores another one.
 
 Before ``known_days`` it is *cold*: it notifies from ``start`` on and never acts. Before ``whole_days`` it does not act, and
 does not notify below ``start``.
@@ -24,7 +27,7 @@ The truth is 2 ln(1000) = 13.8 and 2 ln(90,000) = 22.8.
 
 References: Pickands, Statistical inference using extreme order statistics (1975); Hosking and Wallis, Parameter and quantile
 estimation for the generalized Pareto distribution (1987); Siffer et al., Anomaly Detection in Streams with Extreme Value
-Theory (2017); Page, Continuous Inspection Schemes (1954).
+Theory (2017); Patel, Prediction intervals – a review (1989); Page, Continuous Inspection Schemes (1954).
 """
 
 from __future__ import annotations
@@ -49,9 +52,9 @@ TAIL_SCORES = 60
 TAIL_SCORES_MIN = 8
 """Fewer say nothing of a tail."""
 SHAPE_SCORES = 60.0
-"""The shape of a tail is halfway between what so many scores say and an exponential one …"""
+"""The shape of a tail is halfway between what so many scores say and the one that was expected …"""
 SHAPE_RANGE = (-0.1, 0.3)
-"""… and within these."""
+"""… of which what they say counts for no more than this below and above."""
 MOST = 1e300
 """Stands for an infinite limit where numbers are saved."""
 NOTHING = -1.0
@@ -75,6 +78,13 @@ class CalibrationConfig:
     """Of each day so many of the highest scores are kept: an afternoon of attacks is no month's normal."""
     known_days: float = 1.0
     whole_days: float = 7.0
+    shape: float = 0.0
+    """The shape that tails of such scores are known to have; 0: exponential."""
+    shape_scores: float = SHAPE_SCORES
+    """It counts for so many scores."""
+    margin: float = 0.0
+    """1: limits lie higher by what is not known of the scale (see `fit_tail`), so that alarms are no more than was asked for
+    *on average over many partitions*, of which each has little to go by; 0: they lie where they are likeliest."""
 
     def __post_init__(self) -> None:
         assert 0 < self.act_per_day <= self.notify_per_day
@@ -111,8 +121,19 @@ class Tail:
         return 0.0 if inner <= 0 else self.scores / self.days * math.pow(inner, -1 / self.shape)
 
 
-def fit_tail(scores: F64, days: float) -> Tail | None:
-    """A tail through the highest of some scores, seen in so many days; None: they are too few, or all the same."""
+def fit_tail(
+    scores: F64, days: float, expected: float = 0.0, weight: float = SHAPE_SCORES, margin: float = 0.0
+) -> Tail | None:  # fmt: skip
+    """A tail through the highest of some scores, seen in so many days; None: they are too few, or all the same.
+
+    A limit far beyond what was seen follows the scale, which few scores tell badly: as many limits lie too low as too high, but
+    one that is too low lets through far more than one too high holds back. Where ``n`` exponential excesses were seen, the next
+    one is distributed as a Pareto tail of shape 1/n and of the mean of those. That is the margin: a tail is heavier by 1/n.
+
+    Args:
+        expected: the shape that counts for ``weight`` scores.
+        margin: how much of the 1/n is added.
+    """
     count = min(TAIL_SCORES, len(scores) // 4)
     if count < TAIL_SCORES_MIN:
         return None
@@ -124,9 +145,10 @@ def fit_tail(scores: F64, days: float) -> Tail | None:
     # The mean of the excess, weighed by the chance to be exceeded (Hosking and Wallis), of which shape and scale follow.
     exceeded = 1 - (np.arange(1, count + 1) - 0.35) / count
     weighed = float((exceeded * excess).mean())
-    shape = 2 - mean / (mean - 2 * weighed) if mean > 2 * weighed else SHAPE_RANGE[1]
-    shape = min(max(shape, SHAPE_RANGE[0]), SHAPE_RANGE[1]) * count / (count + SHAPE_SCORES)
-    return Tail(count, days, above, mean * (1 - shape), shape)
+    low, high = (expected + apart for apart in SHAPE_RANGE)
+    shape = 2 - mean / (mean - 2 * weighed) if mean > 2 * weighed else high
+    shape = (count * min(max(shape, low), high) + weight * expected) / (count + weight)
+    return Tail(count, days, above, mean * (1 - shape), shape + margin / count)
 
 
 def cusum(before: F64, scores: F64, reference: float, most: float = 1e6) -> F64:
@@ -231,7 +253,10 @@ class Calibration:
 
     def _read_off(self) -> None:
         config = self.config
-        self.tail = fit_tail(self._scores[self._scores > NOTHING], max(self.days, 1e-9)) if self.days else None
+        self.tail = None
+        if self.days:
+            scores = self._scores[self._scores > NOTHING]
+            self.tail = fit_tail(scores, self.days, config.shape, config.shape_scores, config.margin)
         if self.tail is None or self.days < config.known_days:
             self.notify, self.act = config.start, math.inf
             return

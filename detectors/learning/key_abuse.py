@@ -48,6 +48,15 @@ TOTAL_SLOWER = 5.0
 """What the sum of distances usually is moves so many times slower: else it would follow what a capped level does not."""
 ACTS_FROM = 3.0
 """Only who asks for so many standard deviations more than usual is slowed down."""
+SHAPE_SCORE, SHAPE_SUM = 0.05, 0.22
+"""The shapes of the tails of scores, which are nearly exponential, and of sums, which are Pareto's: what lasts, lasts long. So
+in the study with any number of keys, where a partition alone sees too little to know …"""
+SHAPE_WEIGHT = 240.0
+"""… so that these count for four times as much as the 60 highest scores of its own past."""
+WOKEN = 3.0
+"""What speaks against a key that was not used for a month, in standard deviations: no alarm alone, but beside new networks …"""
+WOKEN_WINDOWS = 12
+"""… in the windows of its first hour."""
 ACCEPTED = 12
 """A window that people say was honest is learned so many times."""
 NEVER = -(1 << 62)
@@ -70,6 +79,8 @@ class KeyAbuseConfig:
     young_windows: int = 12
     """Windows with requests before something may be new to a key."""
     memory_windows: float = 2016.0
+    wakes_windows: int = 30 * DAY_S // WINDOW_S
+    """A key that was not used for so long wakes."""
     change_max: float = 0.0005
     generation_s: int = 7 * 86_400
     suspect_s: int = 21_600
@@ -92,6 +103,7 @@ class Judged(NamedTuple):
     total: F64  # f64[n]: positive z, added up
     score: F64  # f64[n]: how far that is from what it usually is for the key
     held: F64  # f64[n]: the sum of what scores had above the reference
+    slept: I64  # i64[n]: windows without anything before it woke, if that was in the last hour, else 0
 
 
 @dataclass(slots=True)
@@ -110,6 +122,8 @@ class KeyAbuse:
     _busy: F64 = field(init=False)
     _last: I64 = field(init=False)
     """i64[keys]: the last window with anything"""
+    _woke: I64 = field(init=False)
+    """i64[keys, 2]: the window in which a key woke last, and how many it had slept; never: 0"""
     _born: I64 = field(init=False)
     held: F64 = field(init=False)
     peaks: F64 = field(init=False)
@@ -130,35 +144,47 @@ class KeyAbuse:
         slower = config.change_max / TOTAL_SLOWER
         self.totals = Levels(LevelsConfig(keys, total, memory, change_max=slower, settled_steps=memory))
         half = CalibrationConfig(
-            notify_per_day=config.notify_per_day / 2, act_per_day=config.act_per_day / 2, start=config.start
-        )
-        self.by_score, self.by_sum = Calibration(half), Calibration(replace(half, start=config.start_sum))
+            notify_per_day=config.notify_per_day / 2, act_per_day=config.act_per_day / 2, start=config.start,
+            shape=SHAPE_SCORE, shape_scores=SHAPE_WEIGHT, margin=1.0,
+        )  # fmt: skip
+        self.by_score = Calibration(half)
+        self.by_sum = Calibration(replace(half, start=config.start_sum, shape=SHAPE_SUM))
         self.seen = np.zeros((keys, ITEMS, SETS), np.int64)
         self.hours = np.zeros((keys, SEASONS + 1))
         self._active, self._last = np.zeros(keys, np.int64), np.full(keys, NEVER, np.int64)
         self._born = np.full(keys, NEVER, np.int64)
+        self._woke = np.zeros((keys, 2), np.int64)
         self._busy, self.held = np.zeros(keys), np.zeros(keys)
         self.peaks, self.peaks_before = np.zeros((keys, 2)), np.zeros((keys, 2))
         self.suspect_since = np.full(keys, NEVER, np.int64)
         self.told = np.full(keys, NEVER, np.int64)
 
-    def judge(self, window: int, ids: I64, values: I64, *, whole: bool = True) -> Judged:
+    def judge(self, window: int, ids: I64, values: I64, *, whole: bool = True, last: I64 | None = None) -> Judged:
         """Compare what keys did in a window with what is usual; nothing changes.
 
         Args:
             window: its number: Unix seconds divided by `WINDOW_S`.
             ids: i64[n], places of keys, rising; values: i64[n, VALUES], what each did, with at least one request.
             whole: False: of a window that is not over. Then no feature counts that could still become less.
+            last: i64[n], the window in which each was used last, of which the place does not know; `NEVER`: not known.
         """
         tick = window * WINDOW_S
         features, z = np.empty((len(ids), FEATURES)), np.empty((len(ids), FEATURES))
         total, score, held = np.empty(len(ids)), np.empty(len(ids)), np.empty(len(ids))
+        slept = self._slept(window, ids, self._last[ids] if last is None else np.maximum(self._last[ids], last))
         judge_keys_kernel(
             ids, values, whole, window, self.seen, self.hours, self._busy, self._last, self.held, self.config.young_windows,
             season_of(tick), self.config.z_most, self.config.leak, self.config.reference, tuple(self.levels.tables),
-            tuple(self.totals.tables), features, z, total, score, held,
+            tuple(self.totals.tables), np.where(slept > 0, WOKEN, 0.0), features, z, total, score, held,
         )  # fmt: skip
-        return Judged(ids, features, z, total, score, held)
+        return Judged(ids, features, z, total, score, held, slept)
+
+    def _slept(self, window: int, ids: I64, last: I64) -> I64:
+        """i64[n]: how many windows keys slept that wake in this one, or did within the last hour; else 0."""
+        silent = window - last
+        before = np.where(window - self._woke[ids, 0] < WOKEN_WINDOWS, self._woke[ids, 1], 0)
+        found: I64 = np.where((last != NEVER) & (silent >= self.config.wakes_windows), silent, before)
+        return found
 
     def is_over(self, judged: Judged) -> bool:
         """Whether there is anything to `decide`: most windows that are not over have nothing."""
@@ -203,7 +229,9 @@ class KeyAbuse:
         self._active[:] = 0
 
     def _end_generation(self, _: int) -> None:
-        self.seen[:, :, S_OLD] = self.seen[:, :, S_THIS]
+        """Who was not seen in it keeps what he was seen with: who comes back after months comes from where he always did."""
+        used = self.seen[:, :, S_THIS].any(axis=1)
+        self.seen[used, :, S_OLD] = self.seen[used, :, S_THIS]
         self.seen[:, :, S_THIS] = 0
 
     def _end_day(self, tick: int) -> None:
@@ -224,6 +252,8 @@ class KeyAbuse:
         self.levels.learn(tick, ids, judged.features, weights)
         self.totals.learn(tick, ids, judged.total[:, None], weights)
         self._busy[ids] = self._busy_now(window, ids)
+        woke = ids[window - self._last[ids] == judged.slept]
+        self._woke[woke, 0], self._woke[woke, 1] = window, window - self._last[woke]
         self._born[ids] = np.where(self._born[ids] == NEVER, window, self._born[ids])
         self._last[ids] = window
         self._active[ids] += 1
@@ -260,12 +290,18 @@ class KeyAbuse:
         acts = rare & (judged.z[:, F_REQUESTS] >= ACTS_FROM)
         return told, acts
 
-    def forget(self, places: list[int]) -> None:
-        """These places are somebody else's now."""
+    def forget(self, places: list[int], last: I64 | None = None) -> None:
+        """These places are somebody else's now.
+
+        Args:
+            last: i64[n], the window in which whoever has the place now was used last; `NEVER`: not known.
+        """
         self.levels.forget(places)
         self.totals.forget(places)
         for array, blank in self._arrays().values():
             array[places] = blank
+        if last is not None:
+            self._last[places] = last
 
     def _arrays(self) -> dict[str, tuple[npt.NDArray[Any], float | int]]:
         """What is kept of each place beside its levels, and what it begins with."""
@@ -273,7 +309,7 @@ class KeyAbuse:
             "seen": (self.seen, 0), "hours": (self.hours, 0.0), "active": (self._active, 0), "busy": (self._busy, 0.0),
             "last": (self._last, NEVER), "born": (self._born, NEVER), "held": (self.held, 0.0), "peaks": (self.peaks, 0.0),
             "peaks_before": (self.peaks_before, 0.0),
-            "suspect_since": (self.suspect_since, NEVER), "told": (self.told, NEVER),
+            "woke": (self._woke, 0), "suspect_since": (self.suspect_since, NEVER), "told": (self.told, NEVER),
         }  # fmt: skip
 
     @property

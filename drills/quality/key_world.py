@@ -120,6 +120,10 @@ class KeyWorld:
         self._origins(window, ids, many, values, chance)
         return ids, values
 
+    def pass_by(self, window: int) -> None:
+        """In place of `draw`, for a window that nobody looks at."""
+        self._change(window, np.random.default_rng([self._seed, 7, self.keys, window]))
+
     def _change(self, window: int, chance: np.random.Generator) -> None:
         keys = self.keys
         self._level += 0.1 * (-self._level) + self._wild * np.sqrt(1 - 0.81) * chance.normal(0, 1, keys)

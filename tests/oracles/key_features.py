@@ -43,21 +43,19 @@ def feature_values(doings: Doings, known: Known, grown: bool) -> list[float]:
     requests, (nets, *_) = doings.requests, doings.sets
     new = [float(len(now - before)) if grown else math.nan for now, before in zip(doings.sets, known.seen, strict=True)]
     rare = max(math.log2((known.overall + 0.02) / (known.hour + 0.02)), 0.0)
-    tokens = [
-        math.log((many + 100) / requests) if requests else math.nan for many in (doings.tokens_in, doings.tokens_out)
-    ]
+    tokens = [math.log((many + 100) / requests) if requests else math.nan for many in (doings.tokens_in, doings.tokens_out)]
     busy = known.busy
     for _ in range(min(known.silent, 1000) + 1):
         busy *= 11 / 12
     return [
-        8 * math.asinh(math.sqrt(requests) / 4), *new, rare if grown else math.nan, 4 * math.asinh(math.sqrt(doings.errors) / 2),
-        *tokens, math.log(1 + len(nets)), busy + 1 / 12,
+        8 * math.asinh(math.sqrt(requests) / 4), *new, rare if grown else math.nan,
+        4 * math.asinh(math.sqrt(doings.errors) / 2), *tokens, math.log(1 + len(nets)), busy + 1 / 12,
     ]  # fmt: skip
 
 
 def judge(
-    series: int, doings: Doings, known: Known, levels: Levels, totals: Levels, *, whole: bool, young: int, z_most: float,
-    leak: float, reference: float,
+    series: int, doings: Doings, known: Known, levels: Levels, totals: Levels, *, whole: bool, young: int, more: float,
+    z_most: float, leak: float, reference: float,
 ) -> tuple[list[float], list[float], float, float, float]:  # fmt: skip
     """(features, their distances, the sum of the positive ones, how far off that is, the sum of what scores had above the
     reference)."""
@@ -65,7 +63,7 @@ def judge(
     if not whole:
         features[6] = features[7] = math.nan
     z = [0.0 if math.isnan(value) else levels.z(0, series, f, value) for f, value in enumerate(features)]
-    total = sum(min(max(one, 0.0), z_most) for one in z)
+    total = more + sum(min(max(one, 0.0), z_most) for one in z)
     score = totals.z(0, series, 0, total)
     held = known.held
     for _ in range(known.silent + 1):
