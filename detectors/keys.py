@@ -3,11 +3,11 @@
 How it decides: of each key there are ten numbers every five minutes: requests; networks, countries and user agents that it
 was never seen with; how rare it is at this hour; errors; tokens in and out of a request; networks; how many of the last
 windows were busy. Each is compared with what it usually is for this key, drawn to what is usual of all keys while it is young.
-Positive distances are added up (and three for a key that was not used for a month, in its first hour), and the sum is compared
-with what it usually is for the key: some are wild by nature. Two limits are read off the past: for ``notify`` one alarm a day
-over the whole service, for ``throttle`` far rarer than was ever seen (`detectors.learning`). What is not much, but lasts, is
-found by the sum of what scores had too much. What only grows can be told before five minutes are over: every half minute what
-there is so far is looked at.
+Positive distances are added up (and one more for a key that was not used for a month, in its first hour), and the sum is
+compared with what it usually is for the key: some are wild by nature. Two limits are read off the past: for ``notify`` one
+alarm a day over the whole service, for ``throttle`` far rarer than was ever seen (`detectors.learning`). What is not much, but
+lasts, is found by the sum of what scores had too much. What only grows can be told before five minutes are over: every half
+minute what there is so far is looked at.
 
 Where it fails: a stolen key that is used as its owner uses it, from his own networks, looks like him. A customer who moves to
 other networks with another client looks like a thief for a day: people are told, once, and he is slowed down only if he also

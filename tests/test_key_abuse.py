@@ -9,7 +9,7 @@ import pytest
 
 from detectors.kernels.key_features import F_NEW_NETS, F_REQUESTS, VALUES
 from detectors.keys import KeysSection
-from detectors.learning.key_abuse import WINDOW_S, KeyAbuse, KeyAbuseConfig
+from detectors.learning.key_abuse import WINDOW_S, WOKEN, KeyAbuse, KeyAbuseConfig
 from drills.quality.key_world import DAY, START, KeyAttack, KeyWorld, attacks
 from drills.quality.study_keys import differences, interval, run, table
 from schemas.errors import StateError
@@ -113,7 +113,7 @@ def test_a_key_that_wakes_is_odder_for_an_hour_but_no_alarm_alone_and_comes_from
         judged = other.judge(woken, np.array([0]), doings(30))
         assert judged.features[0, F_NEW_NETS] == 0
         assert judged.slept[0] == (away if away == month else 0)
-        assert judged.total[0] - before.total[0] == pytest.approx(3.0 if away == month else 0.0, abs=0.3)
+        assert judged.total[0] - before.total[0] == pytest.approx(WOKEN if away == month else 0.0, abs=0.3)
         said = [live(other, woken + n, doings(30)) for n in range(13)]
         assert not any(said)
         slept = [int(other.judge(woken + n, np.array([0]), doings(30)).slept[0]) for n in (11, 12)]

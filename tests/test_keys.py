@@ -29,6 +29,7 @@ from detectors.kernels.key_rows import (
     gather_keys_kernel,
     index_keys_kernel,
 )
+from detectors.learning.key_abuse import WOKEN
 from engine.embedded import Embedded
 from engine.key_book import NEVER, KeyBook, Sleepers
 from engine.keys import LearnedKeys
@@ -268,6 +269,6 @@ def test_a_key_that_is_used_again_after_a_month_is_told_of_with_how_long_it_slep
     finding = next(f for f in decided.findings if f.detector == "keys" and f.tick - START_S > 40 * 86_400)
     assert finding.target.value == "sk-a"
     assert "used again after 39 days" in finding.reason
-    assert finding.evidence.features["z used again"] == 3.0
+    assert finding.evidence.features["z used again"] == WOKEN
     assert finding.evidence.features["days not used"] == 39
     assert ("new networks" in finding.reason) != lost

@@ -53,8 +53,9 @@ SHAPE_SCORE, SHAPE_SUM = 0.05, 0.22
 in the study with any number of keys, where a partition alone sees too little to know …"""
 SHAPE_WEIGHT = 240.0
 """… so that these count for four times as much as the 60 highest scores of its own past."""
-WOKEN = 3.0
-"""What speaks against a key that was not used for a month, in standard deviations: no alarm alone, but beside new networks …"""
+WOKEN = 1.0
+"""What speaks against a key that was not used for a month, in standard deviations. With more, its owner is told of so much more
+often than thieves that it does not pay (`drills.quality.study_key_waking`). It counts …"""
 WOKEN_WINDOWS = 12
 """… in the windows of its first hour."""
 ACCEPTED = 12

@@ -1,6 +1,6 @@
 """What judge partitions that each learn and calibrate alone do to `keys`: a part of docs/models-keys.md.
 
-    python -m drills.quality.study_key_partitions [--keys 1000] [--partitions 1 4 16] [--seeds N]
+    python -m drills.quality.study_key_partitions [--keys 1000] [--partitions 1 4 16] [--first 1] [--seeds N]
 
 The world, the attacks and the counting of `drills.quality.study_keys`; keys are dealt out to partitions, and each partition has
 a model of its own with its part of the alarms, as judges have. Nothing is shared between them: not what is usual of young keys,
@@ -95,11 +95,12 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m drills.quality.study_key_partitions", description=__doc__)
     parser.add_argument("--keys", type=int, default=1000)
     parser.add_argument("--partitions", type=int, nargs="*", default=[1, 4, 16])
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args(words)
     print("| keys | partitions | seeds | recall | false alarms a day | throttle | wrong a day |\n|--:|--:|--:|--:|--:|--:|--:|")
     for partitions in options.partitions:
-        studies = [run(seed, options.keys, partitions) for seed in range(1, options.seeds + 1)]
+        studies = [run(seed, options.keys, partitions) for seed in range(options.first, options.first + options.seeds)]
         means = [(np.mean([s.recall(x) for s in studies]), np.mean([s.false_per_day(x) for s in studies])) for x in SYSTEMS]
         said = [f"{recall:.2f} | {false:.2f}" for recall, false in means]
         print(f"| {options.keys:,} | {partitions} | {len(studies)} | {' | '.join(said)} |", flush=True)
