@@ -20,8 +20,8 @@ from schemas.columns import I64, U8
 PIECE_BYTES = 1 << 20
 """What still lies in the cache when the decoder comes."""
 AHEAD_BYTES_MAX = 128 << 20
-"""Of the pieces of all partitions: each has one that is read and one that is filled. Where messages suddenly grow longer, one
-piece holds what the queue held and what came within `WAIT_S`."""
+"""Of the pieces of all partitions: each has one that is read and one that is filled. Where messages suddenly grow longer,
+those that one call brought are held beside them: what the queue held and what came within `WAIT_S`."""
 MESSAGES_MAX = 4096
 """Of one piece: enough that a call's fixed cost is nothing, and few enough that partitions stay in step."""
 MESSAGES_FIRST = 64
@@ -58,7 +58,7 @@ class Ahead:
         consumer: assigned to the partition; nobody else calls it while a piece is asked for.
         position: the offset that it begins at.
         end: no message from this offset on is given, and none is waited for.
-        bytes_max: of a piece, beyond its first message, as far as the piece before tells how long messages are.
+        bytes_max: of a piece, which holds at least one message.
     """
 
     def __init__(self, consumer: Consumer, position: int, end: int, bytes_max: int) -> None:
@@ -68,6 +68,9 @@ class Ahead:
         self._thread = ThreadPoolExecutor(1, "fetch")
         self._pending: Future[Piece] | None = None
         self._messages = MESSAGES_FIRST
+        self._left: list[Message] = []
+        self._errors: list[Message] = []
+        self._passed = False
         # The one is read while the other is filled.
         self._filled, self._read = (np.zeros(0, np.uint8) for _ in range(2))
 
@@ -96,36 +99,46 @@ class Ahead:
         self._pending = None
 
     def _fetch(self) -> Piece:
-        began_s = time.monotonic()
-        came = self._consumer.consume(min(self._messages, self._end - self._position), WAIT_S)
-        errors: list[Message] = []
-        if any(map(Message.error, came)):
-            errors = [message for message in came if message.error() is not None]
-            came = [message for message in came if message.error() is None]
-        passed = bool(came) and message_end(came) > self._end
-        if passed:
-            came = [message for message in came if (message.offset() or 0) < self._end]
-        if not came:
-            self.silent_s += time.monotonic() - began_s
-            return Piece(self._filled, _NONE, _NONE, _NONE, _NONE, errors, passed)
-        piece = self._lay_out(came)
-        piece.errors, piece.passed = errors, passed
-        self.silent_s = 0.0
-        self._position = message_end(came)
-        self._messages = min(MESSAGES_MAX, max(1, self._bytes_max * len(came) // max(piece.length, 1)))
+        if not self._left:
+            self._consume()
+        if self._left:
+            piece = self._lay_out(self._left)
+            self._position = int(piece.offsets[-1]) + 1
+            self._messages = min(MESSAGES_MAX, max(1, self._bytes_max * len(piece.starts) // max(piece.length, 1)))
+            del self._left[: len(piece.starts)]
+        else:
+            piece = Piece(self._filled, _NONE, _NONE, _NONE, _NONE, [])
+        if not self._left:
+            piece.errors, piece.passed = self._errors, self._passed
         return piece
 
+    def _consume(self) -> None:
+        began_s = time.monotonic()
+        came = self._consumer.consume(min(self._messages, self._end - self._position), WAIT_S)
+        self._errors = []
+        if any(map(Message.error, came)):
+            self._errors = [message for message in came if message.error() is not None]
+            came = [message for message in came if message.error() is None]
+        self._passed = bool(came) and message_end(came) > self._end
+        if self._passed:
+            came = [message for message in came if (message.offset() or 0) < self._end]
+        self._left = came
+        self.silent_s = 0.0 if came else self.silent_s + time.monotonic() - began_s
+
     def _lay_out(self, messages: list[Message]) -> Piece:
+        """As many of the messages as a piece may hold."""
         # ``map`` calls methods of the type at a quarter of the price of bound ones: such calls are half of a message's cost.
         came = list(map(Message.value, messages))
         values = [value or b"" for value in came] if None in came else cast(list[bytes], came)
-        count = len(values)
-        data = b"".join(values)
+        ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
+        if ends[-1] > self._bytes_max:
+            count = max(1, int(np.searchsorted(ends, self._bytes_max, "right")))
+            messages, values, ends = messages[:count], values[:count], ends[:count]
+        count, data = len(values), b"".join(values)
         self._filled, self._read = self._read, self._filled
         if len(self._filled) < 2 * len(data) + _ROOM:
             self._filled = np.empty(3 * len(data) + _ROOM, np.uint8)
         self._filled[: len(data)] = np.frombuffer(data, np.uint8)
-        ends = np.cumsum(np.fromiter(map(len, values), np.int64, count))
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
         stamps = map(Message.timestamp, messages)
         times_ms = np.fromiter([0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps], np.int64, count)
