@@ -65,8 +65,12 @@ def _files(paths: Sequence[Path]) -> list[Candidate]:
     ]
 
 
-def _consumed(bootstrap: str, topic: str, messages: int, per_message: int) -> int:
-    """The bare loop: every message's error and value are looked at, and nothing is done with them."""
+def _consumed(bootstrap: str, topic: str, messages: int, per_message: int, *, exact: bool = False) -> int:
+    """The bare loop: every message's error and value are looked at, and nothing is done with them.
+
+    Its last call waits a second for messages that do not come, unless their number is divided by those of a call; with
+    ``exact`` it asks for no more than are left.
+    """
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": "bare", "enable.auto.commit": False, "queued.min.messages": 1_000_000,
          "fetch.queue.backoff.ms": 5}
@@ -74,7 +78,7 @@ def _consumed(bootstrap: str, topic: str, messages: int, per_message: int) -> in
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(2)])
     seen = size = 0
     while seen < messages:
-        for message in consumer.consume(CONSUMED, 1.0):
+        for message in consumer.consume(min(CONSUMED, messages - seen) if exact else CONSUMED, 1.0):
             if message.error() is None:
                 size += len(message.value() or b"")
                 seen += 1
@@ -94,16 +98,17 @@ def _topics(folder: Path, lines: list[bytes], runs: int) -> None:
             url = f"kafka://{broker.bootstrap}/{topic}"
             loop = functools.partial(_consumed, broker.bootstrap, topic, len(values), size)
             bare: Candidate = ("bare confluent-kafka loop", loop)
+            exact: Candidate = ("the same, no wait at its end", functools.partial(loop, exact=True))
             replays: list[Candidate] = [
                 (f"replay, threads = {threads}", functools.partial(_replayed, [url], threads)) for threads in (1, 2)
             ]
-            _measure(f"topic {topic}, 2 partitions, {len(values):,} messages", runs, [bare, *replays])
+            _measure(f"topic {topic}, 2 partitions, {len(values):,} messages", runs, [bare, exact, *replays], loops=2)
     finally:
         broker.kill()
 
 
-def _measure(title: str, runs: int, candidates: list[Candidate]) -> None:
-    """Candidates in turn; ratios are medians of pairs, against the first."""
+def _measure(title: str, runs: int, candidates: list[Candidate], loops: int = 1) -> None:
+    """Candidates in turn; ratios are medians of pairs, against each of the first ``loops``; of processor time, the first."""
     candidates[-1][1]()  # loads the kernels, and what is read into the system's memory
     rates: dict[str, list[float]] = {label: [] for label, _ in candidates}
     used: dict[str, list[float]] = {label: [] for label, _ in candidates}
@@ -118,11 +123,16 @@ def _measure(title: str, runs: int, candidates: list[Candidate]) -> None:
         loads.append(os.getloadavg()[0])
     print(f"\n{title}: n = {events:,} events, {runs} runs; load average {min(loads):.1f} to {max(loads):.1f} on "
           f"{os.cpu_count()} cores")  # fmt: skip
-    first, first_used = rates[candidates[0][0]], used[candidates[0][0]]
+    first_used = used[candidates[0][0]]
     for label, values in rates.items():
         middle = statistics.median(values)
         spread = (max(values) - min(values)) / middle
-        ratio = statistics.median(own / other for own, other in zip(values, first, strict=True))
-        by_processor = statistics.median(other / own for own, other in zip(used[label], first_used, strict=True))
-        print(f"  {label:28} {middle:12,.0f} events/s   spread {spread:4.0%}   {ratio:5.2f} x   processor "
+        ratios = " / ".join(f"{_ratio(values, rates[loop]):.2f}" for loop, _ in candidates[:loops])
+        by_processor = _ratio(first_used, used[label])
+        print(f"  {label:28} {middle:12,.0f} events/s   spread {spread:4.0%}   {ratios} x   processor "
               f"{statistics.median(used[label]):6.0f} ns an event, {by_processor:5.2f} x", flush=True)  # fmt: skip
+
+
+def _ratio(own: list[float], others: list[float]) -> float:
+    """The median of pairs."""
+    return statistics.median(one / other for one, other in zip(own, others, strict=True))

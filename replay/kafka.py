@@ -8,33 +8,28 @@ stops fetching by itself.
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
-from operator import methodcaller
 from typing import Any
 
 import msgspec
 import numpy as np
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from broker.connection import Connection, is_about_no_group
 from broker.offsets import Partition, end_offsets, first_offsets, offsets_at, partitions_of
+from replay.kafka_ahead import AHEAD_BYTES_MAX, PIECE_BYTES, Ahead, Piece
 from replay.moments import Offsets
 from replay.reading import Feeds
 from replay.sources import KAFKA_SCHEME
-from schemas.columns import U8
 from schemas.config import Config
 from schemas.errors import SourceError, UsageError
 
-MESSAGES = 4096
-"""Of one call: enough that a call's fixed cost is nothing, and few enough that partitions stay in step."""
 QUEUE_KB_MAX = 256 << 10
 """Fetched ahead over all partitions."""
+QUEUE_KB_OF_ONE_MAX = 16 << 10
+"""Of one partition: a second of one core. Of 64 MB nothing is in any cache any more when its turn comes (4 to 8 % of all)."""
 PARTITIONS_MAX = 256
-"""Each consumer has three threads and a connection to each broker that it reads from."""
-WAIT_S = 0.1
-_ERROR, _VALUE, _TIMESTAMP = (methodcaller(name) for name in ("error", "value", "timestamp"))
-"""Called by ``map``: half of what a message costs us is calls of Python."""
+"""Each consumer has three threads, a fourth that lays its messages out, and a connection to each broker that it reads from."""
 SILENCE_S_MAX = 30.0
 """A partition that has not ended and sends nothing for so long is given up: its broker has vanished."""
 
@@ -140,27 +135,13 @@ def _within(span: Span, oldest: int, from_ms: int | None, offsets: Offsets) -> S
     return Span(span.topic, span.partition, start, max(end, start), tuple(missing))
 
 
-class Buffer:
-    """Messages one behind the other, with the room that decoding wants behind them; shared by all partitions."""
-
-    def __init__(self) -> None:
-        self.bytes: U8 = np.zeros(0, np.uint8)
-
-    def fill(self, values: list[bytes]) -> None:
-        """Replace what is there."""
-        data = b"".join(values)
-        if len(self.bytes) < 2 * len(data) + 16384:
-            self.bytes = np.zeros(4 * len(data) + 16384, np.uint8)
-        self.bytes[: len(data)] = np.frombuffer(data, np.uint8)
-
-
 class PartitionReading:
     """One partition on its way into the engine."""
 
     error: str | None = None
 
     def __init__(
-        self, connection: Connection, config: Config, span: Span, to_ms: int | None, queue_kb: int, buffer: Buffer,
+        self, connection: Connection, config: Config, span: Span, to_ms: int | None, partitions: int,
         *, digest: bool = False,
     ) -> None:  # fmt: skip
         self.name = span.name
@@ -170,12 +151,13 @@ class PartitionReading:
         self._values_hash = hashlib.sha256() if digest else None
         self._offsets_hash = hashlib.sha256() if digest else None
         self.ended = span.start >= span.end
-        self._connection, self._span, self._buffer = connection, span, buffer
+        self._connection, self._span = connection, span
         # An event before ``to_ms`` that comes when its partition is further on than this is late, and would not count.
         self._stop_ms = None if to_ms is None else to_ms + config.time.lateness_s * 1000
         self._consumer: Consumer | None = None
-        self._queue_kb = queue_kb
-        self._heard_s = time.monotonic()
+        self._ahead: Ahead | None = None
+        self._queue_kb = min(QUEUE_KB_OF_ONE_MAX, QUEUE_KB_MAX // partitions)
+        self._piece_bytes = min(PIECE_BYTES, AHEAD_BYTES_MAX // (2 * partitions))
 
     @property
     def share(self) -> tuple[int, int]:
@@ -217,7 +199,8 @@ class PartitionReading:
                 )
             )
             self._consumer.assign([TopicPartition(self._span.topic, self._span.partition, self._span.start)])
-            self._heard_s = time.monotonic()
+            self._ahead = Ahead(self._consumer, self._span.start, self._span.end, self._piece_bytes)
+            self._ahead.ask()
 
     def advance(self, engine: Feeds) -> int:
         """Read some messages and feed them; returns their bytes.
@@ -225,50 +208,46 @@ class PartitionReading:
         Raises:
             BrokerError: the broker refuses, or says nothing for `SILENCE_S_MAX`.
         """
-        if self._consumer is None:
+        if self._ahead is None or self.ended:
             return 0
-        came = self._consumer.consume(MESSAGES, WAIT_S)
-        messages = came if not any(map(_ERROR, came)) else self._without_errors(engine, came)
-        if messages and message_end(messages) > self._span.end:
+        piece = self._ahead.take()
+        self.ended = piece.passed
+        if not piece.errors and not self.ended:
+            self._ahead.ask()
+        if len(piece.starts):
+            self._feed(engine, piece)
+        for message in piece.errors:
+            self._hear(engine, message)
+        if self._at >= self._span.end or (self._stop_ms is not None and engine.newest_ms(self.name) >= self._stop_ms):
             self.ended = True
-            messages = [message for message in messages if (message.offset() or 0) < self._span.end]
-        if not messages:
-            self._check_silence()
-            return 0
-        self._heard_s = time.monotonic()
-        length = self._feed(engine, messages)
-        if message_end(messages) >= self._span.end:
-            self.ended = True
-        if self._stop_ms is not None and engine.newest_ms(self.name) >= self._stop_ms:
-            self.ended = True
-        return length
+        if not self.ended and self._ahead.silent_s >= SILENCE_S_MAX:
+            raise self._connection.explain(KafkaError(KafkaError._TRANSPORT), self._span.topic)
+        return piece.length
 
     def close(self) -> None:
         """Let the consumer go."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
 
-    def _without_errors(self, engine: Feeds, came: list[Message]) -> list[Message]:
-        messages: list[Message] = []
-        for message in came:
-            error = message.error()
-            if error is None:
-                messages.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self.ended = self.ended or (message.offset() or 0) >= self._span.end
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                self._go_on_at_the_oldest(engine, messages)
-            elif not is_about_no_group(error):
-                raise self._connection.explain(error, self._span.topic)
-        return messages
+    def _hear(self, engine: Feeds, message: Message) -> None:
+        """Something that is no message."""
+        error = message.error()
+        assert error is not None
+        if error.code() == KafkaError._PARTITION_EOF:
+            self.ended = self.ended or (message.offset() or 0) >= self._span.end
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._go_on_at_the_oldest(engine)
+        elif not is_about_no_group(error):
+            raise self._connection.explain(error, self._span.topic)
 
-    def _go_on_at_the_oldest(self, engine: Feeds, messages: list[Message]) -> None:
+    def _go_on_at_the_oldest(self, engine: Feeds) -> None:
         """Retention was quicker than we: what it took is said, and leaves a gap that nothing is decided across."""
         assert self._consumer is not None
-        if messages:
-            self._feed(engine, messages)
-            messages.clear()
+        assert self._ahead is not None
         key = self._span.topic, self._span.partition
         oldest = first_offsets(self._connection, [key])[key]
         lost = min(oldest, self._span.end)
@@ -277,44 +256,19 @@ class PartitionReading:
         self.missing.append(f"offsets {self._at} to {lost - 1} were deleted before they could be read")
         self._at = lost
         engine.skip(self.name, lost)
-        self._heard_s = time.monotonic()
         if lost >= self._span.end:
             self.ended = True
         else:
             self._consumer.assign([TopicPartition(*key, lost)])
+            self._ahead.seek(lost)
 
-    def _feed(self, engine: Feeds, messages: list[Message]) -> int:
-        values = list(map(_VALUE, messages))
-        if None in values:
-            values = [value or b"" for value in values]
-        count = len(values)
-        self._buffer.fill(values)
-        ends = np.cumsum(np.fromiter(map(len, values), np.int64, count))
-        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-        stamps = map(_TIMESTAMP, messages)
-        times_ms = np.fromiter((0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps), np.int64, count)
-        first, behind = messages[0].offset() or 0, message_end(messages)
-        if behind - first == count:
-            offsets = np.arange(first, behind, dtype=np.int64)
-        else:  # compacted, or with markers of transactions between
-            offsets = np.fromiter((message.offset() or 0 for message in messages), np.int64, count)
-        self._messages += count
-        self._at = behind
+    def _feed(self, engine: Feeds, piece: Piece) -> None:
+        self._messages += len(piece.starts)
+        self._at = int(piece.offsets[-1]) + 1
         if self._values_hash is not None and self._offsets_hash is not None:
-            self._values_hash.update(self._buffer.bytes[: ends[-1]].data)
-            self._offsets_hash.update(np.column_stack([offsets, ends - starts]).astype(">i8").tobytes())
-        engine.feed_records(self.name, self._buffer.bytes, starts, ends, times_ms, offsets)
-        return int(ends[-1])
-
-    def _check_silence(self) -> None:
-        if self.ended or time.monotonic() - self._heard_s < SILENCE_S_MAX:
-            return
-        raise self._connection.explain(KafkaError(KafkaError._TRANSPORT), self._span.topic)
-
-
-def message_end(messages: list[Message]) -> int:
-    """The offset after the last of them."""
-    return (messages[-1].offset() or 0) + 1
+            self._values_hash.update(piece.buffer[: piece.length].data)
+            self._offsets_hash.update(np.column_stack([piece.offsets, piece.ends - piece.starts]).astype(">i8").tobytes())
+        engine.feed_records(self.name, piece.buffer, piece.starts, piece.ends, piece.times_ms, piece.offsets)
 
 
 def open_partitions(
@@ -336,6 +290,4 @@ def open_partitions(
     if offsets:
         offsets = {name: span for name, span in offsets.items() if name.rpartition("-")[0] in topics}
     spans = plan_spans(connection, topics, from_ms, known, offsets)
-    queue_kb = min(64 << 10, QUEUE_KB_MAX // max(len(spans), 1))
-    buffer = Buffer()
-    return [PartitionReading(connection, config, span, to_ms, queue_kb, buffer, digest=digest) for span in spans]
+    return [PartitionReading(connection, config, span, to_ms, len(spans), digest=digest) for span in spans]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 
 from engine.clock import Clock
+from replay.parquet_rows import rows_as_json
 from replay.reading import Feeds, Peek
 from replay.sources import bound_of
 from schemas.columns import I64, U8
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 MAGIC = b"PAR1"
 ROWS = 8192
 """Of one step: few enough that several sources stay in step of event time."""
+AHEAD_FILES_MAX = 8
+"""Of more files no rows are laid out ahead: each would hold some 10 MB until its turn comes."""
+_Rows = tuple[U8, I64, I64]
+_READ_BYTES = 1 << 20
+"""Of each column at a time."""
 _NAMES_SHOWN = 300
 _HASHED_BYTES = 1 << 20
 _NUMBERS = frozenset(
@@ -59,20 +65,26 @@ def is_parquet(name: str) -> bool:
 class ParquetReading:
     """A Parquet file on its way into the engine.
 
+    ``ahead``: rows are unpacked and laid out in a thread of their own while those before them are decoded.
+
     Raises:
         SourceError: it is cut off, or its columns are no events.
     """
 
-    def __init__(self, config: Config, name: str, start: int, clock: Clock, *, digest: bool = False) -> None:
+    def __init__(
+        self, config: Config, name: str, start: int, clock: Clock, *, digest: bool = False, ahead: bool = True
+    ) -> None:  # fmt: skip
         self.name, self.missing = name, list[str]()
         self.ended = False
         self.error: str | None = None
-        self._config, self._clock, self._digest = config, clock, digest
+        self._config, self._clock, self._digest, self._ahead = config, clock, digest, ahead
         self._start = self._at = start
         self._file = _open(name)
         self._rows = int(self._file.metadata.num_rows)
         self._columns = _columns_of(name, self._file.schema_arrow, config)
         self._batches: Iterator[Any] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future[_Rows | None] | None = None
 
     @property
     def share(self) -> tuple[int, int]:
@@ -89,7 +101,7 @@ class ParquetReading:
             return None  # said when it is read
         if batch is None:
             return None
-        chunk, _, ends = _as_json(batch)
+        chunk, _, ends = rows_as_json(batch)
         return Peek(self._config).earliest_ms(chunk, int(ends[-1]), self._bound_ms()) if len(ends) else None
 
     def open(self, engine: Feeds) -> None:
@@ -100,18 +112,16 @@ class ParquetReading:
 
     def advance(self, engine: Feeds) -> int:
         """Read some rows and feed them; returns the bytes of their JSON."""
-        if self._batches is None:
-            self._batches = _from_row(self._file.iter_batches(ROWS, columns=self._columns), self._start)
         try:
-            batch = next(self._batches, None)
+            rows_read = self._take()
         except (OSError, ValueError):  # its words may quote what lies in the file
             self.ended, self.error = True, f"what lies behind row {self._at} of {self._rows} cannot be read"
             self.missing.append(f"rows {self._at} to {self._rows - 1}")
             return 0
-        if batch is None:
+        if rows_read is None:
             self.ended = True
             return 0
-        buffer, starts, ends = _as_json(batch)
+        buffer, starts, ends = rows_read
         bounds = np.full(len(starts), self._bound_ms(), np.int64)
         rows = np.arange(self._at, self._at + len(starts), dtype=np.int64)
         engine.feed_records(self.name, buffer, starts, ends, bounds, rows)
@@ -121,7 +131,9 @@ class ParquetReading:
 
     def close(self) -> None:
         """Let the file go."""
-        self._batches = None
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread = self._pending = self._batches = None
         self._file.close()
 
     def origin(self) -> dict[str, Any]:
@@ -129,6 +141,23 @@ class ParquetReading:
         found = {"kind": "parquet", "path": self.name, "unit": "rows", "from": self._start, "end": self._rows}
         sha256 = _sha256(self.name) if self._digest else None
         return {**found, "columns": self._columns, "file_bytes": Path(self.name).stat().st_size, "sha256": sha256}
+
+    def _take(self) -> _Rows | None:
+        if self._batches is None:
+            self._batches = _from_row(self._file.iter_batches(ROWS, columns=self._columns), self._start)
+            if self._ahead:
+                self._thread = ThreadPoolExecutor(1, "rows")
+        if self._thread is None:
+            return self._next_rows()
+        found = self._next_rows() if self._pending is None else self._pending.result()
+        self._pending = self._thread.submit(self._next_rows)
+        return found
+
+    def _next_rows(self) -> _Rows | None:
+        """Unpacked and laid out while the rows before are decoded; None: there are no more."""
+        assert self._batches is not None
+        batch = next(self._batches, None)
+        return None if batch is None else rows_as_json(batch)
 
     def _bound_ms(self) -> int:
         return bound_of(self.name, self._clock.now_ms())
@@ -140,7 +169,8 @@ def _open(name: str) -> Any:
     except ModuleNotFoundError:
         raise SourceError(f"expected pyarrow for {name}, it is not installed: pip install 'floodwall[parquet]'") from None
     try:
-        return parquet.ParquetFile(name)
+        # Without these a column of a row group is read whole, and a file may be one row group.
+        return parquet.ParquetFile(name, pre_buffer=False, buffer_size=_READ_BYTES)
     except (OSError, ValueError) as error:
         why = str(error).partition("\n")[0][:150]
         raise SourceError(f"expected a whole Parquet file at {name}, got: {why}") from None
@@ -205,40 +235,6 @@ def _from_row(batches: Iterator[Any], start: int) -> Iterator[Any]:
         if behind > start:
             yield batch.slice(max(start - at, 0))
         at = behind
-
-
-def _as_json(batch: Any) -> tuple[U8, I64, I64]:
-    """(buffer with the room that decoding wants, starts, ends) of rows as JSON, each with an end of line behind it."""
-    import pyarrow as pa
-
-    columns = [_plain(column) for column in batch.columns]
-    rows = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
-    lines = [orjson.dumps(row) + b"\n" for row in rows]
-    ends = np.cumsum(np.fromiter(map(len, lines), np.int64, len(lines)))
-    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: len(lines)]
-    data = b"".join(lines)
-    buffer = np.zeros(2 * len(data) + 16384, np.uint8)
-    buffer[: len(data)] = np.frombuffer(data, np.uint8)
-    return buffer, starts, ends
-
-
-def _plain(column: Any) -> Any:
-    """The same values in a type that JSON has: times in milliseconds, decimals as numbers."""
-    import pyarrow as pa
-    from pyarrow import types
-
-    kind = column.type
-    if types.is_dictionary(kind):
-        return _plain(column.dictionary_decode())
-    if types.is_struct(kind):
-        parts = [_plain(part) for part in column.flatten()]
-        names = [field.name for field in kind]
-        return pa.StructArray.from_arrays(parts, names=names, mask=column.is_null()) if parts else column
-    if types.is_timestamp(kind):
-        return column.cast(pa.timestamp("ms", kind.tz), safe=False).cast(pa.int64())
-    if types.is_decimal(kind):
-        return column.cast(pa.float64())
-    return column
 
 
 def _sha256(name: str) -> str | None:

@@ -16,7 +16,7 @@ from replay.feedback import FeedbackFile
 from replay.moments import Offsets
 from replay.pace import CHUNK_BYTES as PACED_BYTES
 from replay.pace import Pace
-from replay.parquet import ParquetReading, is_parquet
+from replay.parquet import AHEAD_FILES_MAX, ParquetReading, is_parquet
 from replay.reading import HELD_MAX, FileReading, Reading
 from replay.redact import Redaction
 from replay.sink import TakesDecisions
@@ -177,7 +177,8 @@ def open_readings(
     for name in names:
         start = known.get(name, 0)
         if is_plain_file(name) and is_parquet(name):
-            readings.append(ParquetReading(config, name, start, clock, digest=digest))
+            ahead = len(names) <= AHEAD_FILES_MAX
+            readings.append(ParquetReading(config, name, start, clock, digest=digest, ahead=ahead))
         else:
             held = len(names) <= HELD_MAX
             readings.append(FileReading(config, name, start, clock, buffer, chunk_bytes, digest=digest, held=held))

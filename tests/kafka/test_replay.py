@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker.connection import Connection
@@ -21,6 +21,7 @@ from engine.account import Account
 from engine.clock import SystemClock
 from engine.outbox import Decisions
 from replay import kafka as topics
+from replay.kafka_ahead import Ahead
 from replay.produce import produce
 from replay.run import replay
 from replay.sink import Sink
@@ -103,6 +104,33 @@ def test_envelopes_of_many_lines(broker: str, make_topic: Callable[[int], str], 
     final, account = decide(f"kafka://{broker}/{topic}")
     assert final == expected
     assert (account.records, account.events) == (len(LINES) // 50, len(LINES))
+
+
+def test_pieces_are_cut_by_bytes_whatever_the_length_of_messages(broker: str, make_topic: Callable[[int], str]) -> None:
+    topic, producer = make_topic(1), producer_for(broker)
+    values = [b"%d " % number * (number % 7 + 1) * (3000 if 600 <= number < 900 else 1) for number in range(1200)]
+    for value in values:
+        producer.produce(topic, value, partition=0)
+    producer.flush(30)
+    consumer = Consumer(
+        {"bootstrap.servers": broker, "group.id": "pieces", "enable.auto.commit": False, "isolation.level": "read_committed"}
+    )
+    consumer.assign([TopicPartition(topic, 0, 100)])
+    ahead = Ahead(consumer, 100, 1150, 1 << 16)
+    read, offsets, sizes = list[bytes](), list[int](), list[int]()
+    try:
+        while len(read) < 1050:
+            piece = ahead.take()
+            ahead.ask()
+            read += [piece.buffer[s:e].tobytes() for s, e in zip(piece.starts.tolist(), piece.ends.tolist(), strict=True)]
+            offsets += piece.offsets.tolist()
+            sizes.append(piece.length)
+    finally:
+        ahead.close()
+        consumer.close()
+    assert read == values[100:1150]
+    assert offsets == list(range(100, 1150))
+    assert max(sizes) <= max(1 << 16, *map(len, values))
 
 
 def test_transactions_leave_no_gap_and_what_was_given_up_is_not_read(
