@@ -282,6 +282,33 @@ def test_silence_goes_on_where_the_last_observer_left_it() -> None:
     assert other.newest_ms == newest + 9000
 
 
+def test_what_comes_too_late_is_told_by_its_tally_and_known_to_whoever_takes_over() -> None:
+    """Late by the observer's clock, which silence has moved on; and in seconds that were closed without a partition."""
+    parts = split(2)
+    bench = Bench(CONFIG, SEEDS)
+    log = observe({"requests-0": parts["requests-0"]}, CONFIG, random.Random(1))
+    known = SourcePost("requests-0", *log.committed["requests-0"], bench)
+    first_tick = int(traffic().times_ms.min()) // 1000
+    for name, post in (("requests-0", known), ("requests-9", SourcePost("requests-9", 0, "", bench))):
+        some = parts["requests-1"][:100]
+        messages = Messages()
+        messages.add(some, list(range(post.position, post.position + 100)), [bound_ms()] * 100, sum(map(len, some)))
+        log.append(name, post.ship(messages, NOW_MS + 300_000, 1000))
+    for partition, tallies in enumerate(log.tallies):
+        late = receive_tally(tallies[-2], SEEDS.hash, partition, 4).late
+        assert (late.first, late.events) == (first_tick, 100)
+        judge = JudgePost(CONFIG, SEEDS, partition, ["requests-0"], early=False)
+        for offset, tally in enumerate(tallies[:-1]):
+            judge.accept(offset, tally)
+        counted = judge.judge.not_counted
+        assert counted.ever() == counted.within(first_tick, first_tick + 1) == {"too_late": 100}
+        assert counted.within(0, first_tick) == {}
+        judge.accept(len(tallies) - 1, tallies[-1])
+        assert 100 < counted.ever()["too_late"] <= 200, "those of a partition that was added, as far as they are this judge's"
+        other = recover(judge.record(), tallies, partition, ["requests-0"], CONFIG)
+        assert other.judge.not_counted.save() == counted.save()
+
+
 def test_what_a_flush_may_ship_is_bounded_per_tick_heaviest_first() -> None:
     bench = Bench(config_of(judge_partitions=4), SEEDS)
     lines = [line.rstrip(b"\n") for line in traffic().lines()[:5000]]
