@@ -15,8 +15,9 @@ ANY_OFFSET = -1
 COARSE_S = 600
 """Of seconds that only long windows reach, segments are kept together by so many: evidence is a superset all the same."""
 SILENT_REACH_MS = 3000
-"""So far a source partition that has never said anything lets time go on past where the others were at its last word but one:
-two such words, a second apart each, and a flush. More would be taken from the lateness that its first events have."""
+"""So far, and no further than the lateness, a source partition that has never held anything lets time go on past where the
+others were at its last word but one: two such words, a second apart each, and a flush, so that it holds nobody back who
+keeps pace with the clock. Its first events may be late by that much less."""
 PIECES_MAX = 32
 """Digests in the evidence of one mitigation, over all its source partitions; each partition has one at least …"""
 PIECES_OF_SOURCE_MAX = 8
@@ -34,23 +35,10 @@ class SourceState:
     open: bool = True
     left_behind: bool = False
     silent_ms: tuple[int, int] = (UNKNOWN_MS, UNKNOWN_MS)
-    """Of one that has never said anything: how far the others were when it said so last but one, and last."""
+    """Of one that has never held anything: how far the others were when it said so last but one, and last."""
     segments: deque[Segment] = field(default_factory=deque)
     old: deque[Segment] = field(default_factory=deque)
     """Those before, put together."""
-
-    @property
-    def reached_ms(self) -> int:
-        """Up to when it has said everything, were nothing late; `UNKNOWN_MS`: it has yet to say.
-
-        A silent one is behind the others by as much as they may have gone on in event time while it was found to be so. Of a
-        log that is sent faster than it was recorded that is minutes, and its first events may be on their way: so its word
-        counts for where they were one word before, which was a second ago.
-        """
-        if self.newest_ms != SILENT_MS:
-            return self.newest_ms
-        before = self.silent_ms[0]
-        return before if before == UNKNOWN_MS else before + SILENT_REACH_MS
 
     def put_away(self, segment: Segment) -> None:
         """Add a segment to the old ones."""
@@ -131,11 +119,23 @@ class Intake:
 
     def target(self) -> int | None:
         """The last tick that no open source partition can add to; None while one of them has not said its time."""
-        reached = min((state.reached_ms for state in self._counting()), default=UNKNOWN_MS)
+        reached = min(map(self._reached_ms, self._counting()), default=UNKNOWN_MS)
         if reached != UNKNOWN_MS:
             tick = (reached - self._lateness_ms) // 1000 - 1
             self._target = tick if self._target is None else max(self._target, tick)
         return self._target
+
+    def _reached_ms(self, state: SourceState) -> int:
+        """Up to when a source partition has said everything, were nothing late; `UNKNOWN_MS`: it has yet to say.
+
+        A silent one is behind the others by as much as they may have gone on in event time while it was found to be so. Of a
+        log that is sent faster than it was recorded that is minutes, and its first events may be on their way: so its word
+        counts for where they were one word before, which was a second ago.
+        """
+        if state.newest_ms != SILENT_MS:
+            return state.newest_ms
+        before = state.silent_ms[0]
+        return before if before == UNKNOWN_MS else before + min(SILENT_REACH_MS, self._lateness_ms)
 
     def _counting(self) -> list[SourceState]:
         return [state for state in self.sources.values() if state.open and not state.left_behind]
@@ -149,7 +149,7 @@ class Intake:
         waiting = self._counting()
         if len(waiting) < 2:
             return False
-        slowest = min(waiting, key=lambda state: state.reached_ms)
+        slowest = min(waiting, key=self._reached_ms)
         slowest.left_behind = True
         self.left_behind += 1
         return True
