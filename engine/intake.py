@@ -14,6 +14,10 @@ ANY_OFFSET = -1
 """Expected of a source partition whose first segment may begin anywhere."""
 COARSE_S = 600
 """Of seconds that only long windows reach, segments are kept together by so many: evidence is a superset all the same."""
+SILENT_REACH_MS = 3000
+"""So far, and no further than the lateness, a source partition that has never held anything lets time go on past where the
+others were at its last word but one: two such words, a second apart each, and a flush, so that it holds nobody back who
+keeps pace with the clock. Its first events may be late by that much less."""
 PIECES_MAX = 32
 """Digests in the evidence of one mitigation, over all its source partitions; each partition has one at least …"""
 PIECES_OF_SOURCE_MAX = 8
@@ -30,6 +34,8 @@ class SourceState:
     newest_ms: int = UNKNOWN_MS
     open: bool = True
     left_behind: bool = False
+    silent_ms: tuple[int, int] = (UNKNOWN_MS, UNKNOWN_MS)
+    """Of one that has never held anything: how far the others were when it said so last but one, and last."""
     segments: deque[Segment] = field(default_factory=deque)
     old: deque[Segment] = field(default_factory=deque)
     """Those before, put together."""
@@ -89,6 +95,10 @@ class Intake:
         state.expected = tally.end
         if tally.newest_ms > state.newest_ms:
             state.newest_ms = tally.newest_ms
+        elif state.newest_ms == SILENT_MS and tally.end > tally.start:
+            state.newest_ms = UNKNOWN_MS  # it has begun to speak, of a time that is not confirmed yet
+        if state.newest_ms == SILENT_MS:
+            state.silent_ms = state.silent_ms[1], self._spoken_ms()
         if state.left_behind and self._target is not None and (state.newest_ms - self._lateness_ms) // 1000 > self._target:
             state.left_behind = False  # it has caught up, and counts again
         if tally.rows:
@@ -109,24 +119,37 @@ class Intake:
 
     def target(self) -> int | None:
         """The last tick that no open source partition can add to; None while one of them has not said its time."""
-        newest = None
-        for state in self.sources.values():
-            if not state.open or state.left_behind or state.newest_ms == SILENT_MS:
-                continue
-            if state.newest_ms == UNKNOWN_MS:
-                return self._target
-            newest = state.newest_ms if newest is None else min(newest, state.newest_ms)
-        if newest is not None:
-            tick = (newest - self._lateness_ms) // 1000 - 1
+        reached = min(map(self._reached_ms, self._counting()), default=UNKNOWN_MS)
+        if reached != UNKNOWN_MS:
+            tick = (reached - self._lateness_ms) // 1000 - 1
             self._target = tick if self._target is None else max(self._target, tick)
         return self._target
 
+    def _reached_ms(self, state: SourceState) -> int:
+        """Up to when a source partition has said everything, were nothing late; `UNKNOWN_MS`: it has yet to say.
+
+        A silent one is behind the others by as much as they may have gone on in event time while it was found to be so. Of a
+        log that is sent faster than it was recorded that is minutes, and its first events may be on their way: so its word
+        counts for where they were one word before, which was a second ago.
+        """
+        if state.newest_ms != SILENT_MS:
+            return state.newest_ms
+        before = state.silent_ms[0]
+        return before if before == UNKNOWN_MS else before + min(SILENT_REACH_MS, self._lateness_ms)
+
+    def _counting(self) -> list[SourceState]:
+        return [state for state in self.sources.values() if state.open and not state.left_behind]
+
+    def _spoken_ms(self) -> int:
+        """How far those are that have ever said anything; `UNKNOWN_MS`: there are none, or one has yet to say."""
+        return min((state.newest_ms for state in self._counting() if state.newest_ms != SILENT_MS), default=UNKNOWN_MS)
+
     def leave_slowest(self) -> bool:
         """Let the slowest open source partition leave the minimum, because too much waits for it; False: none is left."""
-        waiting = [state for state in self.sources.values() if state.open and not state.left_behind]
+        waiting = self._counting()
         if len(waiting) < 2:
             return False
-        slowest = min(waiting, key=lambda state: state.newest_ms)
+        slowest = min(waiting, key=self._reached_ms)
         slowest.left_behind = True
         self.left_behind += 1
         return True
@@ -181,6 +204,7 @@ class Intake:
                     state.left_behind,
                     list(state.segments) if segments else [],
                     list(state.old),
+                    list(state.silent_ms),
                 ]
                 for name, state in self.sources.items()
             },
@@ -191,9 +215,10 @@ class Intake:
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what `save` gave."""
-        for name, (expected, newest_ms, is_open, left_behind, segments, old) in data["sources"].items():
+        for name, (expected, newest_ms, is_open, left_behind, segments, old, *silent) in data["sources"].items():
             entries, put_away = (deque(map(_segment, some)) for some in (segments, old))
-            self.sources[name] = SourceState(expected, newest_ms, is_open, left_behind, entries, put_away)
+            said = silent[0] if silent else (UNKNOWN_MS, UNKNOWN_MS)  # states of before have none
+            self.sources[name] = SourceState(expected, newest_ms, is_open, left_behind, (said[0], said[1]), entries, put_away)
         self.duplicates, self.gaps, self.left_behind = data["counts"]
         self.tick_max, self._target = data["tick_max"], data["target"]
 

@@ -38,6 +38,7 @@ from engine.feedback import FeedbackRecords
 from engine.intake import Intake
 from engine.leaked import LeakedList, LeakedWatch, leaked_section
 from engine.learned import Learned
+from engine.not_counted import LEFT_OUT, NotCounted
 from engine.planned import PlannedChanges
 from engine.playbooks import Playbooks
 from engine.policy import Crossing, Policy
@@ -121,9 +122,11 @@ class Judge:
         self.distributed: Distributed
         self.routes: BusyRoutes
         self.intake = Intake(config.time.lateness_s * 1000)
+        self.not_counted = NotCounted()
         self.feedback = FeedbackRecords(config.policy.feedback_allow_s)
         self.policy = Policy(self.standing, seeds.fingerprint, self.intake.offsets, owned, self.feedback)
         self.policy.digests, self.policy.digested = self.intake.digests, "seeded" if seeds.configured else "unseeded"
+        self.policy.not_counted = self._not_counted
         # Of these two only playbooks change anything on the way (`engine.config_chain`), and none makes them forget.
         self.leaked = LeakedWatch(leaked_section(config), leaked, partition, config.policy.renew_s)
         self.leaked.take(config)
@@ -166,6 +169,7 @@ class Judge:
         """Another plan for the windows that there are."""
         self.plan = plan
         plan.arrays.busy_least[0] = self.routes.peak_min
+        self._windowed = {rule.detector.name for rules in plan.rules for rule in rules}
 
     def make_surge(self, config: Config) -> None:
         """What learns of services and busy routes, knowing nothing yet."""
@@ -211,8 +215,9 @@ class Judge:
         self.truncated += tally.truncated
         if gap:
             self.mute(max(tally.tick_max, tally.newest_ms // 1000))
+        self.not_counted.note_tally(tally, self.closed)
         new = _Waiting(tally, tally.partition_start[:-1].copy()) if tally.rows else None
-        self.truncated += self.distributed.add(tally.sample)
+        self._leave_out(self.closed + 1, tally.tick_max, self.distributed.add(tally.sample))
         self.leaked.add(tally, self.closed)
         self.learned.add(tally)
         if self._early and (hints := self.distributed.early(self.closed, self.muted)):
@@ -221,6 +226,14 @@ class Judge:
         if new is not None and new.left:
             self.waiting.append(new.keep())
             self._bound_waiting()
+
+    def _leave_out(self, first: int, last: int, many: int) -> None:
+        self.truncated += many
+        self.not_counted.note(LEFT_OUT, first, last, many)
+
+    def _not_counted(self, detector: str, start: int, end: int) -> dict[str, int]:
+        """What a decision about these seconds may lack; whoever learns rests on all that came before."""
+        return self.not_counted.within(start, end) if detector in self._windowed else self.not_counted.ever()
 
     @property
     def muted(self) -> int:
@@ -321,6 +334,7 @@ class Judge:
         self._judge_services()
         if target is not None:
             self.intake.forget(self.closed - self.span_s - 1, self.closed - self.plan.long_span_s - 1)
+            self.not_counted.forget(self.closed - max(self.span_s, self.plan.long_span_s) - 1)
 
     def _judge_services(self) -> None:
         told = [found for found in self.services.close(self.closed) if found.tick - MINUTE_S >= self.muted]
@@ -437,7 +451,7 @@ class Judge:
                 self._advance(None)
                 continue
             furthest = max(self.waiting, key=lambda waiting: waiting.tally.tick_max)
-            self.truncated += furthest.left
+            self._leave_out(furthest.tally.tick_min, furthest.tally.tick_max, furthest.left)
             self.waiting.remove(furthest)
 
     def rebuild(self, tally: Tally, closed: int) -> None:
@@ -518,6 +532,7 @@ class Judge:
             "learned": self.learned.save(),
             "playbooks": self.playbooks.save(),
             "truncated": self.truncated,
+            "not_counted": self.not_counted.save(),
             "closed": self.closed,
             "scalars": self.windows.scalars.tolist(),
         }

@@ -35,7 +35,7 @@ from detectors.windowed import WindowPlan
 from schemas.columns import I64, U64, Columns
 from schemas.config import Config
 from schemas.fields import Dimension
-from schemas.tally import C_TICK, NAME_BYTES_MAX, RECORD_WORDS, SILENT_MS, TICK_MAX, UNKNOWN_MS, Tally
+from schemas.tally import C_TICK, NAME_BYTES_MAX, RECORD_WORDS, SILENT_MS, TICK_MAX, UNKNOWN_MS, Late, Tally
 
 _COUNTED = np.zeros(0, np.int64)
 _TICKS_COUNTED = 512
@@ -181,6 +181,8 @@ class Observer:
         )  # fmt: skip
         if self._samples:
             tally.sample = finish_sample(rows.sample, rows.sample_out)
+        if late := int(progress[P_LATE]):
+            tally.late = Late(int(progress[P_OLDEST]) // 1000, (clock.newest_ms - self._lateness_ms) // 1000, late)
         observed = Observed(
             tally,
             rows.events,

@@ -170,6 +170,8 @@ class Policy:
         self.digests: Callable[[int, int], Digests] = lambda start, end: {}
         """What the bytes of some seconds were."""
         self.digested: Literal["", "seeded", "unseeded"] = ""
+        self.not_counted: Callable[[str, int, int], dict[str, int]] = lambda detector, start, end: {}
+        """Of what a detector says about some seconds: what it may lack."""
         self._digests_of: dict[tuple[int, int], Digests] = {}
         section = config.policy
         self._partitions = [_Partition(Budgets(section, self._partitions_of_all), Corroboration(section)) for _ in range(owned)]
@@ -416,6 +418,7 @@ class Policy:
             features["judged_from"] = crossing.rule.whole_from
         if crossing.aged_out:
             features["aged_out"] = True
+        features |= self.not_counted(crossing.rule.detector.name, *span)
         if held:
             features["held"] = held
         return Evidence(offsets=self._offsets_of[span], features=features)

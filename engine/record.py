@@ -72,6 +72,7 @@ def encode_record(
             "playbooks": judge.playbooks.save(),
             "models": models,
             "truncated": judge.truncated,
+            "not_counted": judge.not_counted.save(),
             "long": save_long(judge),
             "rules": judge.plan.plain(),
             "decided": {
@@ -108,6 +109,7 @@ def begin_judge(judge: Judge, record: Record) -> None:
     judge.feedback.load(state["feedback"])
     judge.playbooks.load(state["playbooks"])
     judge.truncated = state["truncated"]
+    judge.not_counted.load(state.get("not_counted", {}))
     judge.windows.scalars[0, list(_KEPT)] = state["scalars"]
     judge.begin_rebuild(record.closed)
 

@@ -68,9 +68,9 @@ def down(folder: Folder = None, as_json: Json = False) -> int:
     Example:  floodwall broker down
     """
     broker = _broker(folder)
-    text = "stopped" if broker.stop() else "there was none"
-    print(f"floodwall: {text}", file=sys.stderr)
-    _print(broker, as_json)
+    stopped = broker.stop()
+    print(f"floodwall: {'stopped' if stopped else 'there was none'}", file=sys.stderr)
+    _print(broker, as_json, stopped=stopped)
     return 0
 
 
@@ -111,7 +111,7 @@ def _broker(folder: Path | None, port: int = 0) -> LocalBroker:
     return LocalBroker(folder or default_folder(), port, say=lambda text: print(f"floodwall: {text}", file=sys.stderr))
 
 
-def _print(broker: LocalBroker, as_json: bool) -> None:
+def _print(broker: LocalBroker, as_json: bool, *, stopped: bool = False) -> None:
     import msgspec
 
     found = broker.status()
@@ -119,5 +119,7 @@ def _print(broker: LocalBroker, as_json: bool) -> None:
         typer.echo(msgspec.json.encode(found).decode())
     elif found.running:
         typer.echo(f"{found.bootstrap} is up as process {found.pid}, {found.bytes / 1e6:,.1f} MB in {found.folder}")
+    elif stopped:
+        typer.echo(f"the broker in {found.folder} is down, {found.bytes / 1e6:,.1f} MB of data stay")
     else:
         typer.echo(f"no broker runs in {found.folder} ({found.bytes / 1e6:,.1f} MB of data)")

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from engine.not_counted import LEFT_OUT, NOT_COUNTED, TOO_LATE
 from engine.policy import FOR_EVER
 from replay.advice import OPERATOR, Advice, Status, advise, length
 from replay.reread import Reread
@@ -22,7 +23,7 @@ OTHERS_MAX = 5
 EDGES_MAX = 5
 _RANK = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5, "allow": 6}
 OF_PLAYBOOKS = ("playbook", "run", "run_since", "step", "playbook_state", "playbook_owner", "condition", "targets_left_out")
-_NO_MODEL = ("requests", "seed", "aged_out", "held", "owner", "finding", "cold", *OF_PLAYBOOKS)
+_NO_MODEL = ("requests", "seed", "aged_out", *NOT_COUNTED, "held", "owner", "finding", "cold", *OF_PLAYBOOKS)
 """Features that are no model's."""
 _DIGEST = re.compile(r"[0-9a-f]{12,64}\Z")
 """Of a list: for whoever replays."""
@@ -298,6 +299,10 @@ def _caveats(own: Mitigation) -> list[str]:
         )
     if features.get("aged_out"):
         found.append("A table was full, and some of the counts were given up: the true number may be higher, never lower.")
+    if late := features.get(TOO_LATE):
+        found.append(f"Up to {late} events came when their seconds had been decided: the counts may be higher, never lower.")
+    if left_out := features.get(LEFT_OUT):
+        found.append(f"A bound left out up to {left_out} rows and events: the counts may be higher, never lower.")
     if features.get("cold"):
         found.append("The model has not learned enough yet to be sure.")
     if features.get("targets_left_out"):

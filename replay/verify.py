@@ -18,6 +18,7 @@ from detectors.registry import window_rules
 from engine.config_chain import ConfigChain
 from engine.digesting import Digester, digest_between
 from engine.embedded import Embedded
+from engine.not_counted import LEFT_OUT, NOT_COUNTED, TOO_LATE
 from engine.outbox import Decisions
 from engine.seeds import Seeds, make_seeds
 from replay.verify_reading import Portion, Source
@@ -297,8 +298,11 @@ def _compare_numbers(run: _Run, one: Mitigation, found: Verified) -> None:
     # A playbook's step has no finding of its own: the one that it names is what the run rests on.
     own = run.mitigations if one.detector.startswith(PREFIX) else None
     found_again = run.findings.get(one.finding) if own is None else own.get((one.id, one.finding))
+    lacking = "" if found.places else _lacking(one)
     if found_again is None:
-        if not found.missing and (run.complete or run.rests_on_evidence(one)):
+        if lacking:
+            found.missing.append(f"{lacking}: now comes no finding")
+        elif not found.missing and (run.complete or run.rests_on_evidence(one)):
             found.numbers["finding"] = (f"{one.observed} where {one.limit} are allowed", "none")
         elif not found.missing:
             found.missing.append(_history(run, one, "no finding"))
@@ -314,7 +318,7 @@ def _compare_numbers(run: _Run, one: Mitigation, found: Verified) -> None:
     pairs |= {
         f"features.{name}": (value, found_again.evidence.features.get(name))
         for name, value in one.evidence.features.items()
-        if name not in ("seed", "held")
+        if name not in ("seed", "held", *NOT_COUNTED)
     }
     if one.id not in run.ids:
         pairs["id"] = (one.id, "none")
@@ -330,7 +334,9 @@ def _compare_numbers(run: _Run, one: Mitigation, found: Verified) -> None:
             pairs["observed"] = (one.observed, found_again.observed)
     differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     others = ", ".join(f"{name} {derived} for {recorded}" for name, (recorded, derived) in differing.items())
-    if differing and found.missing:
+    if differing and lacking:
+        found.missing.append(f"{lacking}: now comes {others}")
+    elif differing and found.missing:
         found.missing.append(f"from what is left comes {others}")
     elif differing and not run.complete and not run.rests_on_evidence(one):
         found.missing.append(_history(run, one, others))
@@ -348,6 +354,14 @@ def _underivable(run: _Run, one: Mitigation) -> str | None:
     if one.target.type == "api_key" and seed != run.seeds.fingerprint and one.finding not in run.findings:
         return f"keys have other fingerprints under another seed, it was decided under {seed}: set FLOODWALL_SEED"
     return None
+
+
+def _lacking(one: Mitigation) -> str:
+    """What was not counted when it was decided, and is in what is read now; empty: nothing."""
+    features = one.evidence.features
+    parts = [f"up to {late} events came when their seconds had been decided"] if (late := features.get(TOO_LATE)) else []
+    parts += [f"up to {many} rows and events were left out by a bound"] if (many := features.get(LEFT_OUT)) else []
+    return " and ".join(parts) and f"{' and '.join(parts)} and were not counted"
 
 
 def _history(run: _Run, one: Mitigation, what: str) -> str:

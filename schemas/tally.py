@@ -59,6 +59,17 @@ class Digest(NamedTuple):
 NO_DIGEST = Digest(-1, 0, 0)
 
 
+class Late(NamedTuple):
+    """Events that were not counted because they came too late, and the seconds among which theirs are."""
+
+    first: int
+    last: int
+    events: int
+
+
+NONE_LATE = Late(0, 0, 0)
+
+
 @dataclass(slots=True)
 class Tally:
     """Rows per (tick, dimension, key), grouped by judge partition, and the segment they cover."""
@@ -89,6 +100,8 @@ class Tally:
     """Some of the events, whole, where a detector wants them."""
     digest: Digest = NO_DIGEST
     """Of the segment's raw records."""
+    late: Late = NONE_LATE
+    """Events of the segment that came too late to be in its rows."""
 
     @property
     def rows(self) -> int:
@@ -147,6 +160,7 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     names_bytes: int
     sample: SampleHead
     digest: Digest = NO_DIGEST
+    late: Late = NONE_LATE
 
 
 _head_encoder = msgspec.msgpack.Encoder()
@@ -195,7 +209,7 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
     head = _Head(
         TALLY_SCHEMA, tally.source, tally.start, tally.end, tally.newest_ms, tally.tick_min, tally.tick_max,
         tally.truncated, high - low, tuple(columns), len(names),
-        sample_head, tally.digest,
+        sample_head, tally.digest, tally.late,
     )  # fmt: skip
     head_bytes = _head_encoder.encode(head)
     body = b"".join(
@@ -230,7 +244,7 @@ def decode_tally(data: bytes) -> Tally:
         raise StateError(f"expected a tally of schema {TALLY_SCHEMA}, got a head that cannot be read: {error}") from None
     if head.schema not in SCHEMAS_READ:
         raise StateError(f"expected a tally of schema {TALLY_SCHEMA}, got schema {head.schema}")
-    numbers = (head.start, head.end, head.newest_ms, head.tick_min, head.tick_max, head.truncated)
+    numbers = (head.start, head.end, head.newest_ms, head.tick_min, head.tick_max, head.truncated, *head.late)
     if max(map(abs, numbers)) > TICK_MAX:
         raise StateError(f"expected times, ticks and offsets up to {TICK_MAX}, got {numbers}")
     rows, reader = head.rows, Reader(data, 8 + head_length)
@@ -253,4 +267,5 @@ def decode_tally(data: bytes) -> Tally:
     return Tally(
         head.source, head.start, head.end, head.newest_ms, head.tick_min, head.tick_max, head.truncated, records, names,
         np.arange(rows), np.array([0, rows], np.int64), decode_sample(head.sample, reader), head.digest,
+        head.late,
     )  # fmt: skip

@@ -37,6 +37,8 @@ DEAD_LETTER_BYTES_MAX = 512 << 10
 FENCED_SESSIONS_MAX = 3
 """A worker that was fenced and sees no rebalance for so many sessions is not what the group believes it is, and leaves."""
 MINUTE_MS = 60_000
+ANSWER_MS = 1000
+"""An answer of the broker that is older says nothing about now; they come every 20 ms."""
 
 
 def _make_set_event() -> asyncio.Event:
@@ -241,7 +243,10 @@ class Observers:
         place = self.app.chunks.thread.places.get(tp)
         if place is None or tp in self._paused or entry.coming:
             return False
-        return place.at_end and place.drained <= entry.post.position
+        now = self.app.chunks.thread.place(tp)  # whoever stood still for a while has yet to hear what came meanwhile
+        if now.heard_ms is None or self._clock.now_ms() - now.heard_ms > ANSWER_MS or now.position != place.position:
+            return False
+        return now.at_end and place.at_end and place.drained <= entry.post.position
 
     def _letters_left(self, now_ms: int) -> int:
         if now_ms // MINUTE_MS != self._minute:

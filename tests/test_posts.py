@@ -207,22 +207,61 @@ def test_a_repeated_segment_is_dropped_an_overlap_stops_and_a_gap_is_not_judged(
     assert {m.id for m in mitigations} <= set(reference().final_ids)
 
 
+def silences(name: str, bench: Bench, many: int) -> list[Shipment]:
+    """What an observer says, second by second, of a source partition that has never held anything."""
+    post = SourcePost(name, 0, "", bench)
+    assert post.silence(0) is None
+    return [shipment for second in range(many) if (shipment := post.silence(1000 * (second + 1))) is not None]
+
+
 def test_a_judge_waits_until_every_source_partition_has_spoken() -> None:
     parts = split(2)
     log = observe(parts, CONFIG, random.Random(1))
-    never = SourcePost("requests-2", 0, "", Bench(CONFIG, SEEDS))
-    assert never.silence(0) is None
-    silent = never.silence(1000)
-    assert silent is not None
+    first, second = silences("requests-2", Bench(CONFIG, SEEDS), 2)
     found = 0
     for partition, tallies in enumerate(log.tallies):
         post = JudgePost(CONFIG, SEEDS, partition, [*parts, "requests-2"], early=False)
         for offset, tally in enumerate(tallies):
             post.accept(offset, tally)
         assert post.take() == Decisions()
-        post.accept(post.position, silent.parts[partition][0])
+        post.accept(post.position, first.parts[partition][0])
+        assert post.take() == Decisions(), "that may have been said before the others were where they are"
+        post.accept(post.position, second.parts[partition][0])
         found += len(post.take().findings)
     assert found == len(reference().findings)
+
+
+@pytest.mark.parametrize("first", [5, 700])
+def test_a_source_partition_that_was_silent_loses_nothing_to_those_that_are_minutes_ahead(first: int) -> None:
+    """A recorded log is sent faster than it was recorded: one fetch of one partition holds minutes, and the others, which have
+    said that they hold nothing, begin after it. With few records in a first flush, their time is not confirmed yet."""
+    parts = split(3)
+    bench, names = Bench(CONFIG, SEEDS), list(parts)
+    log = Log([[] for _ in range(CONFIG.engine.judge_partitions)])
+    words = {name: silences(name, bench, 3) for name in names}
+    for name in names:
+        log.append(name, words[name][0])
+        log.append(name, words[name][1])
+    posts = {name: SourcePost(name, 0, "", bench) for name in names}
+
+    def ship(name: str, many: int) -> None:
+        start = posts[name].position
+        some = parts[name][start : start + many]
+        messages = Messages()
+        messages.add(some, list(range(start, start + len(some))), [bound_ms()] * len(some), sum(map(len, some)))
+        log.append(name, posts[name].ship(messages, NOW_MS, 1000))
+
+    ship(names[0], len(parts[names[0]]) // 2)
+    log.append(names[1], words[names[1]][2])  # decided before that flush had begun
+    for name, share in ((names[1], first), (names[2], first), (names[0], EVENTS), (names[2], EVENTS), (names[1], EVENTS)):
+        ship(name, share)
+    for second in range(200):
+        for name in names:
+            if (silent := posts[name].silence(NOW_MS + 1000 * second)) is not None:
+                log.append(name, silent)
+    decided = judge(log, names, CONFIG, random.Random(1))
+    check_same(decided)
+    assert len(decided.findings) == len(reference().findings)
 
 
 def test_silence_goes_on_where_the_last_observer_left_it() -> None:
@@ -241,6 +280,33 @@ def test_silence_goes_on_where_the_last_observer_left_it() -> None:
     other = SourcePost("requests-0", shipment.offset, shipment.note, bench)
     assert other.silence(19_000) is not None
     assert other.newest_ms == newest + 9000
+
+
+def test_what_comes_too_late_is_told_by_its_tally_and_known_to_whoever_takes_over() -> None:
+    """Late by the observer's clock, which silence has moved on; and in seconds that were closed without a partition."""
+    parts = split(2)
+    bench = Bench(CONFIG, SEEDS)
+    log = observe({"requests-0": parts["requests-0"]}, CONFIG, random.Random(1))
+    known = SourcePost("requests-0", *log.committed["requests-0"], bench)
+    first_tick = int(traffic().times_ms.min()) // 1000
+    for name, post in (("requests-0", known), ("requests-9", SourcePost("requests-9", 0, "", bench))):
+        some = parts["requests-1"][:100]
+        messages = Messages()
+        messages.add(some, list(range(post.position, post.position + 100)), [bound_ms()] * 100, sum(map(len, some)))
+        log.append(name, post.ship(messages, NOW_MS + 300_000, 1000))
+    for partition, tallies in enumerate(log.tallies):
+        late = receive_tally(tallies[-2], SEEDS.hash, partition, 4).late
+        assert (late.first, late.events) == (first_tick, 100)
+        judge = JudgePost(CONFIG, SEEDS, partition, ["requests-0"], early=False)
+        for offset, tally in enumerate(tallies[:-1]):
+            judge.accept(offset, tally)
+        counted = judge.judge.not_counted
+        assert counted.ever() == counted.within(first_tick, first_tick + 1) == {"too_late": 100}
+        assert counted.within(0, first_tick) == {}
+        judge.accept(len(tallies) - 1, tallies[-1])
+        assert 100 < counted.ever()["too_late"] <= 200, "those of a partition that was added, as far as they are this judge's"
+        other = recover(judge.record(), tallies, partition, ["requests-0"], CONFIG)
+        assert other.judge.not_counted.save() == counted.save()
 
 
 def test_what_a_flush_may_ship_is_bounded_per_tick_heaviest_first() -> None:

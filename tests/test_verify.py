@@ -12,12 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from drills.traffic import Traffic, combined_lines
+from engine.embedded import Embedded
 from floodwall.cli import app
 from replay.verify import Report, verify
 from replay.verify_compare import first_difference, narrow
 from replay.verify_reading import FileSource
 from schemas.mitigation import Mitigation, decode_mitigation, encode_line
-from tests.engines import config_of, decide
+from tests.engines import conclude, config_of, decide, feed
 from tests.test_explain import SECRETS, planted_log
 
 PIECE = 500
@@ -114,6 +115,41 @@ def test_a_number_that_differs_is_named(traffic: Traffic, decided: list[Mitigati
     assert only.outcome == "differs"
     assert only.places
     assert only.numbers
+
+
+def test_what_came_too_late_for_a_decision_is_said_by_it_and_nothing_that_rests_on_it_is_called_different(
+    traffic: Traffic, tmp_path: Path
+) -> None:
+    """A log that stands still for longer than the lateness, and then brings what is old: only live it is late."""
+    config = config_of()
+    engine = Embedded(config, early=True)
+    engine.open("log", int(traffic.times_ms.max()) + 1000)
+    before = traffic.data.rfind(b"\n", 0, len(traffic.data) // 5) + 1  # the floods are about to begin
+    feed(engine, "log", traffic.data[:before], 0)
+    engine.idle(0)
+    engine.idle(1000 * config.time.lateness_s + 4000)
+    feed(engine, "log", traffic.data[before:], before)
+    live = conclude(engine)
+    assert live.account.late > 0
+    lacking = {one.id for one in live.mitigations if "too_late" in one.evidence.features}
+    assert {one.evidence.features["too_late"] for one in live.mitigations if one.id in lacking} == {live.account.late}
+
+    report = verified(live.mitigations, written(tmp_path, traffic.data), whole=True)
+    counts = report.counts
+    assert counts["differs"] == 0
+    assert counts["equal"] > 0
+    cannot = [one for one in report.verified if one.outcome == "cannot"]
+    assert cannot
+    assert {one.id for one in cannot} <= lacking
+    sentence = f"up to {live.account.late} events came when their seconds had been decided and were not counted: now comes "
+    assert all(one.missing[0].startswith(sentence) for one in cannot)
+
+    told = next(one for one in live.mitigations if one.id == cannot[0].id)
+    start, end = told.evidence.offsets["log"]
+    data = bytearray(traffic.data)
+    data[(start + end) // 2] ^= 1
+    (changed,) = verified([told], written(tmp_path, bytes(data)), whole=True).verified
+    assert changed.outcome == "differs", "that something is late hides no byte that changed"
 
 
 def test_a_file_that_was_cut_short_is_said_and_nothing_of_it_is_called_equal(

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from floodwall.cli import app
 from schemas.mitigation import decode_mitigation
-from tests.kafka.deployment import Deployment, Message, deploy
+from schemas.tally import SILENT_MS
+from tests.kafka.deployment import JUDGE_PARTITIONS, Deployment, Message, deploy
 from tests.kafka.test_workers import last_tick, split
 
 PARTITIONS = 2
@@ -37,6 +38,13 @@ def copied(deployment: Deployment, messages: list[Message], topic: str) -> None:
     assert producer.flush(60) == 0
 
 
+def all_are_silent(deployment: Deployment) -> bool:
+    """Every judge partition has heard of every source partition that it has never held anything."""
+    records = deployment.records()
+    sources = [source for record in records.values() for source in record.state["intake"]["sources"].values()]
+    return len(records) == JUDGE_PARTITIONS and all(newest_ms == SILENT_MS for _, newest_ms, *_ in sources)
+
+
 def test_live_is_equal_to_replay_and_a_copy_with_another_byte_is_not(
     broker: str, tmp_path: Path, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,7 +61,11 @@ def test_live_is_equal_to_replay_and_a_copy_with_another_byte_is_not(
         for _ in range(2):
             deployment.start("observe")
             deployment.start("judge")
-        deployment.produce(split(PARTITIONS))
+        deployment.wait_joined()
+        deployment.wait(lambda: all_are_silent(deployment), 30, "every judge to hear that nothing is there")
+        one, *others = split(PARTITIONS)  # sent at full speed, one partition is far ahead before the others begin
+        deployment.produce([one[: len(one) // 2], *([] for _ in others)])
+        deployment.produce([one[len(one) // 2 :], *others])
         deployment.wait_judged(last_tick())
         deployment.stop_all()
         live = deployment.mitigations()
