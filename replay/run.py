@@ -48,6 +48,8 @@ class Outcome:
     """What of sources was not there to be read, in words: gone from a topic, say."""
     manifest: dict[str, Any] | None = None
     """What was read, if it was asked for (`replay.manifest`)."""
+    config_history: dict[str, Any] | None = None
+    """Where changes of the configuration came from, and how many; none: there were none to hold to."""
 
 
 @dataclass(frozen=True, slots=True)

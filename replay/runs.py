@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from engine.clock import Clock, SystemClock
+from engine.config_chain import ConfigChain
 from engine.seeds import make_seeds
 from replay.collected import MITIGATIONS_MAX, Collected
-from replay.history import HistoryFile
 from replay.run import Outcome, replay
 from replay.sources import STDIN
 from schemas.config import Config, parse_config
@@ -36,8 +36,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     paths: list[str]
     between_ms: tuple[int | None, int | None] = (None, None)
-    history: str | None = None
-    """A file of changes of the configuration, each from its second on."""
+    history: list[str] | None = None
+    """Changes of the configuration, as they were accepted, each from its second on."""
     feedback: str | None = None
     """A file of what operators said, each from its second on."""
     mitigations_max: int = MITIGATIONS_MAX
@@ -91,19 +91,17 @@ def run_one(task: Task, clock: Clock) -> Run:
     """Decide one, here."""
     collected = Collected(task.mitigations_max, findings_max=0, evidence=False)
     chain = None
-    said: list[str] = []
     if task.history is not None:
-        history = HistoryFile(task.config, Path(task.history))
-        history.read()
-        chain = history.chain
-        said += [f"line {line} of {task.history} does not count: {why}" for line, why in history.refused]
+        chain = ConfigChain(task.config)
+        for number, change in enumerate(task.history):
+            chain.offer(change.encode(), offset=number)
     feedback = None if task.feedback is None else Path(task.feedback)
     outcome = replay(
         task.config, task.paths, collected, clock, between_ms=task.between_ms, history=chain, feedback=feedback
     )  # fmt: skip
     if outcome.interrupted:
         raise KeyboardInterrupt
-    said += [*collected.said(), *_bounds(outcome)]
+    said = [*collected.said(), *_bounds(outcome)]
     return Run(
         mitigations=collected.mitigations, events=outcome.account.counted, said=said, ended_early=outcome.ended_early,
         oldest_s=outcome.account.oldest_ms // 1000, newest_s=outcome.account.newest_ms // 1000,

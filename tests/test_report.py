@@ -28,11 +28,11 @@ from replay.report.evidence import acknowledgements
 from replay.report.gather import Gathering
 from replay.report.incidents import Group, Told, began, first_seen, incidents_of, phases_of
 from replay.report.page import BYTES_MAX, render
-from replay.report.shown import Shown
 from replay.report.talking import BLOCKS, COHORT, PER_BLOCK, T_DIMENSION, T_HASH
 from replay.report.words import length, safe_features
 from replay.report.write import Reporting
 from replay.run import replay
+from replay.shown import Shown
 from schemas.acknowledgement import Acknowledgement, encode_acknowledgement
 from schemas.config import Config
 from schemas.fields import Dimension

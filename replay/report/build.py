@@ -26,10 +26,10 @@ from replay.report.document import (
 )
 from replay.report.gather import Gathering
 from replay.report.incidents import SIGNS_S, Group, Told, began, by_target, first_ones, first_seen, incidents_of, phases_of
-from replay.report.shown import Shown
 from replay.report.tables import Usual, registrations_of, talkers_of, timeline_of
 from replay.report.talking import BLOCKS, PER_BLOCK
 from replay.run import Outcome
+from replay.shown import Shown
 from schemas.config import Config
 from schemas.fields import Dimension
 from schemas.mitigation import Mitigation

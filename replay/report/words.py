@@ -19,7 +19,7 @@ from replay.report.document import (
     Times,
 )
 from replay.report.incidents import Told, weight
-from replay.report.shown import Shown
+from replay.shown import Shown
 from schemas.mitigation import Target
 
 CLAUSES_MAX = 3
