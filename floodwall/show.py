@@ -139,6 +139,9 @@ def _safe(text: str) -> str:
 def print_outcome(outcome: Outcome, sink: Sink, shown: Shown, *, as_json: bool) -> None:
     """Who, why, since when and until when; then where every record went."""
     targets = sink.summary()
+    if outcome.interrupted:
+        upto = f" up to {moment(outcome.account.newest_ms // 1000)} UTC" if outcome.account.events else ""
+        print(f"floodwall: interrupted: only what was read until then{upto} is decided; the rest is not known", file=sys.stderr)
     for one in targets:
         target = Target(type=one["type"], value=one["value"])
         one["value"], one["reason"] = shown.value(target.type, target.value), shown.reason(one["reason"], target)
@@ -152,9 +155,17 @@ def print_outcome(outcome: Outcome, sink: Sink, shown: Shown, *, as_json: bool) 
         }  # fmt: skip
         _print_json(document)
         return
+    account = outcome.account
+    if account.late * 100 >= account.events > 0:
+        share, newest = account.late / account.events, moment(account.newest_ms // 1000)
+        print(
+            f"floodwall: {share:.0%} of the events are late, and were not looked at: a clock jumped ahead (the newest event "
+            f"says {newest} UTC), or a source is not in the order of time",
+            file=sys.stderr,
+        )
     _print_targets(targets, sink)
     if not targets and outcome.account.counted:
-        print("Nobody to stop: no limit was crossed.")
+        print("Nobody to stop: no limit was crossed" + (" until then." if outcome.interrupted else "."))
     print_account(outcome.account, as_json=False)
     rate = outcome.account.events / outcome.seconds if outcome.seconds else 0
     where = "1 source" if outcome.sources == 1 else f"{outcome.sources:,} sources"

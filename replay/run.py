@@ -76,7 +76,6 @@ def replay(
     early: bool = False,
     threads: int = 1,
     chunk_bytes: int = 1 << 20,
-    progress: Callable[[int], None] | None = None,
     history: ConfigChain | None = None,
     feedback: Path | None = None,
     onlooker: Callable[[Tally], None] | None = None,
@@ -126,8 +125,6 @@ def replay(
                     outcome.ended_early[reading.name] = reading.error
                 order.leave(reading)
             sink.write(engine.take())
-            if progress is not None:
-                progress(length)
             seconds = time.perf_counter() - began
             if tell is not None and seconds - told_s > TELL_EVERY_S:
                 told_s = seconds

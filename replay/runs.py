@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,12 +76,28 @@ def run_all(tasks: Sequence[Task], clock: Clock, jobs: int, done: Callable[[], N
                 done()
     else:
         with ProcessPoolExecutor(min(jobs, len(tasks), JOBS_MAX), multiprocessing.get_context("spawn")) as pool:
-            numbers = {pool.submit(_run_packed, msgspec.json.encode(task)): number for number, task in enumerate(tasks)}
-            for future in as_completed(numbers):
-                found[numbers[future]] = msgspec.msgpack.decode(future.result(), type=Run)
-                if done is not None:
-                    done()
+            with _deaf_children():
+                numbers = {pool.submit(_run_packed, msgspec.json.encode(task)): number for number, task in enumerate(tasks)}
+            try:
+                for future in as_completed(numbers):
+                    found[numbers[future]] = msgspec.msgpack.decode(future.result(), type=Run)
+                    if done is not None:
+                        done()
+            except KeyboardInterrupt:  # half a comparison is none: nobody waits for the rest of it
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
     return [run for run in found if run is not None]
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that begin here hear no Ctrl-C, which a terminal sends to all: each would print where it was. We end them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_much(paths: Sequence[str]) -> bool:
