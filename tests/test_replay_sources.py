@@ -232,9 +232,8 @@ def test_what_is_not_known_stands_beside_what_was_found(tmp_path: Path, capsys: 
     outcome = replay(CONFIG, [str(path)], sink, SystemClock())
     print_outcome(outcome, sink, Shown(""), as_json=False)
     said = capsys.readouterr()
-    assert (
-        "% of the events are late, and were not looked at: a clock jumped ahead (the newest event says 2026-11-24" in said.err
-    )
+    assert "% of the events are late, and were not looked at" in said.err
+    assert "(the newest event says 2026-11-24" in said.err
     outcome.interrupted = True
     print_outcome(outcome, sink, Shown(""), as_json=False)
     said = capsys.readouterr()

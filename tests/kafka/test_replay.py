@@ -13,6 +13,7 @@ import orjson
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from typer.testing import CliRunner
 
 from broker.connection import Connection
 from broker.local import LocalBroker
@@ -20,6 +21,7 @@ from drills.traffic import combined_lines
 from engine.account import Account
 from engine.clock import SystemClock
 from engine.outbox import Decisions
+from floodwall.cli import app
 from replay import kafka as topics
 from replay.produce import produce
 from replay.run import replay
@@ -330,14 +332,12 @@ def test_the_history_of_the_configuration_is_that_of_its_topic(
     )
 
     def run(*words: str) -> tuple[set[tuple[str, int]], dict[str, object], str]:
-        done = subprocess.run(
-            [*FLOODWALL, "replay", f"kafka:///{topic}", "--config", str(file), "--out", str(out), "--manifest", str(manifest),
-             *words], capture_output=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        options = ["--config", str(file), "--out", str(out), "--manifest", str(manifest), *words]
+        done = CliRunner().invoke(app, ["replay", f"kafka:///{topic}", *options])
+        assert done.exit_code == 0, done.output
         records = [m for m in map(orjson.loads, out.read_bytes().splitlines()) if m["stage"] == "final"]
         told: dict[str, object] = orjson.loads(manifest.read_bytes())
-        return {(m["id"], m["config_version"]) for m in records}, told, (done.stdout + done.stderr).decode()
+        return {(m["id"], m["config_version"]) for m in records}, told, done.output
 
     alone, told, said = run()
     assert {name for name, _ in alone} == expected
