@@ -40,9 +40,11 @@ def read_history(config: Config, connection: Connection) -> tuple[ConfigChain, l
     Raises:
         BrokerError: the topic is not there, or may not be read, or the brokers have gone.
     """
-    connection.check()
+    topic = topic_of(config)
+    if topic not in connection.check().topics:
+        raise connection.explain(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), topic)
     chain, found = ConfigChain(config), list[Written]()
-    for messages in read_spans(connection, spans_of(connection, [(topic_of(config), 0)])):
+    for messages in read_spans(connection, spans_of(connection, [(topic, 0)])):
         for message in messages:
             offset, at_ms = message.offset() or 0, message.timestamp()[1]
             try:

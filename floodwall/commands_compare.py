@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.clock import Clock
     from replay.diff import Difference
     from replay.runs import Run
+    from replay.shown import Shown
     from schemas.config import Config
 
 Sources = Annotated[
@@ -56,7 +57,12 @@ def diff(
     until: Until = None,
     feedback: Feedback = None,
     config_history: Annotated[
-        Path | None, typer.Option("--config-history", help="With live decisions: the changes that held then, for the replay.")
+        Path | None,
+        typer.Option(
+            "--config-history",
+            help="With live decisions: the changes that held then, for the replay; none: CONFIG_B decides alone. [default: of "
+            "topics, the topic config, if CONFIG_B names brokers]",
+        ),
     ] = None,
     use_labels: UseLabels = True,
     max_collateral: Annotated[
@@ -88,6 +94,7 @@ def diff(
     from replay.backtest import share_of
     from replay.diff import difference
     from replay.runs import check_sources
+    from replay.shown import shown_by
     from replay.truth import truth_of
 
     wanted = _wanted(fail_on)
@@ -106,11 +113,12 @@ def diff(
         config, runs, names = _two_runs(Path(before), after, sources, profile, between_ms, jobs, clock)
     with show.progress_of(sources) as advance:
         found = difference(config, sources, clock, runs, names, truth, between_ms=between_ms, progress=advance)
-    why = _exceeded(found, wanted, share_max)
+    shown = shown_by(config)
+    why = _exceeded(found, wanted, share_max, shown)
     if as_json:
-        compare_screen.print_json({**compare_screen.plain(asdict(found)), "exceeded": why})
+        compare_screen.print_json({**compare_screen.plain(asdict(found), shown), "exceeded": why})
     else:
-        compare_screen.print_difference(found, every=every)
+        compare_screen.print_difference(found, shown, every=every)
     for text in why:
         print(f"floodwall: {text}", file=sys.stderr)
     if why:
@@ -149,6 +157,7 @@ def what_if(
     from engine.clock import SystemClock
     from floodwall import compare_screen, show
     from floodwall.commands_run import chosen_config
+    from floodwall.config_then import config_then
     from replay.runs import check_sources, made_alike
     from replay.truth import truth_of
     from replay.what_if import axis_of
@@ -158,14 +167,19 @@ def what_if(
     check_sources(sources)
     tell_of_compiling()
     clock = SystemClock()
-    (chosen,) = made_alike([chosen_config(config, profile, None)]).configs
+    given = chosen_config(config, profile, None)
+    then = config_then(given, config, None, sources)
+    # As it is, and not as it was: each cell is what a change would make of what stands now.
+    (chosen,) = made_alike([given if then.chain is None else then.chain.last.config]).configs
     with show.progress_of(sources) as advance:
         grid = run(
             chosen, axes, sources, clock, truth_of(sources, feedback, use_labels=use_labels),
             between_ms=_between(since, until, clock), jobs=jobs, progress=advance,
         )  # fmt: skip
+    if then.chain is not None:
+        grid.said.append(f"as it is: version {then.chain.last.version}, by {then.source}")
     if as_json:
-        compare_screen.print_json(compare_screen.plain(asdict(grid)))
+        compare_screen.print_json(asdict(grid))
     else:
         compare_screen.print_grid(grid)
     return 0
@@ -204,36 +218,40 @@ def _live_and_replay(
     history: Path | None, feedback: Path | None, clock: Clock,
 ) -> tuple[Config, tuple[Run, Run], tuple[str, str]]:  # fmt: skip
     from floodwall.commands_run import chosen_config
+    from floodwall.config_then import config_then
     from replay.decided import decided
     from replay.runs import Task, made_alike, run_one
 
     alike = made_alike([chosen_config(file, profile, None)])
     (config,) = alike.configs
+    then = config_then(config, file, history, list(sources))
     task = Task(
-        config=config, paths=list(sources), between_ms=between_ms, history=None if history is None else str(history),
+        config=config, paths=list(sources), between_ms=between_ms, history=then.lines(),
         feedback=None if feedback is None else str(feedback),
     )  # fmt: skip
     replayed = run_one(task, clock)
     live = decided(config, decisions, (replayed.oldest_s, replayed.newest_s + 1))
+    if then.not_read:
+        live.said.append(f"the history of the configuration was not read: {then.not_read}")
     if alike.seed_was_drawn:
         live.said.append("no engine.seed is set: fingerprints of keys and numbers of distinct items differ from the live run's")
     return config, (live, replayed), (decisions, str(file))
 
 
-def _exceeded(found: Difference, wanted: tuple[str, ...], share_max: float | None) -> list[str]:
+def _exceeded(found: Difference, wanted: tuple[str, ...], share_max: float | None, shown: Shown) -> list[str]:
     """What was asked to fail on and has come, a sentence each."""
     from replay.backtest import percent, refusal
 
     why = []
-    if share_max is not None and (text := refusal(found, share_max)) is not None:
+    if share_max is not None and (text := refusal(found, share_max, shown)) is not None:
         why.append(text)
     elif wanted and not found.is_whole:
         why.append(f"expected runs that were kept whole, got: {'; '.join(found.said)}")
     for word in wanted:
         if word == "wronged" and found.newly_wronged:
             why.append(f"expected no new target that is honest (--fail-on wronged), got {found.newly_wronged:,}")
-        elif word == "missed" and found.missed:
-            why.append(f"expected no attack that only A stops (--fail-on missed), got {', '.join(found.missed[:5])}")
+        elif word == "missed" and (missed := found.missed(shown)):
+            why.append(f"expected no attack that only A stops (--fail-on missed), got {', '.join(missed[:5])}")
         elif word in FAIL_ON[:3] and (rows := found.of(word)):
             most = percent(sum(row.kind == word for row in rows) / max(len(found.rows) + found.same, 1))
             why.append(f"expected no {word} target (--fail-on {word}), got {len(rows):,} ({most} of all)")

@@ -173,6 +173,7 @@ def _print(config: Config, record: Feedback, bridge: Mitigation | None, to: Path
     from detectors.leaked import NAME as LEAKED
     from floodwall.show import moment
     from floodwall.tables import printable
+    from replay.shown import shown_by
 
     if as_json:
         from schemas.feedback import encode_feedback
@@ -183,7 +184,7 @@ def _print(config: Config, record: Feedback, bridge: Mitigation | None, to: Path
     if record.verdict == "reset":
         print(f"model {record.detector}: begins anew {since}")
         return
-    whom = printable(f"{record.target.type} {record.target.value}")
+    whom = printable(f"{record.target.type} {shown_by(config).value(record.target.type, record.target.value)}")
     if record.verdict == "confirmed":
         print(f"{whom}: {record.detector} was right; learned {since}")
         return

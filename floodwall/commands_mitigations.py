@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from broker.signing import Verifier
     from edge.overview import Held, Overview
     from edge.reader import Record, Standing
+    from replay.shown import Shown
     from schemas.config import Config
     from schemas.mitigation import Mitigation
     from schemas.prefixes import Prefixes
@@ -49,6 +50,7 @@ def list_(
     """
     from edge.overview import read_overview
     from engine.clock import SystemClock
+    from replay.shown import shown_by
     from schemas.pseudonyms import read_pseudonyms
     from schemas.topics import ENFORCEMENT_ACKS
 
@@ -64,12 +66,13 @@ def list_(
         applied = {pseudonyms.identifier(name): edges for name, edges in applied.items()}
         standing = [_passed_on(one, pseudonyms) for one in standing]
         shown = [_held_passed_on(one, pseudonyms) for one in shown]
+    whom = shown_by(chosen, pseudonyms=pseudonyms is not None)
     if held:
-        _print_held(shown, as_json)
+        _print_held(shown, whom, as_json)
     elif as_json:
-        _print_json([{**_plain(one), "applied_s": applied[one.record.id]} for one in standing])
+        _print_json([{**_plain(one, whom), "applied_s": applied[one.record.id]} for one in standing])
     else:
-        _print_standing(standing, applied)
+        _print_standing(standing, whom, applied)
     for beginning, what in (("malformed_", "could not be read"), ("refused_", "are signed by nobody whom we trust")):
         count = sum(count for reason, count in overview.reader.counts.items() if reason.startswith(beginning))
         if count:
@@ -106,13 +109,14 @@ def _held_passed_on(one: Held, pseudonyms: Pseudonyms) -> Held:
     return msgspec.structs.replace(one, id=pseudonyms.identifier(one.id), value=pseudonyms.value(one.type, one.value))
 
 
-def _print_held(shown: list[Held], as_json: bool) -> None:
+def _print_held(found: list[Held], whom: Shown, as_json: bool) -> None:
+    import msgspec
+
     from floodwall.show import moment
     from floodwall.tables import print_table
 
+    shown = [msgspec.structs.replace(one, value=whom.value(one.type, one.value)) for one in found]
     if as_json:
-        import msgspec
-
         _print_json(msgspec.to_builtins(shown))
     elif not shown:
         print("Nothing is held back.")
@@ -151,8 +155,10 @@ def follow(
     from edge.snapshot import follow_topic
     from engine.clock import SystemClock
     from floodwall.notices import teller
+    from replay.shown import shown_by
 
-    _, connection, topic, core, verifier = _open(config)
+    chosen, connection, topic, core, verifier = _open(config)
+    whom = shown_by(chosen)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda came, _: stopping.append(came))
@@ -162,7 +168,7 @@ def follow(
             sys.stdout.buffer.write(value + b"\n")
             sys.stdout.buffer.flush()
         else:
-            print(_line(record, why_held(value) if record.state == "held" else ""), flush=True)
+            print(_line(record, whom, why_held(value) if record.state == "held" else ""), flush=True)
 
     tell = teller("mitigations", as_json=False)
     follow_topic(
@@ -210,6 +216,7 @@ def add(
     from broker.signing import signer_of
     from edge.operator import operator_record, publish, target_of
     from engine.clock import SystemClock
+    from replay.shown import shown_by
 
     chosen, connection, topic, _, _ = _open(config)
     clock = SystemClock()
@@ -219,7 +226,7 @@ def add(
         owner=owner, reason=reason,
     )  # fmt: skip
     publish(connection, topic, record, signer)
-    _print_written(record, as_json)
+    _print_written(record, shown_by(chosen), as_json)
     return 0
 
 
@@ -247,14 +254,15 @@ def lift(
     from edge.snapshot import read_topic
     from edge.subject import parse_subject
     from engine.clock import SystemClock
+    from replay.shown import shown_by
 
     chosen, connection, topic, core, verifier = _open(config)
-    clock, whom = SystemClock(), target_of(target, kind)
+    clock, whom, shown = SystemClock(), target_of(target, kind), shown_by(chosen)
     signer = signer_of(chosen, topic, clock)
     reader = read_topic(connection, topic, core, clock, lambda record, value: None, verifier)
     standing = reader.standing(parse_subject(whom), clock.now_ms())
     if not standing:
-        print(f"floodwall: expected a mitigation in force on {whom.value}, found none", file=sys.stderr)
+        print(f"floodwall: expected a mitigation in force on {shown.value(whom.type, whom.value)}, found none", file=sys.stderr)
         return EXIT_NOT_FOUND
     record = lift_record(
         whom, standing, now=clock.now_ms() // 1000, ttl_s=ttl, ttl_s_max=chosen.policy.ttl_s_max, owner=owner, reason=reason
@@ -262,7 +270,7 @@ def lift(
     publish(connection, topic, record, signer)
     disabled = [one.target.value for one in standing if one.detector == LEAKED and one.action == "disable_key"]
     lift_leaked(chosen, connection, disabled, owner, reason, clock.now_ms() // 1000)
-    _print_written(record, as_json)
+    _print_written(record, shown_by(chosen), as_json)
     others = [one for one in standing if one.detector != record.detector]
     if record.state == "lifted" and others and not as_json:
         print(f"still in force: {', '.join(f'{one.action} by {one.detector}' for one in others)}; lift again to allow it")
@@ -282,16 +290,16 @@ def _open(file: Path | None) -> tuple[Config, Connection, str, Prefixes, Verifie
     return config, Connection(config.kafka), topic, core, verifier_of(config, topic)
 
 
-def _plain(standing: Standing) -> dict[str, object]:
-    record = standing.record
+def _plain(standing: Standing, whom: Shown) -> dict[str, object]:
+    record, target = standing.record, standing.record.target
     return {
-        "id": record.id, "type": record.target.type, "value": record.target.value, "action": record.action,
-        "detector": record.detector, "reason": record.reason, "since": record.tick, "until": record.expires_at,
-        "stage": record.stage,
+        "id": record.id, "type": target.type, "value": whom.value(target.type, target.value), "action": record.action,
+        "detector": record.detector, "reason": whom.reason(record.reason, target), "since": record.tick,
+        "until": record.expires_at, "stage": record.stage,
     }  # fmt: skip
 
 
-def _print_standing(standing: list[Standing], applied: dict[str, dict[str, float]]) -> None:
+def _print_standing(standing: list[Standing], whom: Shown, applied: dict[str, dict[str, float]]) -> None:
     from floodwall.show import moment
     from floodwall.tables import print_table
 
@@ -300,7 +308,8 @@ def _print_standing(standing: list[Standing], applied: dict[str, dict[str, float
         return
     rows = [
         (
-            f"{one.record.target.type} {one.record.target.value}", one.action, one.record.detector, one.record.reason,
+            f"{one.record.target.type} {whom.value(one.record.target.type, one.record.target.value)}", one.action,
+            one.record.detector, whom.reason(one.record.reason, one.record.target),
             moment(one.record.tick), moment(one.record.expires_at),
             ", ".join(f"{edge} ({seconds:.1f} s)" for edge, seconds in applied[one.record.id].items()), one.record.id,
         )
@@ -309,18 +318,19 @@ def _print_standing(standing: list[Standing], applied: dict[str, dict[str, float
     print_table(("who", "action", "by", "why", "since (UTC)", "until (UTC)", "applied by", "id"), rows)
 
 
-def _line(record: Record, held_by: str) -> str:
+def _line(record: Record, whom: Shown, held_by: str) -> str:
     from floodwall.show import moment
     from floodwall.tables import printable
 
     state = f"held by policy.{held_by}" if held_by else record.state
     marks: list[str] = [record.stage, state] if record.state != "active" else [record.stage]
     marks += [name for name, is_so in (("dry run", record.dry_run), ("drill", record.drill)) if is_so]
-    words = f"{record.action} ({', '.join(marks)})  {record.target.type} {record.target.value}"
-    return f"{moment(record.tick)}  {printable(words)}  until {moment(record.expires_at)}  {printable(record.reason)}"
+    words = f"{record.action} ({', '.join(marks)})  {record.target.type} {whom.value(record.target.type, record.target.value)}"
+    reason = whom.reason(record.reason, record.target)
+    return f"{moment(record.tick)}  {printable(words)}  until {moment(record.expires_at)}  {printable(reason)}"
 
 
-def _print_written(record: Mitigation, as_json: bool) -> None:
+def _print_written(record: Mitigation, whom: Shown, as_json: bool) -> None:
     from floodwall.show import moment
 
     if as_json:
@@ -329,7 +339,7 @@ def _print_written(record: Mitigation, as_json: bool) -> None:
         typer.echo(msgspec.json.encode(record).decode())
         return
     verb = "lifted" if record.state == "lifted" else f"{record.action} until {moment(record.expires_at)} UTC"
-    print(f"{record.target.type} {record.target.value}: {verb} (id {record.id})")
+    print(f"{record.target.type} {whom.value(record.target.type, record.target.value)}: {verb} (id {record.id})")
 
 
 def _print_json(document: object) -> None:

@@ -15,6 +15,7 @@ from schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from engine.model_state import ModelPlace
+    from replay.shown import Shown
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,7 +89,11 @@ def export(
     places = _chosen(_read(config, state), model, partition)
     if not places:
         return _none(model, partition)
-    document = [{**_head(place), "about": place.about, "data": _plain(place.data)} for place in places]
+    from replay.shown import shown_by
+    from schemas.config import load_config
+
+    shown = shown_by(load_config(config))
+    document = [{**_head(place), "about": place.about, "data": _plain(place.data, shown)} for place in places]
     if out is None:
         _print_json(document)
         return 0
@@ -185,17 +190,18 @@ def _print_table(places: list[ModelPlace]) -> None:
     )  # fmt: skip
 
 
-def _plain(value: Any) -> Any:
-    """Arrays with their type and shape, bytes as text."""
+def _plain(value: Any, shown: Shown) -> Any:
+    """Arrays with their type and shape, bytes as text, names as they may be shown."""
     import numpy as np
 
     if isinstance(value, np.ndarray):
         return {"dtype": value.dtype.str, "shape": list(value.shape), "values": value.ravel().tolist()}
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {shown.name(str(key)): _plain(inner, shown) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+        return [_plain(inner, shown) for inner in value]
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    return shown.name(text) if isinstance(text, str) else text
 
 
 def _options() -> int:

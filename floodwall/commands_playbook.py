@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from edge.runs import Run
     from engine.config_chain import ConfigChain
+    from replay.shown import Shown
     from schemas.config import Config
     from schemas.mitigation import Mitigation
 
@@ -99,8 +100,10 @@ def runs(decisions: Decisions = None, config: ConfigFile = None, as_json: Json =
     from edge.runs import runs_of
     from floodwall.show import moment
     from floodwall.tables import print_table
+    from replay.shown import shown_by
 
-    found = runs_of(_values(_load(config), decisions))
+    chosen = _load(config)
+    found, shown = runs_of(_values(chosen, decisions)), shown_by(chosen)
     if as_json:
         _print_json(msgspec.to_builtins(found))
         return 0
@@ -112,7 +115,7 @@ def runs(decisions: Decisions = None, config: ConfigFile = None, as_json: Json =
         [
             (
                 one.run, one.playbook, "reverted" if one.reverted else one.state, moment(one.since), moment(one.last),
-                moment(one.until), ", ".join(sorted({_step_text(step) for step in one.steps})),
+                moment(one.until), ", ".join(sorted({_step_text(step, shown) for step in one.steps})),
             )
             for one in found
         ],
@@ -176,6 +179,7 @@ def revert(
     Example:  floodwall playbook revert 1f0c9a77d2e4b608 --why "that is our own launch" --config kafka.toml
     """
     from floodwall.commands_feedback import append_feedback, moments, whose
+    from replay.shown import shown_by
     from schemas.feedback import revert_record
     from schemas.playbooks import PREFIX
 
@@ -200,7 +204,7 @@ def revert(
         _lift_keys(chosen, disabled, name, why, when)
     else:
         _revert_on_topics(chosen, run, record)
-    _print_reverted(run, record.tick)
+    _print_reverted(run, record.tick, shown_by(chosen))
     return 0
 
 
@@ -308,19 +312,19 @@ def _find(config: Config, identifier: str, decisions: list[Path] | None) -> Run 
     return None
 
 
-def _step_text(step: Mitigation) -> str:
+def _step_text(step: Mitigation, shown: Shown) -> str:
     mark = " (dry run)" if step.dry_run else f" ({step.state})" if step.state != "active" else ""
-    return f"{step.action} {step.target.type} {step.target.value}{mark}"
+    return f"{step.action} {step.target.type} {shown.value(step.target.type, step.target.value)}{mark}"
 
 
-def _print_reverted(run: Run, tick: int) -> None:
+def _print_reverted(run: Run, tick: int, shown: Shown) -> None:
     from floodwall.show import moment
     from floodwall.tables import printable
 
     enforced = [step for step in run.steps if not step.dry_run and step.action != "notify"]
     print(f"run {run.run} of {run.playbook} is reverted: lifted from {moment(tick)} UTC on, at edges within a second")
     for step in enforced:
-        print(printable(f"  {_step_text(step)}"))
+        print(printable(f"  {_step_text(step, shown)}"))
 
 
 def _print_json(document: object) -> None:

@@ -48,7 +48,8 @@ ConfigHistory = Annotated[
     Path | None,
     typer.Option(
         "--config-history",
-        help="Changes of the configuration, each from its second on: one a line, as `floodwall config history --json` prints.",
+        help="Changes of the configuration, each from its second on: one a line, as `floodwall config history --json` prints. "
+        "none: --config decides alone. [default: of topics, the topic config, if --config names brokers]",
     ),
 ]
 Report = Annotated[
@@ -110,8 +111,10 @@ def replay(
     """
     from engine.clock import SystemClock
     from floodwall import show
+    from floodwall.config_then import config_then
     from replay.moments import parse_offsets, parse_span
     from replay.run import replay as run
+    from replay.shown import shown_by
     from replay.sink import Sink
 
     tell_of_compiling()
@@ -119,7 +122,7 @@ def replay(
     clock = SystemClock()
     now_ms = clock.now_ms()
     between_ms = parse_span(since, until, now_ms)
-    history = chosen_history(chosen, config_history)
+    then = config_then(chosen, config, config_history, sources)
     if pseudonymise is not None and (report is not None or report_json is not None):
         raise UsageError("expected --report without --pseudonymise: a report masks, and names addresses as they are")
     reporting = _reporting(chosen, out, findings, report, report_json, state)
@@ -128,10 +131,13 @@ def replay(
         outcome = run(
             chosen if reporting is None else reporting.config, sources, sink, clock, between_ms=between_ms, state=state,
             early=early, threads=threads or min(2, os.cpu_count() or 1), feedback=feedback,
-            history=None if history is None else history.chain, offsets=parse_offsets(offsets or []), speed=speed,
+            history=then.chain, offsets=parse_offsets(offsets or []), speed=speed,
             manifest=manifest is not None or reporting is not None, stop=stop, tell=tell,
             onlooker=None if reporting is None else reporting.gathering.see,
         )  # fmt: skip
+    outcome.config_history = then.plain()
+    if outcome.manifest is not None:
+        outcome.manifest["config_history"] = outcome.config_history
     if manifest is not None and outcome.manifest is not None:
         from replay.manifest import write_manifest
 
@@ -141,7 +147,7 @@ def replay(
         outcome.account.poison_samples.clear()  # the first bytes of what could not be read: of whom, nobody knows
     if reporting is not None:
         reporting.finish(outcome, sources, ["floodwall", *sys.argv[1:]], now_ms)
-    show.print_outcome(outcome, sink, as_json=as_json)
+    show.print_outcome(outcome, sink, shown_by(chosen, pseudonyms=pseudonymise is not None), as_json=as_json)
     if outcome.interrupted:
         return EXIT_INTERRUPTED
     if (why := show.nothing_read(outcome.account)) is not None:
@@ -200,13 +206,15 @@ def watch(
     from engine.clock import SystemClock
     from floodwall import show
     from replay.follow import watch as run
+    from replay.shown import shown_by
 
     tell_of_compiling()
     chosen = chosen_config(config, profile, proxy_depth, leaked)
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda came, _: stopping.append(came))
-    sink = show.LiveSink(out, findings, as_json=as_json, pseudonyms=_pseudonyms(pseudonymise))
+    whom = shown_by(chosen, pseudonyms=pseudonymise is not None)
+    sink = show.LiveSink(out, findings, whom, as_json=as_json, pseudonyms=_pseudonyms(pseudonymise))
     engine = run(
         chosen, source, sink, SystemClock(), from_start=from_start, state=state, threads=threads, feedback=feedback,
         history=chosen_history(chosen, config_history, may_come=True), stop=lambda: bool(stopping),
@@ -312,18 +320,10 @@ def _reporting(
 
 
 def chosen_history(config: Config, path: Path | None, *, may_come: bool = False) -> HistoryFile | None:
-    """The changes so far; lines that do not count are told of."""
-    if path is None:
-        return None
-    from replay.history import HistoryFile
+    """The changes so far of ``--config-history``; none: the configuration decides alone."""
+    from floodwall.config_then import ALONE, file_history
 
-    history = HistoryFile(config, path)
-    if not may_come and not path.exists():
-        raise SourceError(f"expected a history of the configuration at {path}, got no file")
-    history.read()
-    for line, why in history.refused:
-        print(f"floodwall: line {line} of {path} does not count: {why}", file=sys.stderr)
-    return history
+    return None if path is None or str(path) == ALONE else file_history(config, path, may_come=may_come)
 
 
 def chosen_config(file: Path | None, profile: str | None, proxy_depth: int | None, leaked: Path | None = None) -> Config:

@@ -43,6 +43,7 @@ def status(
     from broker.status import take_status
     from edge.overview import read_overview
     from engine.clock import SystemClock
+    from replay.shown import shown_by
     from schemas.config import load_config
     from schemas.errors import BrokerError
 
@@ -61,6 +62,9 @@ def status(
         why = str(error)
     if as_json:
         document = {**msgspec.to_builtins(found), "mitigations": msgspec.to_builtins(summary)}
+        whom = shown_by(chosen)
+        for held in [] if summary is None else document["mitigations"]["held_shown"]:
+            held["value"] = whom.value(held["type"], held["value"])
         typer.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
         return 0
     _print_status(found)

@@ -122,7 +122,7 @@ def _read(
     history = chosen_history(config, config_history)
     if history is not None:
         return found, history.chain
-    if mitigations is not None:
+    if mitigations is not None or config_history is not None:  # none: the given configuration alone
         return found, None
     from broker.config_topic import read_history
     from broker.connection import Connection

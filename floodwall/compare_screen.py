@@ -11,10 +11,11 @@ from floodwall.show import moment
 from floodwall.tables import print_table, printable
 from replay.backtest import percent
 from replay.diff import CHANGED, NEW, RELEASED
-from replay.shown import shown_reason, shown_value
+from schemas.mitigation import Target
 
 if TYPE_CHECKING:
     from replay.diff import Difference, Row, Side, Stretch
+    from replay.shown import Shown
     from replay.what_if import Grid
 
 ROWS_SHOWN = 15
@@ -28,19 +29,20 @@ def print_json(document: Any) -> None:
     sys.stdout.buffer.flush()
 
 
-def plain(document: dict[str, Any]) -> dict[str, Any]:
+def plain(document: dict[str, Any], shown: Shown) -> dict[str, Any]:
     """A difference or grid as JSON: targets and reasons as they may be shown."""
     for row in document.get("rows", ()):
-        row["value"] = shown_value(row["type"], row["value"])
+        target = Target(type=row["type"], value=row["value"])
+        row["value"] = shown.value(target.type, target.value)
         before, after = row["before"], row["after"]
         for side in (before, after):
             if side is not None:
-                side["reason"] = shown_reason(side["reason"])
+                side["reason"] = shown.reason(side["reason"], target)
         row["later_s"] = after["since"] - before["since"] if before and after else None
     return document
 
 
-def print_difference(found: Difference, *, every: bool) -> None:
+def print_difference(found: Difference, shown: Shown, *, every: bool) -> None:
     """What a comparison comes to: first what it costs, then who."""
     normal = "honest events, by labels" if found.labelled else "events taken for normal (of nobody whom A mitigates)"
     print(f"{found.events:,} events, {found.normal_events:,} of them {normal}")
@@ -50,11 +52,11 @@ def print_difference(found: Difference, *, every: bool) -> None:
         rows = found.of(kind)
         print(f"{_TITLES[kind]}: {len(rows):,}" + (f", {_of_types(rows)}" if rows else ""))
         if rows:
-            shown = rows if every else rows[:ROWS_SHOWN]
+            some = rows if every else rows[:ROWS_SHOWN]
             heads = [OTHERS if head == "others" and found.labelled else head for head in _HEADS[kind]]
-            print_table(heads, [_cells(row) for row in shown])
-            if len(rows) > len(shown):
-                print(f"… and {len(rows) - len(shown):,} more; --all prints all of them, --json too")
+            print_table(heads, [_cells(row, shown) for row in some])
+            if len(rows) > len(some):
+                print(f"… and {len(rows) - len(some):,} more; --all prints all of them, --json too")
     print(f"mitigated alike: {found.same:,}")
     for kind, count in found.unknown_targets.items():
         print(f"{count:,} targets of type {printable(kind)}: what they cover is not known here")
@@ -111,8 +113,8 @@ _HEADS = {
 }  # fmt: skip
 
 
-def _cells(row: Row) -> list[str]:
-    who = f"{row.type} {shown_value(row.type, row.value)}"
+def _cells(row: Row, shown: Shown) -> list[str]:
+    who = f"{row.type} {shown.value(row.type, row.value)}"
     verdict = ", ".join(row.attacks) or row.verdict or "not known"
     if row.before is not None and row.after is not None:
         before, after = row.before, row.after
@@ -127,7 +129,7 @@ def _cells(row: Row) -> list[str]:
     assert one is not None
     return [
         who, verdict, "/".join(one.actions), "/".join(one.detectors), moment(one.since), _lasting(one),
-        f"{one.normal_events:,}", f"{one.other_events:,}", shown_reason(one.reason),
+        f"{one.normal_events:,}", f"{one.other_events:,}", shown.reason(one.reason, Target(type=row.type, value=row.value)),
     ]  # fmt: skip
 
 

@@ -60,6 +60,7 @@ class Gate:
         from replay.backtest import backtest, refusal
         from replay.newest import newest_ms
         from replay.runs import check_sources
+        from replay.shown import shown_by
         from replay.truth import truth_of
 
         tell_of_compiling()
@@ -75,7 +76,7 @@ class Gate:
             before, after, sources, clock, truth_of(sources, self.feedback),
             between_ms=(end_ms - self.span_ms, until_ms), jobs=2,
         )  # fmt: skip
-        if (why := refusal(found, self.share_max)) is not None:
+        if (why := refusal(found, self.share_max, shown_by(after))) is not None:
             raise ConfigError(why)
         return found
 

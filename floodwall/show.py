@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from replay.sink import Sink
-from schemas.mitigation import Mitigation, encode_line
+from schemas.mitigation import Mitigation, Target, encode_line
 
 if TYPE_CHECKING:
     from engine.account import Account
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from replay.doctor import Diagnosis
     from replay.doctor_kafka import KafkaDiagnosis
     from replay.run import Outcome, Progress
+    from replay.shown import Shown
     from schemas.pseudonyms import Pseudonyms
 
 ROWS_SHOWN = 40
@@ -102,9 +103,10 @@ class LiveSink(Sink):
     """Also prints each mitigation as it comes: the first word of each, early or final."""
 
     def __init__(
-        self, out: Path | None, findings: Path | None, *, as_json: bool, pseudonyms: Pseudonyms | None = None
+        self, out: Path | None, findings: Path | None, whom: Shown, *, as_json: bool, pseudonyms: Pseudonyms | None = None
     ) -> None:  # fmt: skip
         super().__init__(out, findings, pseudonyms)
+        self._whom = whom
         self._as_json = as_json
         self._shown: dict[str, str] = {}
 
@@ -117,15 +119,16 @@ class LiveSink(Sink):
                 sys.stdout.buffer.flush()
             elif self._shown.get(mitigation.id) != (word := f"{mitigation.action} {mitigation.state}"):
                 self._shown[mitigation.id] = word
-                print(_line(mitigation), flush=True)
+                print(_line(mitigation, self._whom), flush=True)
         if len(self._shown) > 100_000:
             self._shown.clear()
 
 
-def _line(mitigation: Mitigation) -> str:
+def _line(mitigation: Mitigation, shown: Shown) -> str:
     state = "" if mitigation.state == "active" else f" ({mitigation.state})"
-    whom = f"{mitigation.target.type} {_safe(mitigation.target.value)}"
-    return f"{moment(mitigation.tick)}  {mitigation.action}{state}  {whom}  {_safe(mitigation.reason)}"
+    target = mitigation.target
+    whom, reason = f"{target.type} {_safe(shown.value(target.type, target.value))}", shown.reason(mitigation.reason, target)
+    return f"{moment(mitigation.tick)}  {mitigation.action}{state}  {whom}  {_safe(reason)}"
 
 
 def _safe(text: str) -> str:
@@ -133,25 +136,43 @@ def _safe(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def print_outcome(outcome: Outcome, sink: Sink, *, as_json: bool) -> None:
+def print_outcome(outcome: Outcome, sink: Sink, shown: Shown, *, as_json: bool) -> None:
     """Who, why, since when and until when; then where every record went."""
     targets = sink.summary()
+    if outcome.interrupted:
+        upto = f" up to {moment(outcome.account.newest_ms // 1000)} UTC" if outcome.account.events else ""
+        print(f"floodwall: interrupted: only what was read until then{upto} is decided; the rest is not known", file=sys.stderr)
+    for one in targets:
+        target = Target(type=one["type"], value=one["value"])
+        one["value"], one["reason"] = shown.value(target.type, target.value), shown.reason(one["reason"], target)
     if as_json:
         document = {
             "mitigations": sink.mitigations, "findings": sink.findings, "targets": targets,
             "more_targets": sink.more_targets, "account": asdict(outcome.account), "seconds": round(outcome.seconds, 3),
             "bytes": outcome.bytes, "sources": outcome.sources, "ended_early": outcome.ended_early,
             "interrupted": outcome.interrupted, "feedback": outcome.feedback, "missing": outcome.missing,
+            "config_history": outcome.config_history,
         }  # fmt: skip
         _print_json(document)
         return
+    account = outcome.account
+    if account.late * 100 >= account.events > 0:
+        share, newest = account.late / account.events, moment(account.newest_ms // 1000)
+        print(
+            f"floodwall: {share:.0%} of the events are late, and were not looked at: a clock jumped ahead (the newest event "
+            f"says {newest} UTC), or a source is not in the order of time",
+            file=sys.stderr,
+        )
     _print_targets(targets, sink)
     if not targets and outcome.account.counted:
-        print("Nobody to stop: no limit was crossed.")
+        print("Nobody to stop: no limit was crossed" + (" until then." if outcome.interrupted else "."))
     print_account(outcome.account, as_json=False)
     rate = outcome.account.events / outcome.seconds if outcome.seconds else 0
     where = "1 source" if outcome.sources == 1 else f"{outcome.sources:,} sources"
     print(f"{outcome.account.events:,} events from {where} in {outcome.seconds:.2f} s: {rate:,.0f} per second")
+    if (then := outcome.config_history) is not None and not then["not_read"]:
+        many = "1 change" if then["changes"] == 1 else f"{then['changes']:,} changes"
+        print(f"configuration: as it was, by {many} of {then['source']}")
     if outcome.feedback is not None:
         told = [f"{count:,} {name.replace('_', ' ')}" for name, count in outcome.feedback.items() if count]
         print("feedback: " + (", ".join(told) or "nothing to learn from"))

@@ -7,10 +7,11 @@ import re
 from engine.clock import Clock
 from replay.diff import Difference, Row, difference
 from replay.runs import Progress, Run, Task, made_alike, run_all
-from replay.shown import shown_reason, shown_value
+from replay.shown import Shown
 from replay.truth import Truth
 from schemas.config import Config
 from schemas.errors import UsageError
+from schemas.mitigation import Target
 
 COLLATERAL_MAX = 0.001
 """Of normal traffic, unless it is said otherwise."""
@@ -50,7 +51,7 @@ def backtest(
     )  # fmt: skip
 
 
-def refusal(found: Difference, share_max: float) -> str | None:
+def refusal(found: Difference, share_max: float, shown: Shown) -> str | None:
     """Why a change is refused: the number, the bound and what causes it; none: it passes."""
     if not found.normal_events:
         return (
@@ -63,7 +64,7 @@ def refusal(found: Difference, share_max: float) -> str | None:
         return None
     worst = [row for row in found.rows if row.kind != "released" and _added(row) > 0]
     worst.sort(key=lambda row: -_added(row))
-    causes = "; ".join(_cause(row) for row in worst[:3])
+    causes = "; ".join(_cause(row, shown) for row in worst[:3])
     more = f"; and {len(worst) - 3:,} more" if len(worst) > 3 else ""
     return (
         f"expected at most {percent(share_max)} of normal traffic to be newly mitigated (--max-collateral), got "
@@ -76,11 +77,11 @@ def _added(row: Row) -> int:
     return (0 if row.after is None else row.after.normal_events) - before
 
 
-def _cause(row: Row) -> str:
+def _cause(row: Row, shown: Shown) -> str:
     assert row.after is not None
     return (
-        f"{row.type} {shown_value(row.type, row.value)} ({_added(row):,} events, {'/'.join(row.after.detectors)}: "
-        f"{shown_reason(row.after.reason)})"
+        f"{row.type} {shown.value(row.type, row.value)} ({_added(row):,} events, {'/'.join(row.after.detectors)}: "
+        f"{shown.reason(row.after.reason, Target(type=row.type, value=row.value))})"
     )
 
 

@@ -12,6 +12,7 @@ from engine.seeds import make_seeds
 from replay.coverage import NORMAL, Coverage, Covered, merged
 from replay.event_pass import pass_over
 from replay.runs import Progress, Run
+from replay.shown import Shown
 from replay.truth import WRONG, Truth
 from schemas.config import Config
 
@@ -111,10 +112,10 @@ class Difference:
         """New targets that are honest, or that an operator has called a false positive."""
         return sum(row.verdict in WRONG for row in self.of(NEW))
 
-    @property
-    def missed(self) -> list[str]:
+    def missed(self, shown: Shown) -> list[str]:
         """Attacks that the first stops something of, and the second nothing; and confirmed targets that are released."""
-        confirmed = [f"{row.type} {row.value}" for row in self.of(RELEASED) if row.verdict == "confirmed"]
+        released = [row for row in self.of(RELEASED) if row.verdict == "confirmed"]
+        confirmed = [f"{row.type} {shown.value(row.type, row.value)}" for row in released]
         return sorted(set(self.before.attacks) - set(self.after.attacks)) + confirmed
 
 

@@ -10,9 +10,10 @@ import msgspec
 
 from engine.config_chain import ConfigChain
 from engine.seeds import make_seeds
-from replay.passing_on import passed_on, rules_passed_on, traffic_passed_on
+from replay.passing_on import as_shown, passed_on, rules_passed_on, traffic_passed_on
 from replay.reread import Range, Reread, file_ranges, reread, shown_span
 from replay.rules_then import advise_back, rules_then
+from replay.shown import shown_by
 from replay.sources import lines_of
 from replay.story import Explanation, Records, Verdict, newest, tell
 from schemas.acknowledgement import Acknowledgement
@@ -118,12 +119,12 @@ def _explained(
         told.next = []  # what to type names whom it is about
         told.traffic = traffic_passed_on(read_traffic(config, own, logs, live=live), own.target, pseudonyms)
         told.rules = rules_passed_on(rules, pseudonyms)
-        return told
+        return as_shown(told, shown_by(config, pseudonyms=True))
     told = tell(records, identifier, stands, now, live=live)
     told.next += advise_back(rules)
     told.rules = rules
     told.traffic = read_traffic(config, own, logs, live=live)
-    return told
+    return as_shown(told, shown_by(config))
 
 
 def read_traffic(config: Config, own: Mitigation, logs: list[str], *, live: bool) -> Reread | None:

@@ -59,6 +59,11 @@ def split_url(url: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         UsageError: it has another form.
     """
     brokers, slash, topics = url.removeprefix(KAFKA_SCHEME).partition("/")
+    if "@" in url:  # it is not printed: what stands before it is a password
+        raise UsageError(
+            "expected kafka://host:port/topic without a name and a password, got an address with @: they are `kafka.username` "
+            "and FLOODWALL_KAFKA_PASSWORD"
+        )
     names = tuple(topics.split(","))
     if not slash or not all(names) or len(set(names)) < len(names):
         raise UsageError(f"expected kafka://host:port/topic or kafka://host:port/topic,other, got {ascii(url)[:100]}")

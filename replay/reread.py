@@ -20,6 +20,7 @@ from detectors.kernels.folding import ROUTE_ROOM
 from engine.geo import make_geo
 from replay.matching import Matcher, routes_of
 from replay.redact import MASK, Redaction, redact_agent, redact_route
+from replay.shown import Shown
 from replay.sources import make_buffer, open_source
 from schemas.columns import I64, U8, Columns
 from schemas.config import Config
@@ -210,7 +211,8 @@ class _Search:
     def __init__(self, config: Config, mitigation: Mitigation, start: int, end: int) -> None:
         self._matcher = Matcher(mitigation.target, config.input.service)
         self._window = mitigation.window
-        self._redaction = Redaction(config.input.fields, mitigation.target.value)
+        hidden = Shown("").hides(mitigation.target)
+        self._redaction = Redaction(config.input.fields, "" if hidden else mitigation.target.value)
         self._counts = np.zeros(end - start, np.int64)
         self._seen: dict[str, Counter[bytes]] = {
             name: Counter() for name in ("addresses", "networks", "routes", *_TEXTS, *_PEOPLE)

@@ -48,6 +48,8 @@ class Outcome:
     """What of sources was not there to be read, in words: gone from a topic, say."""
     manifest: dict[str, Any] | None = None
     """What was read, if it was asked for (`replay.manifest`)."""
+    config_history: dict[str, Any] | None = None
+    """Where changes of the configuration came from, and how many; none: there were none to hold to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,6 @@ def replay(
     early: bool = False,
     threads: int = 1,
     chunk_bytes: int = 1 << 20,
-    progress: Callable[[int], None] | None = None,
     history: ConfigChain | None = None,
     feedback: Path | None = None,
     onlooker: Callable[[Tally], None] | None = None,
@@ -124,8 +125,6 @@ def replay(
                     outcome.ended_early[reading.name] = reading.error
                 order.leave(reading)
             sink.write(engine.take())
-            if progress is not None:
-                progress(length)
             seconds = time.perf_counter() - began
             if tell is not None and seconds - told_s > TELL_EVERY_S:
                 told_s = seconds

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from engine.clock import Clock, SystemClock
+from engine.config_chain import ConfigChain
 from engine.seeds import make_seeds
 from replay.collected import MITIGATIONS_MAX, Collected
-from replay.history import HistoryFile
 from replay.run import Outcome, replay
 from replay.sources import STDIN
 from schemas.config import Config, parse_config
@@ -36,8 +38,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     paths: list[str]
     between_ms: tuple[int | None, int | None] = (None, None)
-    history: str | None = None
-    """A file of changes of the configuration, each from its second on."""
+    history: list[str] | None = None
+    """Changes of the configuration, as they were accepted, each from its second on."""
     feedback: str | None = None
     """A file of what operators said, each from its second on."""
     mitigations_max: int = MITIGATIONS_MAX
@@ -74,12 +76,28 @@ def run_all(tasks: Sequence[Task], clock: Clock, jobs: int, done: Callable[[], N
                 done()
     else:
         with ProcessPoolExecutor(min(jobs, len(tasks), JOBS_MAX), multiprocessing.get_context("spawn")) as pool:
-            numbers = {pool.submit(_run_packed, msgspec.json.encode(task)): number for number, task in enumerate(tasks)}
-            for future in as_completed(numbers):
-                found[numbers[future]] = msgspec.msgpack.decode(future.result(), type=Run)
-                if done is not None:
-                    done()
+            with _deaf_children():
+                numbers = {pool.submit(_run_packed, msgspec.json.encode(task)): number for number, task in enumerate(tasks)}
+            try:
+                for future in as_completed(numbers):
+                    found[numbers[future]] = msgspec.msgpack.decode(future.result(), type=Run)
+                    if done is not None:
+                        done()
+            except KeyboardInterrupt:  # half a comparison is none: nobody waits for the rest of it
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
     return [run for run in found if run is not None]
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that begin here hear no Ctrl-C, which a terminal sends to all: each would print where it was. We end them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_much(paths: Sequence[str]) -> bool:
@@ -91,19 +109,17 @@ def run_one(task: Task, clock: Clock) -> Run:
     """Decide one, here."""
     collected = Collected(task.mitigations_max, findings_max=0, evidence=False)
     chain = None
-    said: list[str] = []
     if task.history is not None:
-        history = HistoryFile(task.config, Path(task.history))
-        history.read()
-        chain = history.chain
-        said += [f"line {line} of {task.history} does not count: {why}" for line, why in history.refused]
+        chain = ConfigChain(task.config)
+        for number, change in enumerate(task.history):
+            chain.offer(change.encode(), offset=number)
     feedback = None if task.feedback is None else Path(task.feedback)
     outcome = replay(
         task.config, task.paths, collected, clock, between_ms=task.between_ms, history=chain, feedback=feedback
     )  # fmt: skip
     if outcome.interrupted:
         raise KeyboardInterrupt
-    said += [*collected.said(), *_bounds(outcome)]
+    said = [*collected.said(), *_bounds(outcome)]
     return Run(
         mitigations=collected.mitigations, events=outcome.account.counted, said=said, ended_early=outcome.ended_early,
         oldest_s=outcome.account.oldest_ms // 1000, newest_s=outcome.account.newest_ms // 1000,

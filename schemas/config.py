@@ -331,7 +331,7 @@ def explain(text: str, document: dict[str, Any], above: str = "$") -> str:
             found = found[name] if name else found[int(index)]
         except (KeyError, IndexError, TypeError):
             return text.replace("`$", f"`{above}")
-    if not path or isinstance(found, dict):
+    if not path or isinstance(found, dict) or ".engine.seed" in f"{above}{path}":  # a secret is not printed
         return text.replace("`$", f"`{above}")
     return f"{message[:1].lower()}{message[1:]} at `{above}{path}, got {found!r:.80}"
 

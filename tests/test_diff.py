@@ -20,6 +20,7 @@ from floodwall.cli import app
 from replay.backtest import backtest, refusal
 from replay.run import replay
 from replay.runs import Task, made_alike, run_all
+from replay.shown import Shown
 from replay.truth import truth_of
 from schemas.config import Config, load_config
 from schemas.mitigation import Mitigation, encode_line
@@ -357,7 +358,7 @@ def test_what_a_budget_holds_does_not_pass_the_gate(recorded: Recorded) -> None:
     path.write_text(held)
     paths = [str(recorded.events)]
     found = backtest(load_config(recorded.before), load_config(path), paths, SystemClock(), truth_of(paths, None))
-    assert (refusal(found, 0.001) or "").startswith("expected at most 0.1 % of normal traffic")
+    assert (refusal(found, 0.001, Shown("")) or "").startswith("expected at most 0.1 % of normal traffic")
 
 
 def test_a_file_is_tried_before_it_is_rolled_out(recorded: Recorded) -> None:
@@ -389,4 +390,5 @@ def test_nothing_to_try_it_on_is_no_reason_to_pass(tmp_path: Path) -> None:
     empty.write_bytes(b"")
     paths = [str(empty)]
     found = backtest(None, Config(), paths, SystemClock(), truth_of(paths, None))
-    assert (refusal(found, 1.0) or "").startswith("expected traffic to try it on, got no event that counts as normal")
+    why = refusal(found, 1.0, Shown(""))
+    assert (why or "").startswith("expected traffic to try it on, got no event that counts as normal")

@@ -16,10 +16,12 @@ import pytest
 
 from drills.traffic import combined_lines, ndjson_lines
 from engine.clock import SystemClock
+from floodwall.show import print_outcome
 from replay import reading
 from replay.manifest import config_digest
 from replay.moments import parse_moment, parse_offsets, parse_span
 from replay.run import Outcome, Progress, replay
+from replay.shown import Shown
 from replay.sink import Sink
 from schemas.errors import SourceError, UsageError
 from tests.engines import config_of, nothing_was_bounded
@@ -212,14 +214,31 @@ def test_the_digest_of_the_configuration_knows_what_decides_and_no_secret() -> N
 def test_an_interrupted_run_leaves_what_was_found_and_says_where_it_stopped(tmp_path: Path, expected: set[str]) -> None:
     path = tmp_path / "access.log"
     path.write_bytes(TRAFFIC.data)
-    read: list[int] = []
-    final, outcome = decide(path, chunk_bytes=1 << 16, manifest=True, progress=read.append, stop=lambda: sum(read) > 1 << 20)
+    chunks = iter(range(1 << 10))
+    final, outcome = decide(path, chunk_bytes=1 << 16, manifest=True, stop=lambda: next(chunks) > 16)
     assert outcome.interrupted
     assert outcome.manifest is not None
     entry = outcome.manifest["sources"][0]
     assert 1 << 20 < entry["to"] < len(TRAFFIC.data)
     assert entry["unread"] == [f"what lies behind {entry['to']}: the run was interrupted"]
     assert final & expected
+
+
+def test_what_is_not_known_stands_beside_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, sink = tmp_path / "events.ndjson", Sink()
+    ahead = [86_400 * (20 <= second < 23) for second in range(60)]
+    lines = [b'{"time": %d, "client_ip": "192.0.2.7"}\n' % (1_795_392_000 + at + jump) for at, jump in enumerate(ahead)]
+    path.write_bytes(b"".join(line * 10 for line in lines))
+    outcome = replay(CONFIG, [str(path)], sink, SystemClock())
+    print_outcome(outcome, sink, Shown(""), as_json=False)
+    said = capsys.readouterr()
+    assert "% of the events are late, and were not looked at" in said.err
+    assert "(the newest event says 2026-11-24" in said.err
+    outcome.interrupted = True
+    print_outcome(outcome, sink, Shown(""), as_json=False)
+    said = capsys.readouterr()
+    assert "floodwall: interrupted: only what was read until then up to 2026-11-24" in said.err
+    assert "no limit was crossed until then." in said.out
 
 
 def test_progress_tells_how_much_has_been_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,11 +28,11 @@ from replay.report.evidence import acknowledgements
 from replay.report.gather import Gathering
 from replay.report.incidents import Group, Told, began, first_seen, incidents_of, phases_of
 from replay.report.page import BYTES_MAX, render
-from replay.report.shown import Shown
 from replay.report.talking import BLOCKS, COHORT, PER_BLOCK, T_DIMENSION, T_HASH
-from replay.report.words import length, safe_features
+from replay.report.words import collateral_text, length, safe_features
 from replay.report.write import Reporting
 from replay.run import replay
+from replay.shown import Shown
 from schemas.acknowledgement import Acknowledgement, encode_acknowledgement
 from schemas.config import Config
 from schemas.fields import Dimension
@@ -181,6 +181,13 @@ def test_what_does_not_look_like_its_kind_is_masked_but_can_be_told_apart() -> N
     signature = Target(type="signature", value=json.dumps({"service": "www.example.com", "user_agent": f"bot {KEY}"}))
     assert KEY not in shown.reason(f"9 requests from user agent bot {KEY} on service www.example.com", signature)
     assert safe_features({"requests": 3, "owner": MAIL, "key": KEY, KEY: 1, "cold": True}) == {"requests": 3, "cold": True}
+
+
+def test_usual_traffic_that_is_touched_is_a_number_where_it_is_exact_and_else_a_bound() -> None:
+    counted = {"requests": 1000, "touched": 20, "unknown": 0, "stopped": 3}
+    exact = "Stopping them touches 2.00 % of ordinary traffic, by the requests of quiet times."
+    assert collateral_text(**counted, exact=True) == exact
+    assert collateral_text(**counted, exact=False).startswith("Stopping them touches at most 2.00 % of ordinary traffic")
 
 
 def test_the_page_needs_nothing_runs_nothing_and_has_its_landmarks(attacked: tuple[Report, bytes]) -> None:

@@ -26,10 +26,10 @@ from replay.report.document import (
 )
 from replay.report.gather import Gathering
 from replay.report.incidents import SIGNS_S, Group, Told, began, by_target, first_ones, first_seen, incidents_of, phases_of
-from replay.report.shown import Shown
 from replay.report.tables import Usual, registrations_of, talkers_of, timeline_of
 from replay.report.talking import BLOCKS, PER_BLOCK
 from replay.run import Outcome
+from replay.shown import Shown
 from schemas.config import Config
 from schemas.fields import Dimension
 from schemas.mitigation import Mitigation
@@ -224,20 +224,22 @@ def _usual_requests(gathering: Gathering, usual: Usual) -> Callable[[str, str], 
 def _collateral(gathering: Gathering, usual: Usual, stopped: dict[tuple[str, str], str], shown: Shown) -> Collateral:
     find = _usual_requests(gathering, usual)
     requests = int(gathering.total_blocks()[usual.blocks].sum()) if usual.is_known else 0
-    touched, unknown, most = 0, 0, []
+    touched, unknown, most, kinds = 0, 0, [], set()
     for kind, value in stopped:
         count = find(kind, value)
         if count is None:
             unknown += 1
         elif count:
             touched += count
+            kinds.add(kind)
             most.append((f"{shown.value(kind, value)}", count))
-    touched = min(touched, requests)
+    # A request has one address, one account, one route: only by two types of targets may it be counted twice.
+    touched, exact = min(touched, requests), len(kinds) <= 1
     most.sort(key=lambda pair: (-pair[1], pair[0]))
     return Collateral(
         usual_s=int(usual.seconds[usual.blocks].sum()), usual_requests=requests, touched=touched,
         share=touched / requests if requests else 0.0, unknown=unknown, most=most[:10],
-        text=words.collateral_text(usual.text, requests, touched, unknown, len(stopped)),
+        text=words.collateral_text(requests, touched, unknown, len(stopped), exact=exact), exact=exact,
     )  # fmt: skip
 
 

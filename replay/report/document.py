@@ -192,6 +192,8 @@ class Collateral(Part, frozen=True, kw_only=True):
     share: float
     unknown: int
     """Targets whose usual traffic is not known."""
+    exact: bool
+    """No request is counted twice: all of those with usual traffic are of one type. Else an upper bound."""
     most: list[tuple[str, int]]
     text: str
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from replay.collected import Collected
 from replay.report.document import Cohort, Registrations, Series, TalkerRow, Talkers, Timeline
 from replay.report.gather import Gathering, Talker
-from replay.report.shown import Shown
 from replay.report.talking import (
     BLOCKS,
     BUCKETS,
@@ -23,6 +22,7 @@ from replay.report.talking import (
     V_SERVER_ERRORS,
     V_TOKENS,
 )
+from replay.shown import Shown
 from schemas.fields import Dimension
 
 ROWS = 10

@@ -19,7 +19,7 @@ from replay.report.document import (
     Times,
 )
 from replay.report.incidents import Told, weight
-from replay.report.shown import Shown
+from replay.shown import Shown
 from schemas.mitigation import Target
 
 CLAUSES_MAX = 3
@@ -227,6 +227,8 @@ def _facts(
     known = collateral.usual_requests > 0
     value = share_text(collateral.share) if known else "not known"
     note = "of the requests of quiet times come from them" if known else "there was no quiet time to compare with"
+    if collateral.touched and not collateral.exact:
+        value, note = f"at most {value}", f"{note}; one by an address and an account of them counts twice"
     if stopped:
         found.append(Fact(label="Usual traffic touched", value=value, note=note))
     if main.decided is not None:
@@ -239,7 +241,7 @@ def _facts(
     return found
 
 
-def collateral_text(usual: str, requests: int, touched: int, unknown: int, stopped: int) -> str:
+def collateral_text(requests: int, touched: int, unknown: int, stopped: int, *, exact: bool) -> str:
     """What usual traffic would have noticed."""
     if not stopped:
         return "Nobody was to be stopped, so no usual traffic is touched."
@@ -249,7 +251,7 @@ def collateral_text(usual: str, requests: int, touched: int, unknown: int, stopp
         text = "Stopping them touches no ordinary traffic: none of the requests of quiet times came from them"
     else:
         share = share_text(touched / requests)
-        text = f"Stopping them touches at most {share} of ordinary traffic, by the requests of quiet times"
+        text = f"Stopping them touches {'' if exact else 'at most '}{share} of ordinary traffic, by the requests of quiet times"
     more = f" (for {unknown:,} of them that is not known)" if unknown else ""
     return f"{text}{more}."
 

@@ -21,8 +21,8 @@ from replay.report.build import Acknowledged, Ran, build
 from replay.report.document import Report, Reproduce
 from replay.report.evidence import EvidenceReader, acknowledgements
 from replay.report.gather import Gathering
-from replay.report.shown import Shown
 from replay.run import Outcome
+from replay.shown import Shown
 from replay.sink import Sink
 from replay.sources import KAFKA_SCHEME
 from schemas.config import Config

@@ -66,7 +66,8 @@ def test_a_false_positive_is_published_and_edges_let_the_target_go_at_once(deplo
 
 
 def test_of_a_leaked_key_that_was_disabled_it_is_the_end_and_not_for_a_day_only(deployment: Deployment) -> None:
-    deployment.say(said("fp1", id="a", kind="api_key", detector="leaked", action="disable_key", expires_at=FOR_EVER))
+    disabled = said("fp:0123456789ab", id="a", kind="api_key", detector="leaked", action="disable_key", expires_at=FOR_EVER)
+    deployment.say(disabled)
     done = give(deployment, "a", "--false-positive", "--reason", "a key of the documentation")
     assert done.returncode == 0, done.stderr
     assert "reports of it, old and new, count no more" in done.stdout
@@ -74,9 +75,9 @@ def test_of_a_leaked_key_that_was_disabled_it_is_the_end_and_not_for_a_day_only(
     [value] = read_values(deployment.connection(), deployment.config.kafka.topic_prefix + LEAKED_KEYS)
     lift = decode_leak(value)
     assert isinstance(lift, LeakLift)
-    assert (lift.fingerprint, lift.owner, lift.reason) == ("fp1", "ana", "a key of the documentation")
+    assert (lift.fingerprint, lift.owner, lift.reason) == ("fp:0123456789ab", "ana", "a key of the documentation")
     assert lift.tick == record.tick, "judges lift it, and no report counts, from one second on"
-    assert listed(deployment)["fp1"] == ("allow", "operator")
+    assert listed(deployment)["fp:0123456789ab"] == ("allow", "operator")
 
 
 def test_an_id_that_nobody_has_decided_is_refused(deployment: Deployment) -> None:

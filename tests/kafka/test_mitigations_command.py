@@ -9,13 +9,17 @@ from pathlib import Path
 import orjson
 import pytest
 from confluent_kafka import Producer
+from typer.testing import CliRunner
 
 from engine.clock import SystemClock
+from floodwall.cli import app
 from schemas.acknowledgement import Acknowledgement, encode_acknowledgement
 from schemas.mitigation import Evidence, Window
-from schemas.topics import ENFORCEMENT_ACKS, FINDINGS
+from schemas.topics import DEAD_LETTERS, ENFORCEMENT_ACKS, FEEDBACK, FINDINGS
 from tests.kafka.edges import FLOODWALL, Deployment, deploy, floodwall, running, said, wait_until
+from tests.test_secrets import KEY, MAIL, ON_KAFKA, PASSWORD, found_in
 
+FINGERPRINT = "fp:0123456789ab"
 WHO = ("--owner", "ana", "--reason", "a customer's office")
 
 
@@ -44,21 +48,21 @@ def test_list_has_what_is_in_force_now(deployment: Deployment, mitigations: Call
     assert mitigations("list") == "Nothing is in force.\n"
     deployment.say(
         said("203.0.113.1", action="throttle"), said("203.0.113.1", detector="other"), said("203.0.113.2", seconds=-1),
-        said("203.0.113.3", dry_run=True), said("203.0.113.4", state="lifted"), said("abc", kind="api_key", action="throttle"),
-        said("203.0.113.5", reason="\x1b[31mred"),
+        said("203.0.113.3", dry_run=True), said("203.0.113.4", state="lifted"),
+        said(FINGERPRINT, kind="api_key", action="throttle"), said("203.0.113.5", reason="\x1b[31mred"),
     )  # fmt: skip
     deployment.say_raw((b"k", b"nonsense"))
     assert listed(mitigations) == {
-        "203.0.113.1": ("block", "other"), "abc": ("throttle", "rate"), "203.0.113.5": ("block", "rate"),
+        "203.0.113.1": ("block", "other"), FINGERPRINT: ("throttle", "rate"), "203.0.113.5": ("block", "rate"),
     }  # fmt: skip
     shown = mitigations("list")
-    assert "api_key abc" in shown
+    assert f"api_key {FINGERPRINT}" in shown
     assert "\x1b[31m" not in shown
     (tmp_path / "key").write_bytes(b"k" * 32)
     passed_on = mitigations("list", "--json", "--pseudonymise", str(tmp_path / "key"))
     assert sorted(one["action"] for one in orjson.loads(passed_on)) == ["block", "block", "throttle"]
     assert "203.0.113." not in passed_on
-    assert '"abc"' not in passed_on
+    assert FINGERPRINT not in passed_on
 
 
 def test_show_has_every_record_of_one_mitigation(deployment: Deployment, mitigations: Callable[..., str]) -> None:
@@ -197,3 +201,49 @@ def test_what_is_held_and_which_edges_answer_is_told(
 def fetched(url: str) -> str:
     with urllib.request.urlopen(url, timeout=10) as answer:
         return bytes(answer.read()).decode()
+
+
+def test_no_secret_of_the_topics_is_shown(deployment: Deployment, tmp_path: Path) -> None:
+    """Secrets are targets, stand in records that cannot be read, and in the traffic that evidence names."""
+    now, prefix, raw = SystemClock().now_ms() // 1000, deployment.config.kafka.topic_prefix, deployment.config.kafka.topics[0]
+    log, file = tmp_path / "planted.ndjson", str(deployment.file)
+    line = {"time": now - 15, "client_ip": "203.0.113.7", "status": 200, "account": MAIL, "path": f"/{PASSWORD}?k={KEY}",
+            "api_key": KEY, "user_agent": PASSWORD, "email": MAIL}  # fmt: skip
+    log.write_bytes((orjson.dumps(line) + b"\n") * 40 + KEY.encode() + b" garbage\n")
+    of_run = {"playbook": "web", "run": "0123456789abcdef", "playbook_state": "armed", "run_since": now}
+    window, at = Window(start=now - 20, end=now), Evidence(offsets={f"{raw}-0": (0, 41)})
+    deployment.say(
+        said(MAIL, kind="account", id="a" * 32, reason=f"40 requests of account {MAIL}", window=window, evidence=at),
+        said(KEY, kind="service", id="b", state="held", reason=f"9 requests on service {KEY}"),
+        said(PASSWORD, kind="user_agent", id="c", detector="playbook-web-block", evidence=Evidence(features=of_run)),
+    )  # fmt: skip
+    deployment.say_raw((MAIL.encode(), f"nonsense {KEY} {PASSWORD}".encode()))
+    producer = Producer(deployment.connection().settings(acks="all"))
+    for topic in (FINDINGS, ENFORCEMENT_ACKS, FEEDBACK, DEAD_LETTERS):
+        producer.produce(prefix + topic, log.read_bytes())
+    assert producer.flush(20) == 0
+    who, say = ["--who", "ana", "--why", f"ask {MAIL}"], ["--owner", "ana", "--reason", f"ask {MAIL}"]
+    url = f"kafka:///{raw}"
+    commands = [
+        ["produce", str(log), "--topic", raw], ["topics", "create"], ["topics", "describe"], ["mitigations", "list"],
+        ["mitigations", "list", "--json"], ["mitigations", "list", "--held"], ["mitigations", "list", "--held", "--json"],
+        ["explain", "a" * 32], ["explain", "a" * 32, "--json"], ["verify", "a" * 32], ["status"], ["status", "--json"],
+        ["feedback", "a" * 32, "--false-positive", "--reason", f"ask {MAIL}"], ["feedback", "c", "--confirmed"],
+        ["playbook", "runs"], ["playbook", "revert", "0123456789abcdef", *who], ["models", "reset", "keys", "--reason", "w"],
+        ["mitigations", "add", MAIL, "--type", "account", *say], ["mitigations", "lift", MAIL, "--type", "account", *say],
+        ["mitigations", "lift", KEY, "--type", "account", *say], ["doctor", url], ["doctor", url, "--json"], ["replay", url],
+    ]  # fmt: skip
+    shown, told = {}, ""
+    for words in commands:
+        done = CliRunner().invoke(app, [*words, "--config", file])
+        assert done.exit_code in (0, 1, 3), (words, done.output, done.exception)
+        told += done.output
+        if found_in(done.output):
+            shown[" ".join(words)] = [text for text in done.output.splitlines() if found_in(text)]
+    output = tmp_path / "followed"
+    with running((*FLOODWALL, "mitigations", "follow", "--from-start", "--config", file), output):
+        wait_until(lambda: "user_agent … (#" in output.read_text(), "the last record")
+    assert found_in(output.read_text()) == set()
+    assert shown == {}
+    assert "account … (#" in told
+    assert {" ".join(words[:2]) for words in commands} | {words[0] for words in commands} >= ON_KAFKA - {"mitigations follow"}

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from typer.testing import CliRunner
 
 from broker.connection import Connection
 from broker.local import LocalBroker
@@ -20,13 +21,18 @@ from drills.traffic import combined_lines
 from engine.account import Account
 from engine.clock import SystemClock
 from engine.outbox import Decisions
+from floodwall.cli import app
 from replay import kafka as topics
 from replay.kafka_ahead import Ahead
 from replay.produce import produce
 from replay.run import replay
 from replay.sink import Sink
+from schemas.config import load_config
+from schemas.config_change import encode_change
 from schemas.errors import BrokerError, SourceError
+from schemas.topics import CONFIG as CONFIG_TOPIC
 from tests.engines import config_of, nothing_was_bounded
+from tests.histories import history
 
 FLOODWALL = [str(Path(sys.executable).parent / "floodwall")]
 TRAFFIC = combined_lines(seed=41, events=20_000, attackers=3)
@@ -340,6 +346,52 @@ def test_the_command_line_reads_topics_and_files_together(
     done = subprocess.run([*FLOODWALL, *words], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert {m["id"] for m in map(orjson.loads, out.read_bytes().splitlines()) if m["stage"] == "final"} == expected
+
+
+def test_the_history_of_the_configuration_is_that_of_its_topic(
+    broker: str, make_topic: Callable[[int], str], unique: Callable[[str], str], log: Path, tmp_path: Path, expected: set[str]
+) -> None:
+    topic, prefix, producer = make_topic(1), unique("then")[-60:] + ".", producer_for(broker)
+    for line in LINES:
+        producer.produce(topic, line, partition=0)
+    file, out, manifest = tmp_path / "kafka.toml", tmp_path / "out", tmp_path / "manifest"
+    file.write_text(
+        f'[kafka]\ndevelopment = true\nbrokers = ["{broker}"]\ntopic_prefix = "{prefix}"\n[engine]\nseed = "for tests only"\n'
+    )
+
+    def run(*words: str) -> tuple[set[tuple[str, int]], dict[str, object], str]:
+        options = ["--config", str(file), "--out", str(out), "--manifest", str(manifest), *words]
+        done = CliRunner().invoke(app, ["replay", f"kafka:///{topic}", *options])
+        assert done.exit_code == 0, done.output
+        records = [m for m in map(orjson.loads, out.read_bytes().splitlines()) if m["stage"] == "final"]
+        told: dict[str, object] = orjson.loads(manifest.read_bytes())
+        return {(m["id"], m["config_version"]) for m in records}, told, done.output
+
+    alone, told, said = run()
+    assert {name for name, _ in alone} == expected
+    assert "the history of the configuration was not read" in said
+    assert "expected the topic" in str(told["config_history"])
+
+    admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+    admin.create_topics([NewTopic(prefix + CONFIG_TOPIC, 1)])[prefix + CONFIG_TOPIC].result(timeout=10)
+    config, times_s = load_config(file), sorted(TRAFFIC.times_ms // 1000)
+    chain = history(config, ("policy", {"ttl_s": 900}, int(times_s[0]) + 20))
+    change = chain.accepted[0].change
+    producer.produce(prefix + CONFIG_TOPIC, encode_change(change), partition=0, timestamp=change.at_ms)
+    producer.produce(prefix + CONFIG_TOPIC, b"nonsense", partition=0, timestamp=change.at_ms)
+    producer.flush(30)
+    then, told, said = run()
+    assert told["config_history"] == {
+        "source": f"the topic {prefix}{CONFIG_TOPIC}", "changes": 1, "refused": 1, "not_read": None
+    }  # fmt: skip
+    assert "configuration: as it was, by 1 change of the topic" in said
+    sink = Ids()
+    replay(config, [str(log)], sink, SystemClock(), history=chain)
+    assert {name for name, _ in then} == sink.final
+    assert {version for _, version in then} == {1, 2}
+    given, told, said = run("--config-history", "none")
+    assert (given, told["config_history"]) == (alone, None)
+    assert "configuration:" not in said
 
 
 @pytest.mark.parametrize(

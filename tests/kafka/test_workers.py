@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pytest
 
 from drills.traffic import Traffic, combined_lines
@@ -24,8 +25,10 @@ from tests.engines import Decided, decide
 from tests.kafka.deployment import JUDGE_PARTITIONS, Deployment, deploy
 from tests.mitigations import CORE, everything
 from tests.signing import Keyholder, trusting
+from tests.test_secrets import KEY, MAIL, PASSWORD, found_in
 
 EVENTS = 30_000
+HALF = orjson.dumps({"account": MAIL, "api_key": KEY, "path": f"/{PASSWORD}?token={KEY}", "time": PASSWORD})[:-1]
 
 
 @functools.cache
@@ -116,7 +119,7 @@ def test_the_final_ids_are_those_of_one_process(
 def test_poison_is_dead_lettered_with_its_place_and_stalls_nothing(
     broker: str, tmp_path: Path, unique: Callable[[str], str]
 ) -> None:
-    bad = [b"\x00\x01\x02", b'{"half', b"[" * 100_000, b"x" * 700_000, b"\xff\xfe no line", b'{"time": NaN}']
+    bad = [b"\x00\x01\x02", HALF, b"[" * 100_000, b"x" * 700_000, b"\xff\xfe no line", b'{"time": NaN}']
     with deploy(broker, tmp_path, unique("poison")[-40:], 1, kafka={"dead_letters_max": 5}) as deployment:
         lines = split(1)[0]
         deployment.produce([[*lines[:100], *bad, b"", *lines[100:]]])
@@ -132,6 +135,10 @@ def test_poison_is_dead_lettered_with_its_place_and_stalls_nothing(
         assert [letter.value for letter in letters[:3]] == bad[:3]
         assert len(letters[3].value) == 512 << 10
         assert {letter.headers["topic"].decode() for letter in letters} == {deployment.raw}
+        # The bytes lie there as they came; of what was in them no worker's log says anything, at debug level neither.
+        logs = "".join(path.read_text(errors="replace") for path in tmp_path.glob("*.log"))
+        assert "started role=observe" in logs
+        assert found_in(logs) == set()
         assert all(letter.headers["reason"] and int(letter.headers["length"]) > 0 for letter in letters)
 
 
