@@ -52,7 +52,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from detectors.kernels.alike import ROUTE_VALUES, alike_kernel, allocate_slots, routes_kernel
+from detectors.kernels.alike import ROUTE_VALUES, alike_kernel, all_routes_kernel, allocate_slots
 from detectors.surplus import (
     ADDRESS,
     COUNTRY,
@@ -251,7 +251,7 @@ def routes_of(rows: I64, weights: F64, share: float) -> list[RouteWindow]:
         rows, weights: of the window; f64[n], how many requests each stands for: 2^level times those that are equal.
     """
     found, values, count = np.empty(ROUTES_MAX, np.int64), np.empty((ROUTES_MAX, ROUTE_VALUES)), len(rows)
-    many = routes_kernel(
+    many = all_routes_kernel(
         rows[:, ROUTE], rows[:, ADDRESS], rows[:, WEIGHT], weights, share, ADDRESSES_MIN, allocate_slots(count),
         allocate_slots(count), np.empty((count, 4), np.int64), np.empty((count, 6)), found, values,
     )  # fmt: skip
