@@ -35,6 +35,9 @@ NOUNS = {
 }  # fmt: skip
 
 
+LEAST_OF = {stratum: f"least_{stratum.name.lower()}" for stratum in Stratum}
+
+
 class SurplusSection(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When there is more than usual of something on a service."""
 
@@ -55,10 +58,7 @@ class SurplusSection(DetectorSection, frozen=True, forbid_unknown_fields=True, k
 
     def least(self, stratum: Stratum) -> float:
         """How much more than usual in a window is worth a look."""
-        rate = {
-            Stratum.REGISTERED: self.least_registered, Stratum.FAILED: self.least_failed, Stratum.PAGES: self.least_pages,
-            Stratum.ASSETS: self.least_assets, Stratum.ACCOUNTS: self.least_accounts,
-        }[stratum]  # fmt: skip
+        rate: float = getattr(self, LEAST_OF[stratum])
         return rate * WINDOW_S
 
     def exceeds(self, stratum: Stratum, observed: float, mean: float) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detectors.entropy import ADDRESSES_MIN, ROUTES_MAX, RouteWindow
+from detectors.entropy import ADDRESSES_MIN, ROUTES_MAX
 from detectors.kernels.alike import ROUTE_VALUES
 from detectors.kernels.strata import (
     BOUNDS,
@@ -215,15 +215,12 @@ class CellLog:
             self._pair_slots, self._gathered, self._numbers, self._weights, self._sums, self._steps, self._lowest, self._places,
             self._routes, self._values,
         )  # fmt: skip
-        return [
-            NOTHING_ENDED if cells == 0 else Ended(
-                cells, total, level, left, different, alike, self._lowest[series, :kept].copy(),
-                [
-                    RouteWindow(route, *values)
-                    for route, values in zip(
-                        self._routes[series, :routes].tolist(), self._values[series, :routes].tolist(), strict=True
-                    )
-                ],
-            )
-            for series, (cells, total, level, left, different, alike, kept, routes) in enumerate(self._steps.tolist())
-        ]  # fmt: skip
+        found = []
+        for series, (cells, total, level, left, different, alike, kept, many) in enumerate(self._steps.tolist()):
+            if cells == 0:
+                found.append(NOTHING_ENDED)
+                continue
+            routes = list(zip(self._routes[series, :many].tolist(), self._values[series, :many].tolist(), strict=True))
+            lowest = self._lowest[series, :kept].copy()
+            found.append(Ended(cells, total, level, left, different, alike, lowest, routes))
+        return found

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.entropy import RouteWindow, repeats_from
+from detectors.entropy import milli_bits, repeats_from
+from detectors.kernels.alike import V_OFTEN, V_TOTAL
 from detectors.signature import Usual
 from detectors.surplus import F64, ROW_WORDS, WEIGHT, WHO, thinned
 from schemas.columns import I64
@@ -120,9 +121,9 @@ class Ended(NamedTuple):
     """… ordered pairs of them with the same one …"""
     lowest: I64
     """… and those that stand for the step"""
-    routes: list[RouteWindow]
-    """Of ACCOUNTS and ASSETS none: an entry of an account does not say for which of its routes it is, and assets come with
-    pages"""
+    routes: list[tuple[int, list[float]]]
+    """Routes, and what `detectors.kernels.alike.routes_kernel` says of them. Of ACCOUNTS and ASSETS none: an entry of an
+    account does not say for which of its routes it is, and assets come with pages"""
 
 
 NOBODY = Gathered([], 0, NO_ROWS, 0)
@@ -203,9 +204,9 @@ class Series:
         if not ended.routes:
             return NO_ROUTES
         found = [
-            (one.route, round(one.total), one.repeats)
-            for one in ended.routes
-            if one.route not in self.routes or self.routes[one.route].suspect < step - 1
+            (route, round(values[V_TOTAL]), milli_bits(values[V_OFTEN]))
+            for route, values in ended.routes
+            if route not in self.routes or self.routes[route].suspect < step - 1
         ]
         return np.array(found, np.int64).reshape(-1, ROUTE_WORDS) if found else NO_ROUTES
 

@@ -8,6 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors.entropy import RouteWindow
 from engine.cell_log import CellLog, Held
 from schemas.sample import KEPT, Attribute, Stratum
 from tests.oracles.sampling import Cell, Plain, as_arrays, merge
@@ -71,7 +72,7 @@ def check_step(log: CellLog, plain: PlainLog, end: int) -> None:
         numbers, lowest, routes = plain.end_step(end, series)
         assert tuple(ended[:6]) == numbers
         assert ended.lowest.tolist() == lowest.tolist()
-        assert ended.routes == routes
+        assert [RouteWindow(route, *values) for route, values in ended.routes] == routes
     plain.drop(end)
 
 
