@@ -169,9 +169,10 @@ class CellLog:
         """Whether any of a service are kept."""
         return bool(self._series[place * STRATA : (place + 1) * STRATA, H_CELLS].any())
 
-    def set_bounds(self, series: int, more: float, routes: float, heard: float) -> None:
-        """Windows with more events are looked at, and steps with more for their routes, once more than ``heard`` are known."""
-        self._bounds[series] = more, routes, heard
+    def set_bounds(self, place: int, bounds: list[tuple[float, float, float]]) -> None:
+        """Of each series of a service: windows with more are looked at, steps with more for their routes, once so much is
+        exceeded by what is kept."""
+        self._bounds[place * STRATA : (place + 1) * STRATA] = bounds
 
     def strangers(self) -> dict[Service, int]:
         """Services that are not known and had something since a step ended: how much."""

@@ -69,7 +69,12 @@ class Distributed:
         self._renew_s = renew_s
         self._sections = signature, entropy
         self._on = signature is not None or entropy is not None
-        self._least = [min((s.least(stratum) for s in (signature, entropy) if s is not None), default=0) for stratum in Stratum]
+        on: list[SignatureSection | EntropySection] = [section for section in (signature, entropy) if section is not None]
+        self._leasts = [[(section, section.least(stratum)) for section in on] for stratum in Stratum]
+        self._least = [min((least for _, least in some), default=0.0) for some in self._leasts]
+        self._least_routes = [
+            math.inf if entropy is None or stratum not in ROUTED else entropy.least(stratum) for stratum in Stratum
+        ]
         self._held: list[Held] = []
         """What came, of the seconds that are not closed and, for saved states, of those of the last two steps."""
         self._texts = Texts()
@@ -173,16 +178,15 @@ class Distributed:
 
     def _set_bounds(self, strata: _Strata) -> None:
         """Say from where on the windows of a service are looked at."""
-        entropy = self._sections[1]
-        for series in strata.series:
-            more = routes = math.inf
+        found = []
+        for series, least, sections, routes in zip(strata.series, self._least, self._leasts, self._least_routes, strict=True):
+            more = mean = math.inf
             if series.is_warm:
-                bounds = [one.more_than(series.stratum, series.mean) for one in self._sections if one is not None]
-                more = max(series.largest, min(bounds))
-                if entropy is not None and series.stratum in ROUTED:
-                    # What a busy route has too much is a part of what the service has: with less, nobody looks.
-                    routes = series.mean + entropy.least(series.stratum)
-            self._log.set_bounds(strata.place * len(STRATA) + series.stratum, more, routes, self._least[series.stratum])
+                mean = series.mean
+                more = max(series.largest, min([section.more_than(own, mean) for section, own in sections]))
+            # What a busy route has too much is a part of what the service has: with less, nobody looks.
+            found.append((more, mean + routes, least))
+        self._log.set_bounds(strata.place, found)
 
     def _explain(self, strata: _Strata, series: Series, tick: int, cells: list[Cell], *, early: bool) -> list[Crossing]:
         """What there is more of."""

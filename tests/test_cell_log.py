@@ -49,7 +49,7 @@ def test_windows_and_steps_are_those_of_plain_python(seed: int, cuts: list[int],
             plain.bounds[series] = (
                 chance.choice([0.0, 20.5, 300.0, math.inf]), chance.choice([100.0, math.inf]), chance.choice([0.0, 60.0])
             )  # fmt: skip
-            log.set_bounds(series, *plain.bounds[series])
+        log.set_bounds(place, [plain.bounds[len(Stratum) * place + stratum] for stratum in Stratum])
     parts = [sample(chance, 0, SPAN_S), sample(chance, chance.randrange(SPAN_S), SPAN_S)]
     plain.take(merge(parts), SPAN_S)
     one, other = (Held(as_arrays(part)) for part in parts)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import inlined
+from schemas.compiled import entry, inlined
 from schemas.tally import NAME_BYTES_MAX
 
 SERIES, TESTED, NEW = 2, 4, 4
@@ -62,3 +62,17 @@ def is_lower_kernel(busy: Any, place: Any, peak: Any, a: Any, b: Any) -> Any:
     if busy[place, B_PEAK] != peak:
         return busy[place, B_PEAK] < peak
     return busy[place, B_A] < a or (busy[place, B_A] == a and busy[place, B_B] < b)
+
+
+@entry
+def end_minute_kernel(busy: Any, busy_names: Any) -> None:
+    """Newcomers take the places of those that were tested, and all count from nothing."""
+    for place in range(SERIES, PLACES):
+        source = place - SERIES + NEW_FROM
+        for word in range(BUSY_WORDS):
+            busy[place, word] = busy[source, word] if source < PLACES else 0
+        if source < PLACES:
+            for byte in range(NAME_BYTES_MAX):
+                busy_names[place * NAME_BYTES_MAX + byte] = busy_names[source * NAME_BYTES_MAX + byte]
+    for place in range(PLACES):
+        busy[place, B_TOTAL], busy[place, B_PEAK] = 0, 0
