@@ -250,7 +250,7 @@ def lay_out(
         sum_count=np.array([sum(isinstance(value, Measure) for value in held) for held in columns], np.int64),
         tracked=table(most_columns), span=np.array([_span(rules) for rules in every]),
         spec_count=np.array([len(some) for some in specs], np.int64), spec_column=table(most_specs),
-        spec_window=table(most_specs, 1), spec_least=table(most_specs, NO_LIMIT), rule_count=many,
+        spec_least=table(most_specs, NO_LIMIT), rule_count=many,
         always_count=np.zeros(DIMENSIONS, np.int64), always=table(most_rules), rule_kind=table(most_rules),
         rule_column=table(most_rules),
         rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
@@ -264,8 +264,7 @@ def lay_out(
         held, sums = columns[dimension], specs[dimension]
         for index, value in enumerate(held):
             arrays.tracked[dimension, index] = value if isinstance(value, Measure) else MEASURES + value
-        for index, (column, window_s) in enumerate(sums):
-            arrays.spec_column[dimension, index], arrays.spec_window[dimension, index] = column, window_s
+        arrays.spec_column[dimension, : len(sums)] = sums
         union = 0
         for index, rule in enumerate(rules):
             column = _place(held, rule.value)
@@ -278,7 +277,7 @@ def lay_out(
                 arrays.rule_union[dimension, index] = union
                 union += 1
             elif rule.window_s > 1:
-                spec = sums.index((column, rule.window_s))
+                spec = sums.index(column)
                 arrays.rule_spec[dimension, index] = spec
                 arrays.spec_least[dimension, spec] = min(rule.limit, arrays.spec_least[dimension, spec])
             if arrays.rule_spec[dimension, index] < 0:
@@ -289,7 +288,7 @@ def lay_out(
                 arrays.rule_of_column[dimension, index] = whole
                 arrays.rule_share[dimension, index] = round(1000 * rule.share)
                 if rule.window_s > 1:
-                    arrays.rule_of_spec[dimension, index] = sums.index((whole, rule.window_s))
+                    arrays.rule_of_spec[dimension, index] = sums.index(whole)
     wanted = sum({*(1 << rule.value for rule in chosen if isinstance(rule.value, Item)), *(1 << item for item in items)})
     if any(rule.value is Measure.LISTED for rule in chosen):
         wanted |= 1 << WANT_LISTED
@@ -365,14 +364,10 @@ def _columns(rules: Sequence[WindowRule]) -> list[Measure | Item]:
     return [Measure.REQUESTS, *sorted(measures - {Measure.REQUESTS}), *sorted(items)]
 
 
-def _specs(rules: Sequence[WindowRule], held: Sequence[Measure | Item]) -> list[tuple[int, int]]:
-    """(column, window) of every sum that is kept."""
-    found = set()
-    for rule in rules:
-        for value in (rule.value, rule.of):
-            if isinstance(value, Measure) and rule.window_s > 1:
-                found.add((_place(held, value), rule.window_s))
-    return sorted(found, key=lambda spec: (spec[1], spec[0]))
+def _specs(rules: Sequence[WindowRule], held: Sequence[Measure | Item]) -> list[int]:
+    """The column of every sum that is kept, over the longest window."""
+    values = [value for rule in rules if rule.window_s > 1 for value in (rule.value, rule.of) if isinstance(value, Measure)]
+    return sorted({_place(held, value) for value in values})
 
 
 def _place(held: Sequence[Measure | Item], value: Measure | Item) -> int:
