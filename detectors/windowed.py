@@ -250,7 +250,8 @@ def lay_out(
         sum_count=np.array([sum(isinstance(value, Measure) for value in held) for held in columns], np.int64),
         tracked=table(most_columns), span=np.array([_span(rules) for rules in every]),
         spec_count=np.array([len(some) for some in specs], np.int64), spec_column=table(most_specs),
-        spec_least=table(most_specs, NO_LIMIT), rule_count=many,
+        spec_least=table(most_specs, NO_LIMIT), tick_count=np.zeros(DIMENSIONS, np.int64), tick_column=table(most_rules),
+        tick_least=table(most_rules, NO_LIMIT), rule_count=many,
         always_count=np.zeros(DIMENSIONS, np.int64), always=table(most_rules), rule_kind=table(most_rules),
         rule_column=table(most_rules),
         rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
@@ -280,7 +281,9 @@ def lay_out(
                 spec = sums.index(column)
                 arrays.rule_spec[dimension, index] = spec
                 arrays.spec_least[dimension, spec] = min(rule.limit, arrays.spec_least[dimension, spec])
-            if arrays.rule_spec[dimension, index] < 0:
+            else:
+                _guard_tick(arrays, dimension, column, rule.limit)
+            if rule.kind == DISTINCT:
                 arrays.always[dimension, arrays.always_count[dimension]] = index
                 arrays.always_count[dimension] += 1
             if rule.of is not None:
@@ -307,6 +310,16 @@ def lay_out(
                 limits, at = (arrays.rule_limit, index) if index < many_short else (long.rule_limit, index - many_short)
                 limits[dimension, at] = BINS if rule.kind == DISTINCT else NEVER_CROSSED
     return WindowPlan(arrays, long, rules_of, wanted, words, looked_at)
+
+
+def _guard_tick(arrays: Rules, dimension: int, column: int, limit: int) -> None:
+    """A row may cross a rule about one second when its column has more than the least limit of one."""
+    many = int(arrays.tick_count[dimension])
+    known = arrays.tick_column[dimension, :many].tolist()
+    at = known.index(column) if column in known else many
+    arrays.tick_count[dimension] = max(many, at + 1)
+    arrays.tick_column[dimension, at] = column
+    arrays.tick_least[dimension, at] = min(limit, arrays.tick_least[dimension, at])
 
 
 def _span(rules: Sequence[WindowRule]) -> int:

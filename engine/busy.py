@@ -71,10 +71,13 @@ class BusyRoutes:
     def close(self) -> list[Crossing]:
         """Judge the minutes at whose end the kernel has stopped."""
         found: list[Crossing] = []
-        scalars = self._windows.scalars
-        for partition in np.flatnonzero((scalars[:, BUSY] != 0) & (scalars[:, CLOSED] % MINUTE_S == MINUTE_S - 1)).tolist():
-            found += self._end(partition, int(scalars[partition, CLOSED]) // MINUTE_S)
-            scalars[partition, BUSY] = 0
+        windows, scalars = self._windows, self._windows.scalars
+        due = np.flatnonzero((scalars[:, BUSY] != 0) & (scalars[:, CLOSED] % MINUTE_S == MINUTE_S - 1))
+        totals = windows.busy[:, :, B_TOTAL].tolist()
+        for partition, closed in zip(due.tolist(), scalars[due, CLOSED].tolist(), strict=True):
+            found += self._end(partition, closed // MINUTE_S, totals[partition])
+        end_minute_kernel(windows.busy, windows.busy_names, due)
+        scalars[due, BUSY] = 0
         return found
 
     def close_silent(self) -> list[Crossing]:
@@ -101,10 +104,12 @@ class BusyRoutes:
                     found += self._judge(partition, place, route, over, {})
         return found
 
-    def _end(self, partition: int, minute: int) -> list[Crossing]:
+    def _end(self, partition: int, minute: int, totals: list[int]) -> list[Crossing]:
         """A minute is over in which something was counted."""
-        found = self._pass(partition, minute)
-        totals: list[int] = self._windows.busy[partition, :, B_TOTAL].tolist()
+        found = list[Crossing]()
+        if self._next[partition] < minute:
+            found += self._pass(partition, minute)
+            totals = self._windows.busy[partition, :, B_TOTAL].tolist()
         for place, route in enumerate(self._series[partition]):
             if route is not None:
                 if totals[place]:
@@ -116,7 +121,6 @@ class BusyRoutes:
             busy = self._windows.busy[partition].tolist()
             for place in sorted(tested, key=lambda place: (-totals[place], busy[place][B_A], busy[place][B_B])):
                 self._begin(partition, place, minute)
-        end_minute_kernel(self._windows.busy[partition], self._windows.busy_names[partition])
         self._next[partition] = minute + 1
         return found
 

@@ -65,14 +65,19 @@ def is_lower_kernel(busy: Any, place: Any, peak: Any, a: Any, b: Any) -> Any:
 
 
 @entry
-def end_minute_kernel(busy: Any, busy_names: Any) -> None:
-    """Newcomers take the places of those that were tested, and all count from nothing."""
-    for place in range(SERIES, PLACES):
-        source = place - SERIES + NEW_FROM
-        for word in range(BUSY_WORDS):
-            busy[place, word] = busy[source, word] if source < PLACES else 0
-        if source < PLACES:
-            for byte in range(NAME_BYTES_MAX):
-                busy_names[place * NAME_BYTES_MAX + byte] = busy_names[source * NAME_BYTES_MAX + byte]
-    for place in range(PLACES):
-        busy[place, B_TOTAL], busy[place, B_PEAK] = 0, 0
+def end_minute_kernel(busy: Any, busy_names: Any, partitions: Any) -> None:
+    """In some partitions newcomers take the places of those that were tested, and all count from nothing.
+
+    Args:
+        busy, busy_names: of all partitions.
+    """
+    for p in partitions:
+        for place in range(SERIES, PLACES):
+            source = place - SERIES + NEW_FROM
+            for word in range(BUSY_WORDS):
+                busy[p, place, word] = busy[p, source, word] if source < PLACES else 0
+            if source < PLACES:
+                for byte in range(NAME_BYTES_MAX):
+                    busy_names[p, place * NAME_BYTES_MAX + byte] = busy_names[p, source * NAME_BYTES_MAX + byte]
+        for place in range(PLACES):
+            busy[p, place, B_TOTAL], busy[p, place, B_PEAK] = 0, 0

@@ -291,12 +291,15 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
 
 @inlined
 def add_sums_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any) -> Any:
-    """Add a row that closes to its key's sums; may one of them be over a limit? Mostly not, and no rule is looked at then."""
+    """Add a row that closes to its key's sums; may one of them, or the row itself, be over a limit? Mostly not, and then only
+    rules about sets are looked at."""
     is_over = False
     for s in range(rules.spec_count[dimension]):
         total = w.keys[slot, K_SUMS + s] + w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
         w.keys[slot, K_SUMS + s] = total
         is_over |= total > rules.spec_least[dimension, s]
+    for k in range(rules.tick_count[dimension]):
+        is_over |= w.rows[row, R_VALUES + rules.tick_column[dimension, k]] > rules.tick_least[dimension, k]
     return is_over
 
 

@@ -66,9 +66,12 @@ class Rules(NamedTuple):
     spec_count: I64Array  # i64[D]
     spec_column: I64Array  # i64[D, S]
     spec_least: I64Array  # i64[D, S]: the least limit of a rule about it, in any window; none of them is over before
+    tick_count: I64Array  # i64[D]
+    tick_column: I64Array  # i64[D, R]: columns that rules about one second compare …
+    tick_least: I64Array  # i64[D, R]: … with this at least
     rule_count: I64Array  # i64[D]
     always_count: I64Array  # i64[D]
-    always: I64Array  # i64[D, R]: rules that are about a row itself, not a sum: sets, and windows of one second
+    always: I64Array  # i64[D, R]: rules that are looked at with every row: those about sets
     rule_kind: I64Array  # i64[D, R]: SUM, RATIO or DISTINCT
     rule_column: I64Array  # i64[D, R]
     rule_spec: I64Array  # i64[D, R]: index of its spec; -1: the tick itself is the window
