@@ -52,7 +52,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from detectors.kernels.alike import ROUTE_VALUES, alike_kernel, allocate_slots, routes_kernel
+from detectors.kernels.alike import ROUTE_VALUES, alike_kernel, all_routes_kernel, allocate_slots
 from detectors.surplus import (
     ADDRESS,
     COUNTRY,
@@ -217,7 +217,7 @@ class RouteWindow:
     @property
     def repeats(self) -> int:
         """As `repeats_of` has it."""
-        return _milli_bits(self.often)
+        return milli_bits(self.often)
 
     @property
     def surely(self) -> float:
@@ -229,14 +229,15 @@ class RouteWindow:
         if len(usual) < STEPS_MIN:
             return None
         margin = SAMPLE_SIGMAS * self.often_error
-        low, high = _milli_bits(max(1.0, self.often - margin)), _milli_bits(self.often + margin)
+        low, high = milli_bits(max(1.0, self.often - margin)), milli_bits(self.often + margin)
         found = repeats_shift(stratum, min(max(sorted(usual)[len(usual) // 2], low), high), usual)
         if found is None or (stratum == Stratum.FAILED and found.now > found.usual):
             return None  # few who fail are one customer's job: their addresses and keys have limits of their own
         return Shift(found.what, found.usual, self.repeats / MILLI)
 
 
-def _milli_bits(often: float) -> int:
+def milli_bits(often: float) -> int:
+    """A logarithm in thousandths of bits."""
     return round(MILLI * math.log2(often))
 
 
@@ -251,7 +252,7 @@ def routes_of(rows: I64, weights: F64, share: float) -> list[RouteWindow]:
         rows, weights: of the window; f64[n], how many requests each stands for: 2^level times those that are equal.
     """
     found, values, count = np.empty(ROUTES_MAX, np.int64), np.empty((ROUTES_MAX, ROUTE_VALUES)), len(rows)
-    many = routes_kernel(
+    many = all_routes_kernel(
         rows[:, ROUTE], rows[:, ADDRESS], rows[:, WEIGHT], weights, share, ADDRESSES_MIN, allocate_slots(count),
         allocate_slots(count), np.empty((count, 4), np.int64), np.empty((count, 6)), found, values,
     )  # fmt: skip

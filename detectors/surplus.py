@@ -35,6 +35,9 @@ NOUNS = {
 }  # fmt: skip
 
 
+LEAST_OF = {stratum: f"least_{stratum.name.lower()}" for stratum in Stratum}
+
+
 class SurplusSection(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When there is more than usual of something on a service."""
 
@@ -55,15 +58,16 @@ class SurplusSection(DetectorSection, frozen=True, forbid_unknown_fields=True, k
 
     def least(self, stratum: Stratum) -> float:
         """How much more than usual in a window is worth a look."""
-        rate = {
-            Stratum.REGISTERED: self.least_registered, Stratum.FAILED: self.least_failed, Stratum.PAGES: self.least_pages,
-            Stratum.ASSETS: self.least_assets, Stratum.ACCOUNTS: self.least_accounts,
-        }[stratum]  # fmt: skip
+        rate: float = getattr(self, LEAST_OF[stratum])
         return rate * WINDOW_S
 
     def exceeds(self, stratum: Stratum, observed: float, mean: float) -> bool:
         """Whether so much is more than usual, and more than chance makes of little."""
-        return observed > self.growth * mean and observed > mean + max(self.least(stratum), 4 * math.sqrt(mean))
+        return observed > self.more_than(self.least(stratum), mean)
+
+    def more_than(self, least: float, mean: float) -> float:
+        """So much is not more than usual yet."""
+        return max(self.growth * mean, mean + max(least, 4 * math.sqrt(mean)))
 
 
 def rows_of(entries: I64) -> I64:

@@ -250,7 +250,8 @@ def lay_out(
         sum_count=np.array([sum(isinstance(value, Measure) for value in held) for held in columns], np.int64),
         tracked=table(most_columns), span=np.array([_span(rules) for rules in every]),
         spec_count=np.array([len(some) for some in specs], np.int64), spec_column=table(most_specs),
-        spec_window=table(most_specs, 1), spec_least=table(most_specs, NO_LIMIT), rule_count=many,
+        spec_least=table(most_specs, NO_LIMIT), tick_count=np.zeros(DIMENSIONS, np.int64), tick_column=table(most_rules),
+        tick_least=table(most_rules, NO_LIMIT), rule_count=many,
         always_count=np.zeros(DIMENSIONS, np.int64), always=table(most_rules), rule_kind=table(most_rules),
         rule_column=table(most_rules),
         rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
@@ -264,8 +265,7 @@ def lay_out(
         held, sums = columns[dimension], specs[dimension]
         for index, value in enumerate(held):
             arrays.tracked[dimension, index] = value if isinstance(value, Measure) else MEASURES + value
-        for index, (column, window_s) in enumerate(sums):
-            arrays.spec_column[dimension, index], arrays.spec_window[dimension, index] = column, window_s
+        arrays.spec_column[dimension, : len(sums)] = sums
         union = 0
         for index, rule in enumerate(rules):
             column = _place(held, rule.value)
@@ -278,10 +278,12 @@ def lay_out(
                 arrays.rule_union[dimension, index] = union
                 union += 1
             elif rule.window_s > 1:
-                spec = sums.index((column, rule.window_s))
+                spec = sums.index(column)
                 arrays.rule_spec[dimension, index] = spec
                 arrays.spec_least[dimension, spec] = min(rule.limit, arrays.spec_least[dimension, spec])
-            if arrays.rule_spec[dimension, index] < 0:
+            else:
+                _guard_tick(arrays, dimension, column, rule.limit)
+            if rule.kind == DISTINCT:
                 arrays.always[dimension, arrays.always_count[dimension]] = index
                 arrays.always_count[dimension] += 1
             if rule.of is not None:
@@ -289,7 +291,7 @@ def lay_out(
                 arrays.rule_of_column[dimension, index] = whole
                 arrays.rule_share[dimension, index] = round(1000 * rule.share)
                 if rule.window_s > 1:
-                    arrays.rule_of_spec[dimension, index] = sums.index((whole, rule.window_s))
+                    arrays.rule_of_spec[dimension, index] = sums.index(whole)
     wanted = sum({*(1 << rule.value for rule in chosen if isinstance(rule.value, Item)), *(1 << item for item in items)})
     if any(rule.value is Measure.LISTED for rule in chosen):
         wanted |= 1 << WANT_LISTED
@@ -308,6 +310,16 @@ def lay_out(
                 limits, at = (arrays.rule_limit, index) if index < many_short else (long.rule_limit, index - many_short)
                 limits[dimension, at] = BINS if rule.kind == DISTINCT else NEVER_CROSSED
     return WindowPlan(arrays, long, rules_of, wanted, words, looked_at)
+
+
+def _guard_tick(arrays: Rules, dimension: int, column: int, limit: int) -> None:
+    """A row may cross a rule about one second when its column has more than the least limit of one."""
+    many = int(arrays.tick_count[dimension])
+    known = arrays.tick_column[dimension, :many].tolist()
+    at = known.index(column) if column in known else many
+    arrays.tick_count[dimension] = max(many, at + 1)
+    arrays.tick_column[dimension, at] = column
+    arrays.tick_least[dimension, at] = min(limit, arrays.tick_least[dimension, at])
 
 
 def _span(rules: Sequence[WindowRule]) -> int:
@@ -365,14 +377,10 @@ def _columns(rules: Sequence[WindowRule]) -> list[Measure | Item]:
     return [Measure.REQUESTS, *sorted(measures - {Measure.REQUESTS}), *sorted(items)]
 
 
-def _specs(rules: Sequence[WindowRule], held: Sequence[Measure | Item]) -> list[tuple[int, int]]:
-    """(column, window) of every sum that is kept."""
-    found = set()
-    for rule in rules:
-        for value in (rule.value, rule.of):
-            if isinstance(value, Measure) and rule.window_s > 1:
-                found.add((_place(held, value), rule.window_s))
-    return sorted(found, key=lambda spec: (spec[1], spec[0]))
+def _specs(rules: Sequence[WindowRule], held: Sequence[Measure | Item]) -> list[int]:
+    """The column of every sum that is kept, over the longest window."""
+    values = [value for rule in rules if rule.window_s > 1 for value in (rule.value, rule.of) if isinstance(value, Measure)]
+    return sorted({_place(held, value) for value in values})
 
 
 def _place(held: Sequence[Measure | Item], value: Measure | Item) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.kernels.busy import B_A, B_B, B_NAME_LENGTH, B_PEAK, B_TOTAL, B_USED, NEW_FROM, PLACES, SERIES
+from detectors.kernels.busy import B_A, B_B, B_NAME_LENGTH, B_PEAK, B_TOTAL, B_USED, NEW_FROM, PLACES, SERIES, end_minute_kernel
 from detectors.kernels.long_windows import MINUTE_S
 from detectors.kernels.windows import BUSY, CLOSED, MUTED, NEVER, Windows
 from detectors.surge import Surge, SurgeConfig, SurgeSection
@@ -71,10 +71,13 @@ class BusyRoutes:
     def close(self) -> list[Crossing]:
         """Judge the minutes at whose end the kernel has stopped."""
         found: list[Crossing] = []
-        scalars = self._windows.scalars
-        for partition in np.flatnonzero((scalars[:, BUSY] != 0) & (scalars[:, CLOSED] % MINUTE_S == MINUTE_S - 1)).tolist():
-            found += self._end(partition, int(scalars[partition, CLOSED]) // MINUTE_S)
-            scalars[partition, BUSY] = 0
+        windows, scalars = self._windows, self._windows.scalars
+        due = np.flatnonzero((scalars[:, BUSY] != 0) & (scalars[:, CLOSED] % MINUTE_S == MINUTE_S - 1))
+        totals = windows.busy[:, :, B_TOTAL].tolist()
+        for partition, closed in zip(due.tolist(), scalars[due, CLOSED].tolist(), strict=True):
+            found += self._end(partition, closed // MINUTE_S, totals[partition])
+        end_minute_kernel(windows.busy, windows.busy_names, due)
+        scalars[due, BUSY] = 0
         return found
 
     def close_silent(self) -> list[Crossing]:
@@ -101,21 +104,23 @@ class BusyRoutes:
                     found += self._judge(partition, place, route, over, {})
         return found
 
-    def _end(self, partition: int, minute: int) -> list[Crossing]:
+    def _end(self, partition: int, minute: int, totals: list[int]) -> list[Crossing]:
         """A minute is over in which something was counted."""
-        found = self._pass(partition, minute)
-        places, series = self._windows.busy[partition], self._series[partition]
-        for place, route in enumerate(series):
+        found = list[Crossing]()
+        if self._next[partition] < minute:
+            found += self._pass(partition, minute)
+            totals = self._windows.busy[partition, :, B_TOTAL].tolist()
+        for place, route in enumerate(self._series[partition]):
             if route is not None:
-                if places[place, B_TOTAL]:
+                if totals[place]:
                     route.heard = minute
-                found += self._judge(partition, place, route, minute + 1, {minute: int(places[place, B_TOTAL])})
+                found += self._judge(partition, place, route, minute + 1, {minute: totals[place]})
         least = 0 if self._section is None else self._section.route_least
-        tested = [place for place in range(SERIES, NEW_FROM) if places[place, B_TOTAL] >= least]
-        for place in sorted(tested, key=lambda place: (-places[place, B_TOTAL], *places[place, [B_A, B_B]].tolist())):
-            self._begin(partition, place, minute)
-        self._move(partition, range(NEW_FROM, PLACES), SERIES)
-        places[:, [B_TOTAL, B_PEAK]] = 0
+        tested = [place for place in range(SERIES, NEW_FROM) if totals[place] >= least]
+        if tested:
+            busy = self._windows.busy[partition].tolist()
+            for place in sorted(tested, key=lambda place: (-totals[place], busy[place][B_A], busy[place][B_B])):
+                self._begin(partition, place, minute)
         self._next[partition] = minute + 1
         return found
 

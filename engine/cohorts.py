@@ -21,11 +21,11 @@ from detectors.registrations import NAME, VERSION, RegistrationsSection
 from detectors.registry import settings
 from engine.policy import Crossing, finding_id, target_value
 from engine.registered import (
+    Came,
     Lists,
     Service,
     merged_registrations,
     of_registrations,
-    registers_anybody,
     rows_of_services,
     texts_of,
     ticks_of,
@@ -36,7 +36,7 @@ from engine.sampling import part_of
 from schemas.columns import I64
 from schemas.config import Config
 from schemas.narrow import Reader
-from schemas.sample import S_TICK, Sample, empty_sample
+from schemas.sample import S_TICK, empty_sample
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample
 from schemas.tally import Tally
 
@@ -74,7 +74,7 @@ class Registrations:
         assert isinstance(section, RegistrationsSection)
         self._section, self._renew_s = section, config.policy.renew_s
         self._lists = lists_of(section)
-        self._pending: list[Sample] = []
+        self._pending: list[Came] = []
         self._closed = NEVER
         self._rows: dict[Service, list[Rows]] = {}
         """Of steps that are not over"""
@@ -94,7 +94,7 @@ class Registrations:
         """Take in a tally. Its arrays may be used again when this returns."""
         if len(tally.sample.cells):
             some = of_registrations(tally.sample)
-            if len(some.cells):
+            if len(some.sample.cells):
                 self._pending.append(some)
 
     def close(self, closed: int, muted: int) -> list[Crossing]:
@@ -116,17 +116,17 @@ class Registrations:
 
     def _take(self, closed: int) -> None:
         """Make rows of what is closed."""
-        due = [one for one in self._pending if len(one.cells) and int(one.cells[0, S_TICK]) <= closed]
+        due = [one for one in self._pending if (first := one.waits_from) is not None and first <= closed]
         if not due:
             self._closed = closed if self._closed == NEVER else self._closed
             return
-        if not self._streams and not self._rows and not any(registers_anybody(one, closed) for one in due):
+        if not self._streams and not self._rows and not any(one.registers_from <= closed for one in due):
             self._pass_over(closed, due)
             return
-        merged = merged_registrations(self._pending)
+        merged = merged_registrations([one.left for one in self._pending])
         # What comes for seconds that are closed comes too late, as for windows.
         late, at = np.searchsorted(merged.cells[:, S_TICK], (self._closed, closed), "right").tolist()
-        self._pending = [part_of(merged, at, len(merged.cells))] if at < len(merged.cells) else []
+        self._pending = [of_registrations(part_of(merged, at, len(merged.cells)))] if at < len(merged.cells) else []
         if late == at:
             return
         now = part_of(merged, late, at)
@@ -144,12 +144,13 @@ class Registrations:
         if self._closed == NEVER:
             self._closed = int(now.cells[0, S_TICK]) - 1
 
-    def _pass_over(self, closed: int, due: list[Sample]) -> None:
+    def _pass_over(self, closed: int, due: list[Came]) -> None:
         """Of what is closed nothing is kept: nobody has registered anywhere, so what accounts do is nobody's."""
         if self._closed == NEVER:
-            self._closed = min(int(one.cells[0, S_TICK]) for one in due) - 1
-        rest = [(one, int(np.searchsorted(one.cells[:, S_TICK], closed, "right"))) for one in self._pending]
-        self._pending = [part_of(one, at, len(one.cells)) if at else one for one, at in rest if at < len(one.cells)]
+            self._closed = min(int(one.sample.cells[one.at, S_TICK]) for one in due) - 1
+        for one in due:
+            one.pass_over(closed)
+        self._pending = [one for one in self._pending if one.waits_from is not None]
 
     def _keep(self, service: Service, uses: I64) -> None:
         """Keep what accounts do until it is judged: of services that somebody registers at, from the step after the first."""
@@ -237,7 +238,9 @@ class Registrations:
 
     def save(self) -> dict[str, Any]:
         """Plain data and arrays for `load`; arrays of truths are numbers in it."""
-        head, blocks = encode_sample(merged_registrations(self._pending) if self._pending else empty_sample())
+        head, blocks = encode_sample(
+            merged_registrations([one.left for one in self._pending]) if self._pending else empty_sample()
+        )
         data: dict[str, Any] = {
             "closed": self._closed,
             "pending": [msgspec.to_builtins(head), b"".join(blocks)],
@@ -258,7 +261,7 @@ class Registrations:
         self._closed = data["closed"]
         head, blocks = data["pending"]
         pending = decode_sample(msgspec.convert(head, SampleHead), Reader(blocks, 0))
-        self._pending = [pending] if len(pending.cells) else []
+        self._pending = [of_registrations(pending)] if len(pending.cells) else []
         self._rows = {(a, b): [Rows(*columns)] for a, b, columns in data["rows"]}
         self._texts = {word: (tick, text) for word, tick, text in data["texts"]}
         self._disposable = {word: self._lists.is_disposable(text) for word, (_, text) in self._texts.items()}

@@ -6,7 +6,8 @@ same decisions for any cut. Services are taken in at the end of a step of ten se
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +15,10 @@ import msgspec
 import numpy as np
 
 from detectors.entropy import EntropySection
+from detectors.kernels.strata import IS_MORE, ROUTES_MORE
 from detectors.signature import SignatureSection
 from detectors.surplus import WINDOW_S, rows_of
+from engine.cell_log import CellLog, Held, Look, Service
 from engine.episodes import ACTS, Episodes, Found
 from engine.naming import Texts
 from engine.policy import Crossing
@@ -34,8 +37,6 @@ STRATA = tuple(Stratum)
 ENTRIES_MAX = 400_000
 """That wait for their seconds to be closed: 40 MB. Past it the furthest go, as the rows do."""
 NEVER = -(1 << 62)
-Service = tuple[int, int]
-"""The words of its key."""
 
 
 @dataclass(slots=True)
@@ -45,12 +46,9 @@ class _Strata:
     episodes: Episodes
     first: int
     """What its first step held: its means are not known before two more."""
+    place: int
+    """Its own in the table of cells"""
     series: list[Series] = field(default_factory=lambda: [Series(stratum) for stratum in Stratum])
-
-    @property
-    def is_silent(self) -> bool:
-        """Nothing is known of it but noughts."""
-        return not any(series.mean or series.cells for series in self.series)
 
     @property
     def busy(self) -> float:
@@ -71,15 +69,21 @@ class Distributed:
         self._renew_s = renew_s
         self._sections = signature, entropy
         self._on = signature is not None or entropy is not None
-        self._least = [min((s.least(stratum) for s in (signature, entropy) if s is not None), default=0) for stratum in Stratum]
-        self._pending: list[Sample] = []
+        on: list[SignatureSection | EntropySection] = [section for section in (signature, entropy) if section is not None]
+        self._leasts = [[(section, section.least(stratum)) for section in on] for stratum in Stratum]
+        self._least = [min((least for _, least in some), default=0.0) for some in self._leasts]
+        self._least_routes = [
+            math.inf if entropy is None or stratum not in ROUTED else entropy.least(stratum) for stratum in Stratum
+        ]
+        self._held: list[Held] = []
+        """What came, of the seconds that are not closed and, for saved states, of those of the last two steps."""
         self._texts = Texts()
-        self._recent: list[tuple[int, Sample]] = []
-        """Closed samples with their newest seconds: of them a saved state is made."""
+        self._log = CellLog(SERVICES_MAX)
         self._closed = self._step = NEVER
         """The last closed second, and the step that is not over."""
         self._services: dict[Service, _Strata] = {}
-        self._strangers: dict[Service, list[tuple[Stratum, Cell]]] = {}
+        self._at: list[_Strata | None] = [None] * SERVICES_MAX
+        """The same by their places"""
         self._resuming = False
         self._looked = NEVER
 
@@ -87,83 +91,102 @@ class Distributed:
         """Take in a tally's sample. Its arrays may be used again when this returns. How many events found no room."""
         if not self._on or not len(sample.cells):
             return 0
-        self._pending.append(_copy(sample))
-        return self._bound() if sum(len(one.entries) for one in self._pending) > ENTRIES_MAX else 0
+        if not self._resuming and int(sample.cells[0, S_TICK]) <= self._closed:
+            sample = cut_sample(sample, self._closed + 1, None)  # what is of seconds that are closed comes too late
+            if not len(sample.cells):
+                return 0
+        self._hold(_copy(sample))
+        if sum(len(one.sample.entries) for one in self._held) <= ENTRIES_MAX:
+            return 0
+        return self._bound() if sum(len(one.entries) for one in self._waiting()) > ENTRIES_MAX else 0
+
+    def _hold(self, sample: Sample) -> None:
+        self._held.append(Held(sample))
+        self._texts.add(self._held[-1].newest, sample)
+
+    def _waiting(self) -> Iterator[Sample]:
+        """What is of seconds that are not closed."""
+        for one in self._held:
+            if one.waits_from is not None:
+                yield one.sample if one.at == 0 else part_of(one.sample, one.at, len(one.sample.cells))
+
+    def _unite_waiting(self) -> Sample:
+        """What is of seconds that are not closed, as one sample, which takes the place of its parts."""
+        merged = merge_samples(list(self._waiting()))
+        self._held = [Held(part_of(one.sample, 0, one.at), one.at) for one in self._held if one.at]
+        if len(merged.cells):
+            self._hold(merged)
+        return merged
 
     def _bound(self) -> int:
-        merged = merge_samples(self._pending)
+        merged = self._unite_waiting()
         ends = np.searchsorted(merged.entries[:, E_CELL], np.arange(len(merged.cells)), "right")
         within = int(np.searchsorted(ends, ENTRIES_MAX // 2, "right"))
         last = int(merged.cells[max(0, within - 1), S_TICK])
-        self._pending = [cut_sample(merged, NEVER, last + 1)]
+        self._held[-1] = Held(cut_sample(merged, NEVER, last + 1))
         return int(merged.cells[merged.cells[:, S_TICK] > last, S_TOTAL].sum())
 
     def close(self, closed: int, muted: int) -> list[Crossing]:
         """Judge the seconds up to ``closed``; what touches a second up to ``muted`` is not told."""
         if not self._on or closed <= self._closed or self._resuming:
             return []
-        before, found = self._closed, list[Crossing]()
-        if self._pending and min([int(one.cells[0, S_TICK]) for one in self._pending]) <= closed:
-            pieces = in_order(self._pending)
-            self._pending = []
-            for piece in pieces:
-                new, later = cut_sample(piece, before + 1, closed + 1), cut_sample(piece, closed + 1, None)
-                if len(later.cells):
-                    self._pending.append(later)
-                if len(new.cells):
-                    newest = int(new.cells[-1, S_TICK])
-                    self._texts.add(newest, new)
-                    self._recent.append((newest, new))
-                    found += self._walk(new, muted)
+        self._take(closed)
+        found = self._walk(muted)
         if self._step != NEVER:
             self._pass_to(closed + 1)
         self._closed = closed
         self._texts.forget(closed - 2 * WINDOW_S)
         horizon = _kept_from(closed)
-        if self._recent and self._recent[0][0] < horizon:
-            self._recent = [one for one in self._recent if one[0] >= horizon]
+        if self._held and self._held[0].newest < horizon:
+            self._held = [one for one in self._held if one.newest >= horizon]
         return found
 
-    def _walk(self, sample: Sample, muted: int) -> list[Crossing]:
-        """Second by second."""
+    def _take(self, closed: int) -> None:
+        """Write the cells of seconds up to one into the table."""
+        due = [one for one in self._held if (first := one.waits_from) is not None and first <= closed]
+        if len(due) > 2:
+            ends = [int(np.searchsorted(one.sample.cells[:, S_TICK], closed, "right")) for one in due]
+            merged = merge_samples([part_of(one.sample, one.at, end) for one, end in zip(due, ends, strict=True)])
+            for one, end in zip(due, ends, strict=True):
+                one.at = end
+            due = [Held(merged)]
+        if due:
+            self._log.take(due[0], due[1] if len(due) > 1 else None, closed)
+
+    def _walk(self, muted: int) -> list[Crossing]:
+        """Second by second, step by step."""
         found: list[Crossing] = []
-        here: list[tuple[_Strata, Series]] = []
-        rows, edges, services = rows_of(sample.entries), _edges_of(sample), self._services
-        told_from, now = muted + WINDOW_S, NEVER
-        for index, (tick, a, b, stratum, level, total) in enumerate(sample.cells.tolist()):
-            if tick != now:
-                for strata, series in here:
-                    found += self._judge(strata, series, now, series.recent_total)
-                here, now = [], tick
-                if tick // WINDOW_S != self._step:
-                    self._pass_to(tick)
-            cell, known = Cell(tick, level, total, rows[edges[index] : edges[index + 1]]), services.get((a, b))
-            if known is None:
-                self._strangers.setdefault((a, b), []).append((STRATA[stratum], cell))
-                continue
-            series = known.series[stratum]
-            series.add(cell)
-            if (series.recent_total > series.largest or tick % WINDOW_S == WINDOW_S - 1) and tick >= told_from:
-                here.append((known, series))  # else there is nothing to be said
-        for strata, series in here:
-            found += self._judge(strata, series, now, series.recent_total)
+        while (tick := self._log.next_tick) is not None:
+            if tick // WINDOW_S != self._step:
+                self._pass_to(tick)
+            for look in self._log.walk((tick // WINDOW_S + 1) * WINDOW_S, muted + WINDOW_S):
+                found += self._look(look)
         return found
 
-    def _judge(
-        self, strata: _Strata, series: Series, tick: int, total: int, more: list[Cell] | None = None
-    ) -> list[Crossing]:  # fmt: skip
-        """One second of a stratum; with ``more`` cells, that are not closed, it is early and changes nothing."""
-        if not series.is_warm or (more is None and series.heard <= self._least[series.stratum]):
-            return []
-        found: list[Crossing] = []
-        is_more = self._exceeds(series, total)  # accounts are not more than their requests
-        if is_more and more is None and series.stratum == Stratum.ACCOUNTS:
-            is_more = self._exceeds(series, series.accounts_most())
-        if is_more:
-            found += self._explain(strata, series, tick, series.window(tick, more), early=more is not None)
-        if more is None and tick % WINDOW_S == WINDOW_S - 1:
-            found += self._judge_routes(strata, series, tick, total)
+    def _look(self, look: Look) -> list[Crossing]:
+        """One second of a stratum in which there is more than usual, or may be."""
+        strata = self._at[look.series // len(STRATA)]
+        assert strata is not None
+        series, found = strata.series[look.series % len(STRATA)], list[Crossing]()
+        if look.what & IS_MORE:
+            found += self._explain(strata, series, look.tick, self._log.window(look.series, look.tick), early=False)
+        if look.what & ROUTES_MORE and self._sections[1] is not None:
+            gathered = gather(self._log.window(look.series, look.tick))
+            seen = Found(series.stratum, look.tick, gathered, look.total, early=False)
+            found += judge_routes(seen, series, strata.episodes, self._sections[1], self._texts)
         return found
+
+    def _set_bounds(self, strata: _Strata) -> None:
+        """Say from where on the windows of a service are looked at."""
+        found = []
+        for series, least, sections, routes in zip(strata.series, self._least, self._leasts, self._least_routes, strict=True):
+            more = mean = math.inf
+            if series.is_warm:
+                mean = series.mean
+                more = max(series.largest, min([section.more_than(own, mean) for section, own in sections]))
+            # What a busy route has too much is a part of what the service has: with less, nobody looks.
+            found.append((more, mean + routes, least))
+        self._log.set_bounds(strata.place, found)
 
     def _explain(self, strata: _Strata, series: Series, tick: int, cells: list[Cell], *, early: bool) -> list[Crossing]:
         """What there is more of."""
@@ -176,14 +199,6 @@ class Distributed:
         everything = [one.usual() for one in strata.series]
         return strata.episodes.explain(found, series, everything, self._sections, self._texts)
 
-    def _judge_routes(self, strata: _Strata, series: Series, tick: int, total: int) -> list[Crossing]:
-        """Busy routes, as a step ends. What one has too much is a part of what the service has: with less, nobody looks."""
-        entropy = self._sections[1]
-        if entropy is None or series.stratum not in ROUTED or total <= series.mean + entropy.least(series.stratum):
-            return []
-        found = Found(series.stratum, tick, gather(series.window(tick)), total, early=False)
-        return judge_routes(found, series, strata.episodes, entropy, self._texts)
-
     def _exceeds(self, series: Series, observed: int) -> bool:
         return observed > series.largest and any(
             section is not None and section.exceeds(series.stratum, observed, series.mean) for section in self._sections
@@ -194,15 +209,13 @@ class Distributed:
 
         What is told first has to be about the second that the final record will be about, as later ones come first for readers.
         """
-        if not self._on or not self._pending or self._resuming or not self._services:
+        if not self._on or self._resuming or not self._services:
             return []
-        newest = max(int(one.cells[-1, S_TICK]) for one in self._pending)
+        newest = max((one.newest for one in self._held if one.waits_from is not None), default=NEVER)
         if newest <= max(self._looked, closed):
             return []
         first, self._looked = max(closed + 1, muted + WINDOW_S), newest
-        merged = merge_samples(self._pending)
-        self._pending = [merged]  # not once more when it closes
-        self._texts.add(newest, merged)
+        merged = self._unite_waiting()  # not once more when it closes
         more: dict[tuple[Service, Stratum], list[Cell]] = {}
         found: list[Crossing] = []
         told: set[tuple[Service, Stratum]] = set()
@@ -215,9 +228,12 @@ class Distributed:
             if cell.tick < first or (service, stratum) in told:
                 continue
             if strata.episodes.is_open(strata.series[stratum], cell.tick):
-                recent, series = cells[-WINDOW_S:], strata.series[stratum]
-                total = sum([one.total for one in series.window(cell.tick, recent)])
-                hints = self._judge(strata, series, cell.tick, total, recent)
+                series, since = strata.series[stratum], cell.tick - WINDOW_S
+                window = self._log.window(strata.place * len(STRATA) + stratum, cell.tick)
+                window += [one for one in cells[-WINDOW_S:] if since < one.tick <= cell.tick]
+                hints = list[Crossing]()
+                if series.is_warm and self._exceeds(series, sum([one.total for one in window])):
+                    hints = self._explain(strata, series, cell.tick, window, early=True)
                 found += hints
                 if hints:
                     told.add((service, stratum))
@@ -227,31 +243,46 @@ class Distributed:
         """End the steps that are over before a second."""
         last = tick // WINDOW_S
         for step in range(max(self._step, last - EMPTY_STEPS_MAX), last) if self._step != NEVER else ():
+            ended = self._log.end_step(step * WINDOW_S)
             for strata in self._services.values():
                 suspect = any(series.suspect >= step - 1 for series in strata.series)
                 for series in strata.series:
-                    series.end_step(step, suspect=suspect)
-            self._take_in(step)
+                    series.end_step(step, ended[strata.place * len(STRATA) + series.stratum], suspect=suspect)
+                self._set_bounds(strata)
+            self._take_in()
         self._step = last
 
-    def _take_in(self, step: int) -> None:
+    def _know(self, service: Service, strata: _Strata) -> None:
+        """A service has a place from now on."""
+        self._services[service] = self._at[strata.place] = strata
+        self._log.join(service, strata.place)
+        self._set_bounds(strata)
+
+    def _forget(self, service: Service) -> None:
+        """A service gives its place up."""
+        place = self._services.pop(service).place
+        self._at[place] = None
+        self._log.leave(place)
+
+    def _take_in(self) -> None:
         """Services that were not known: from here on they are, if there is room or they are busier than one that is."""
-        for service in [key for key, one in self._services.items() if one.is_silent]:
-            del self._services[service]
-        if not self._strangers:
-            return
-        totals = {service: sum(cell.total for _, cell in cells) for service, cells in self._strangers.items()}
+        silent = [
+            service
+            for service, one in self._services.items()
+            if not any(series.mean for series in one.series) and not self._log.has_cells(one.place)
+        ]  # nothing is known of them but noughts
+        for service in silent:
+            self._forget(service)
+        totals = self._log.strangers()
         for service in sorted(totals, key=lambda one: (-totals[one], one)):
             if len(self._services) >= SERVICES_MAX:
                 least = min(self._services, key=lambda one: (self._services[one].busy, one))
                 if self._services[least].busy >= totals[service]:
                     break
-                del self._services[least]
-            strata = _Strata(Episodes(service, self._texts.find(service[0]) or b"", self._renew_s), totals[service])
-            for stratum, cell in self._strangers[service]:
-                strata.series[stratum].add(cell)
-            self._services[service] = strata
-        self._strangers.clear()
+                self._forget(least)
+            episodes = Episodes(service, self._texts.find(service[0]) or b"", self._renew_s)
+            self._know(service, _Strata(episodes, totals[service], self._at.index(None)))
+        self._log.forget_strangers()
 
     def save(self, *, cells: bool) -> dict[str, Any]:
         """Plain data and arrays for `load`; without ``cells`` the samples of the last minute have to be added again."""
@@ -264,7 +295,7 @@ class Distributed:
         }
         if cells:
             horizon = _kept_from(self._closed)
-            merged = merge_samples([cut_sample(one, horizon, None) for _, one in self._recent] + self._pending)
+            merged = merge_samples([cut_sample(one.sample, horizon, None) for one in self._held])
             head, blocks = encode_sample(merged)
             data["sample"] = [msgspec.to_builtins(head), b"".join(blocks)]
         return data
@@ -273,17 +304,17 @@ class Distributed:
         """Take over what `save` gave. Samples may be added again; then `resume`."""
         self._closed = data["closed"]
         self._step = (self._closed + 1) // WINDOW_S if self._closed != NEVER else NEVER
-        self._services = {}
-        for a, b, name, first, saved, episodes in data["services"]:
-            strata = _Strata(Episodes((a, b), name, self._renew_s), first)
+        self._services, self._at, self._log = {}, [None] * SERVICES_MAX, CellLog(SERVICES_MAX)
+        for place, (a, b, name, first, saved, episodes) in enumerate(data["services"]):
+            strata = _Strata(Episodes((a, b), name, self._renew_s), first, place)
             for series, one in zip(strata.series, saved, strict=True):
                 series.load(one)
             strata.episodes.load(episodes)
-            self._services[a, b] = strata
-        self._pending = []
+            self._know((a, b), strata)
+        self._held = []
         if "sample" in data:
             head, blocks = data["sample"]
-            self._pending.append(decode_sample(msgspec.convert(head, SampleHead), Reader(blocks, 0)))
+            self._held.append(Held(decode_sample(msgspec.convert(head, SampleHead), Reader(blocks, 0))))
         self._resuming = True
 
     def resume(self) -> None:
@@ -291,27 +322,16 @@ class Distributed:
         if not self._resuming:
             return
         self._resuming = False
-        merged = merge_samples(self._pending)
-        self._pending = []
+        merged = cut_sample(merge_samples([one.sample for one in self._held]), _kept_from(self._closed), None)
+        self._held = []
         if not len(merged.cells):
             return
+        self._hold(merged)
         if self._closed == NEVER:
-            self._pending = [merged]
             return
-        horizon = _kept_from(self._closed)
-        again, later = cut_sample(merged, horizon, self._closed + 1), cut_sample(merged, self._closed + 1, None)
-        if len(later.cells):
-            self._pending = [later]
-        if not len(again.cells):
-            return
-        newest = int(again.cells[-1, S_TICK])
-        self._texts.add(newest, again)
-        self._recent = [(newest, again)]
-        for service, stratum, cell in _cells_of(again):
-            if service in self._services:
-                self._services[service].series[stratum].add(cell)
-            elif cell.tick >= horizon + WINDOW_S:
-                self._strangers.setdefault(service, []).append((stratum, cell))
+        self._take(self._closed)
+        self._log.walk(self._closed + 1, self._closed + 1)
+        self._log.forget_strangers(_kept_from(self._closed) + WINDOW_S)
 
 
 def _kept_from(closed: int) -> int:
@@ -323,19 +343,6 @@ def _copy(sample: Sample) -> Sample:
     return Sample(
         sample.cells.copy(), sample.entries.copy(), sample.words.copy(), sample.text_start.copy(), sample.text.copy()
     )  # fmt: skip
-
-
-def in_order(samples: list[Sample]) -> list[Sample]:
-    """The same as samples one after the other in time: of two, only what is of the same seconds is merged."""
-    if len(samples) != 2:
-        return [merge_samples(samples)] if len(samples) > 2 else samples
-    one, other = sorted(samples, key=lambda sample: int(sample.cells[0, S_TICK]))
-    first, last = int(other.cells[0, S_TICK]), min(int(sample.cells[-1, S_TICK]) for sample in samples)
-    if last < first:
-        return [one, other]
-    both = merge_samples([cut_sample(sample, first, last + 1) for sample in (one, other)])
-    pieces = [cut_sample(one, NEVER, first), both, *(cut_sample(sample, last + 1, None) for sample in (one, other))]
-    return [piece for piece in pieces if len(piece.cells)]
 
 
 def cut_sample(sample: Sample, first: int, end: int | None) -> Sample:

@@ -370,7 +370,7 @@ class Judge:
                 self._early, tally.records, tally.names, services, tuple(self._out), 0,
             )  # fmt: skip
             if not self._silent:
-                self.services.add(tally, services[1 : services[0] + 1].tolist())
+                self.services.add(tally, services)
             if count:
                 self._tell(self._crossings(int(count), plan), "early")
             if done or count == 0:

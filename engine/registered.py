@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.names import asn_of, digits_of, length_of, rank_of, registers, surprise_of
+from detectors.kernels.registering import NOBODY_REGISTERS, of_registrations_kernel
 from detectors.learning.floods import STEP_S
 from detectors.learning.marks import Attribute, Rows
 from detectors.learning.uses import registered
 from detectors.lists import Addresses, holds
 from detectors.surplus import networks
-from engine.sampling import merge_samples
+from engine.sampling import merge_samples, part_of
 from schemas import sample as sampled
 from schemas.columns import I64
 from schemas.sample import (
@@ -72,25 +73,40 @@ class Lists:
                 return False
 
 
-def of_registrations(sample: Sample) -> Sample:
-    """The cells of a sample that may hold registrations, or what accounts do, in arrays of their own."""
-    chosen = sample.cells[:, S_STRATUM] <= Stratum.ACCOUNTS
-    became = np.cumsum(chosen) - 1
-    entries = sample.entries[chosen[sample.entries[:, E_CELL]]]
-    entries[:, E_CELL] = became[entries[:, E_CELL]]
-    cells = sample.cells[chosen].copy()
-    # Of what accounts do only who does it is looked at: without texts they are merged faster.
-    entries[cells[entries[:, E_CELL], S_STRATUM] == Stratum.ACCOUNTS, E_ATTRIBUTES:_WHO] = 0
-    if not registers(entries[:, _NOTES]).any():
+@dataclass(slots=True)
+class Came:
+    """What came in a tally: the cells that may hold registrations, or what accounts do, in arrays of their own."""
+
+    sample: Sample
+    registers_from: int
+    """The first second in which somebody registers"""
+    at: int = 0
+    """The first cell that has not been passed over"""
+
+    @property
+    def waits_from(self) -> int | None:
+        """The first second that is left; None: none is."""
+        return int(self.sample.cells[self.at, S_TICK]) if self.at < len(self.sample.cells) else None
+
+    @property
+    def left(self) -> Sample:
+        """What has not been passed over."""
+        return part_of(self.sample, self.at, len(self.sample.cells)) if self.at else self.sample
+
+    def pass_over(self, closed: int) -> None:
+        """Nothing up to a second is of any use."""
+        self.at = max(self.at, int(np.searchsorted(self.sample.cells[:, S_TICK], closed, "right")))
+
+
+def of_registrations(sample: Sample) -> Came:
+    """What of a sample is to be kept."""
+    cells, entries = np.empty_like(sample.cells), np.empty_like(sample.entries)
+    many, count, first = of_registrations_kernel(sample.cells, sample.entries, cells, entries)
+    cells, entries = cells[:many], entries[:count]
+    if first == NOBODY_REGISTERS:
         # Texts are those that registrations name, and nobody registered here.
-        return Sample(cells, entries, *_NO_TEXTS)
-    return Sample(cells, entries, sample.words.copy(), sample.text_start.copy(), sample.text.copy())
-
-
-def registers_anybody(sample: Sample, closed: int) -> bool:
-    """Whether a sample, whose cells are in the order of seconds, has a registration up to a second."""
-    entries = sample.entries[sample.entries[:, E_CELL] < np.searchsorted(sample.cells[:, S_TICK], closed, "right")]
-    return bool(registers(entries[:, _NOTES]).any())
+        return Came(Sample(cells, entries, *_NO_TEXTS), first)
+    return Came(Sample(cells, entries, sample.words.copy(), sample.text_start.copy(), sample.text.copy()), first)
 
 
 def merged_registrations(samples: list[Sample]) -> Sample:

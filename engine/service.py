@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from detectors.kernels.long_windows import MINUTE_S
+from detectors.kernels.minutes import M_SUMS, sum_minutes_kernel
 from detectors.surge import DETECTOR, Surge, SurgeConfig, SurgeSection
 from detectors.windowed import WindowRule
 from engine.policy import Crossing, unsigned
+from schemas.columns import I64
 from schemas.config import Action, measure_of
 from schemas.fields import Dimension, Measure
-from schemas.tally import C_KEY_A, C_KEY_B, C_MEASURES, C_NAME, C_NAME_LENGTH, C_TICK, Tally
+from schemas.tally import C_MEASURES, C_NAME, C_NAME_LENGTH, Tally
 
 SERVICES_MAX = 4
 """Of one judge partition, each 35 kB for each measure. Hosts are the clients' own words: the busiest are kept."""
@@ -57,6 +59,8 @@ class ServiceSeries:
     def __init__(self, section: SurgeSection | None) -> None:
         self._section = section
         self._measures = () if section is None else tuple(measure_of(name) for name in section.measures)
+        values = (Measure.REQUESTS, *self._measures, Measure.TOKENS_IN, Measure.TOKENS_OUT)
+        self._columns: I64 = C_MEASURES + np.array(values, np.int64)
         self._config = SurgeConfig() if section is None else SurgeConfig(alarm_at=section.alarm_at)
         self._waiting: dict[tuple[int, Service], list[int]] = {}
         """Totals of minutes that are not over, by minute and service: requests, the measures, then tokens."""
@@ -71,20 +75,20 @@ class ServiceSeries:
         taken, self._minutes = self._minutes, []
         return taken
 
-    def add(self, tally: Tally, rows: list[int]) -> None:
-        """Take in rows of services, as the windows do."""
-        if self._section is None or not rows:
+    def add(self, tally: Tally, chosen: I64) -> None:
+        """Take in the rows ``chosen[1:1 + chosen[0]]``, which are of services, as the windows do."""
+        if self._section is None or not chosen[0]:
             return
-        for record in tally.records[rows].tolist():
-            service = record[C_KEY_A], record[C_KEY_B]
+        minutes = np.empty((chosen[0], M_SUMS + len(self._columns)), np.int64)
+        many = sum_minutes_kernel(tally.records, chosen, self._columns, minutes)
+        for minute, a, b, row, *sums, tokens_in, tokens_out in minutes[:many].tolist():
+            service = a, b
             if service not in self._names:
-                start = record[C_NAME]
-                self._names[service] = tally.names[start : start + record[C_NAME_LENGTH]].tobytes()
-            minute = record[C_TICK] // MINUTE_S
-            totals = self._waiting.setdefault((minute, service), [0] * (2 + len(self._measures)))
-            for place, measure in enumerate((Measure.REQUESTS, *self._measures)):
-                totals[place] += record[C_MEASURES + measure]
-            totals[-1] += record[C_MEASURES + Measure.TOKENS_IN] + record[C_MEASURES + Measure.TOKENS_OUT]
+                start, length = tally.records[row, C_NAME : C_NAME_LENGTH + 1].tolist()
+                self._names[service] = tally.names[start : start + length].tobytes()
+            sums.append(tokens_in + tokens_out)
+            before = self._waiting.get((minute, service))
+            self._waiting[minute, service] = sums if before is None else [x + y for x, y in zip(before, sums, strict=True)]
 
     def close(self, closed: int) -> list[Crossing]:
         """Judge the minutes that are over once the second ``closed`` is.

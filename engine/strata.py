@@ -1,6 +1,6 @@
 """What usual traffic is made of, stratum by stratum, and the seconds in which there is more of it.
 
-A `Series` is one stratum of one service: the cells of the last seconds, and a *reference* of what is usual: thirty steps of
+A `Series` is one stratum of one service: a *reference* of what is usual (the cells are in `engine.cell_log`): thirty steps of
 ten seconds, each with its total and the sixteen events of lowest priority. A step enters it after the next one has passed and
 neither held a surplus, of this or another stratum of the service: what is under suspicion is not learned. A step with less
 than half of the usual does not either, for after an outage everybody comes back. Whatever lasts an hour becomes usual all the
@@ -10,16 +10,15 @@ same.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.entropy import repeats_from, routes_of
-from detectors.kernels.alike import allocate_slots, even_kernel
+from detectors.entropy import milli_bits, repeats_from
+from detectors.kernels.alike import V_OFTEN, V_TOTAL
 from detectors.signature import Usual
-from detectors.surplus import ADDRESS, F64, PRIORITY, ROW_WORDS, WEIGHT, WHO, WINDOW_S, thinned
+from detectors.surplus import F64, ROW_WORDS, WEIGHT, WHO, thinned
 from schemas.columns import I64
 from schemas.sample import Stratum
 
@@ -31,7 +30,6 @@ OVER_STEPS = 6
 """After so many without a surplus an episode is over."""
 SLUMP, SLUMP_FROM = 0.5, 30.0
 """Half of the usual, once that is so much in ten seconds."""
-NOT_COUNTED = -1
 NO_ROWS = np.zeros((0, ROW_WORDS), np.int64)
 ROUTED = (Stratum.PAGES, Stratum.REGISTERED, Stratum.FAILED)
 """An entry of an account does not say for which of its routes it is, and assets come with pages."""
@@ -109,7 +107,27 @@ def gather(cells: list[Cell]) -> Gathered:
     return Gathered(cells, total, np.concatenate([cell.rows for cell in cells]), level)
 
 
+class Ended(NamedTuple):
+    """What a series held in a step (`engine.cell_log`)."""
+
+    cells: int
+    total: int
+    level: int
+    left: int
+    """Of the rows that stand for equally many, how many there are …"""
+    different: int
+    """… different words among them, of accounts who it is, else the address …"""
+    alike: int
+    """… ordered pairs of them with the same one …"""
+    lowest: I64
+    """… and those that stand for the step"""
+    routes: list[tuple[int, list[float]]]
+    """Routes, and what `detectors.kernels.alike.routes_kernel` says of them. Of ACCOUNTS and ASSETS none: an entry of an
+    account does not say for which of its routes it is, and assets come with pages"""
+
+
 NOBODY = Gathered([], 0, NO_ROWS, 0)
+NOTHING_ENDED = Ended(0, 0, 0, 0, 0, 0, NO_ROWS, [])
 SILENCE = Step(0, NO_ROWS, None, NO_ROUTES)
 
 
@@ -119,54 +137,13 @@ def count_accounts(gathered: Gathered) -> int:
 
 
 @dataclass(slots=True)
-class Accounts:
-    """The accounts of a window, and those that came since: no later window has more, until it is counted again.
-
-    Nearly always the accounts of a second are those of the seconds before, and a look at the new ones is all that it takes.
-    Levels have to be the same in all of it: each says which accounts are chosen.
-    """
-
-    who: set[int] = field(default_factory=set)
-    level: int = NOT_COUNTED
-
-    def add(self, cell: Cell) -> None:
-        """A second more."""
-        if cell.level == self.level:
-            self.who.update(cell.rows[:, WHO].tolist())
-        else:
-            self.level = NOT_COUNTED
-
-    def count(self, cells: Collection[Cell]) -> None:
-        """Begin anew with the cells of a window."""
-        levels = {cell.level for cell in cells}
-        self.level = levels.pop() if len(levels) == 1 else NOT_COUNTED
-        self.who.clear()
-        if self.level != NOT_COUNTED:
-            for cell in cells:
-                self.who.update(cell.rows[:, WHO].tolist())
-
-    @property
-    def most(self) -> int | None:
-        """The newest window has no more; None: that is not known."""
-        return None if self.level == NOT_COUNTED else len(self.who) << self.level
-
-
-@dataclass(slots=True)
 class Series:
     """One stratum of one service."""
 
     stratum: Stratum
-    cells: deque[Cell] = field(default_factory=deque)
-    """Of this step and of the two before."""
-    recent: deque[Cell] = field(default_factory=deque)
-    """Of them those of the ten seconds that end with the newest …"""
-    recent_total: int = 0
-    """… and their events."""
     reference: deque[Step] = field(default_factory=lambda: deque(maxlen=STEPS))
     held: int = 0
     """Steps in a row that did not enter the reference."""
-    heard: int = 0
-    """Events in the cells"""
     suspect: int = -1
     """The last step with a surplus."""
     since: int = -1
@@ -175,39 +152,12 @@ class Series:
     """Of which there was more than usual in the last minute"""
     mean: float = 0.0
     largest: int = 0
-    accounts: Accounts = field(default_factory=Accounts)
     _usual: Usual | None = None
 
     @property
     def is_warm(self) -> bool:
         """Enough was learned to judge by."""
         return len(self.reference) >= WARM_STEPS
-
-    def add(self, cell: Cell) -> None:
-        """Take in a second."""
-        self.cells.append(cell)
-        recent = self.recent
-        recent.append(cell)
-        self.heard += cell.total
-        total, since = self.recent_total + cell.total, cell.tick - WINDOW_S
-        while recent[0].tick <= since:
-            total -= recent.popleft().total
-        self.recent_total = total
-        if self.accounts.level != NOT_COUNTED:
-            self.accounts.add(cell)
-
-    def accounts_most(self) -> int:
-        """The newest window has no more accounts; it is counted, if it may have more than ever."""
-        most = self.accounts.most
-        if most is None or most > self.largest:
-            self.accounts.count(self.recent)
-            most = self.accounts.most
-        return self.recent_total if most is None else most
-
-    def window(self, tick: int, more: list[Cell] | None = None) -> list[Cell]:
-        """The cells of the ten seconds that end with one."""
-        found = [cell for cell in self.cells if tick - WINDOW_S < cell.tick <= tick]
-        return found + [cell for cell in more or () if tick - WINDOW_S < cell.tick <= tick]
 
     def count(self, gathered: Gathered) -> int:
         """What is compared with what is usual."""
@@ -233,39 +183,30 @@ class Series:
         of_route: I64 = every[every[:, L_ROUTE] == route]
         return of_route
 
-    def end_step(self, step: int, *, suspect: bool) -> None:
+    def end_step(self, step: int, ended: Ended, *, suspect: bool) -> None:
         """A step is over: the one before it may become part of what is usual, unless either is suspect."""
-        end, due = step * WINDOW_S, []
         if self.routes:
             self.routes = {route: one for route, one in self.routes.items() if one.suspect >= step - OVER_STEPS}
-        while self.cells and self.cells[0].tick < end:
-            cell = self.cells.popleft()
-            self.heard -= cell.total
-            if cell.tick >= end - WINDOW_S:
-                due.append(cell)
-        if not due and self.largest == 0:
+        if ended.cells == 0 and self.largest == 0:
             self.held = self.held + 1 if suspect else 0
             self.reference.append(SILENCE)
             return
-        gathered = gather(due)
-        accounts = self.stratum == Stratum.ACCOUNTS
-        even = _look_at(gathered, WHO if accounts else ADDRESS)
-        total = even.different << gathered.level if accounts else gathered.total
+        total = ended.different << ended.level if self.stratum == Stratum.ACCOUNTS else ended.total
         slump = self.is_warm and self.mean >= SLUMP_FROM and total < SLUMP * self.mean
         self.held = self.held + 1 if suspect or slump else 0
         if 0 < self.held <= HELD_STEPS_MAX:
             return
-        repeats = repeats_from(self.stratum, even.left, even.alike, gathered.total, total)
-        self.learn(Step(total, even.lowest, repeats, self._routes_of(gathered, step)))
+        repeats = repeats_from(self.stratum, ended.left, ended.alike, ended.total, total)
+        self.learn(Step(total, ended.lowest, repeats, self._routes_of(ended, step)))
 
-    def _routes_of(self, gathered: Gathered, step: int) -> I64:
+    def _routes_of(self, ended: Ended, step: int) -> I64:
         """What the step before one says of routes. Those under suspicion are left out, until too little is known of them."""
-        if self.stratum not in ROUTED or not len(gathered.rows):
+        if not ended.routes:
             return NO_ROUTES
         found = [
-            (one.route, round(one.total), one.repeats)
-            for one in routes_of(gathered.rows, gathered.estimates(), ROUTE_LEARNED_SHARE)
-            if one.route not in self.routes or self.routes[one.route].suspect < step - 1
+            (route, round(values[V_TOTAL]), milli_bits(values[V_OFTEN]))
+            for route, values in ended.routes
+            if route not in self.routes or self.routes[route].suspect < step - 1
         ]
         return np.array(found, np.int64).reshape(-1, ROUTE_WORDS) if found else NO_ROUTES
 
@@ -309,25 +250,3 @@ def _parts(table: I64, counts: I64, columns: int) -> list[I64]:
     if int(counts.sum()) != len(table) or table.shape[1:] != (columns,) or counts.min(initial=0) < 0:
         raise ValueError("a reference with other rows than it says")
     return np.split(table, np.cumsum(counts)[:-1]) if len(counts) else []
-
-
-class _Even(NamedTuple):
-    """What the rows of a step are like that stand for equally many."""
-
-    left: int
-    different: int
-    """Words of a column …"""
-    alike: int
-    """… and ordered pairs of rows with the same one"""
-    lowest: I64
-    """The rows that stand for the step"""
-
-
-def _look_at(gathered: Gathered, column: int) -> _Even:
-    """Everything about the rows of a step in one go: steps end often."""
-    rows, many = gathered.rows, len(gathered.rows)
-    places = np.empty(STEP_KEPT, np.int64)
-    left, different, alike, kept = even_kernel(
-        rows[:, PRIORITY], rows[:, column], gathered.level, allocate_slots(many), np.empty((many, 2), np.int64), places
-    )
-    return _Even(left, different, alike, rows[places[:kept]])

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.sampling import is_below_kernel
-from schemas.compiled import entry, inlined
+from schemas.compiled import entry, inlined, part
 
 U64 = np.uint64
 _MIX, _S32 = U64(0x9E3779B97F4A7C15), U64(32)
@@ -58,7 +58,7 @@ def alike_kernel(words: Any, slots: Any, firsts: Any, counts: Any) -> Any:
     return pairs, triples
 
 
-@entry
+@part
 def even_kernel(priorities: Any, words: Any, level: Any, slots: Any, numbers: Any, places: Any) -> Any:
     """What the rows of a window are like that are left at a level: those whose priority is below 2^64 / 2^level.
 
@@ -110,7 +110,7 @@ def put_lowest_kernel(priorities: Any, places: Any) -> None:
         kept += 1
 
 
-@entry
+@part
 def routes_kernel(
     routes: Any, addresses: Any, equals: Any, weights: Any, share: Any, least: Any, slots: Any, pair_slots: Any,
     numbers: Any, sums: Any, found: Any, values: Any,
@@ -146,6 +146,17 @@ def routes_kernel(
         sums[route, 4] += left_out * (weight * weight)
         sums[route, 5] += left_out * (weight * weight) * max(0.0, spread)
     return put_heaviest_kernel(routes, numbers, sums, many, share * whole, least, found, values)
+
+
+@entry
+def all_routes_kernel(
+    routes: Any, addresses: Any, equals: Any, weights: Any, share: Any, least: Any, slots: Any, pair_slots: Any,
+    numbers: Any, sums: Any, found: Any, values: Any,
+) -> Any:  # fmt: skip
+    """`routes_kernel`, for whoever asks for one window."""
+    return routes_kernel(
+        routes, addresses, equals, weights, share, least, slots, pair_slots, numbers, sums, found, values
+    )  # fmt: skip
 
 
 @inlined

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import inlined
+from schemas.compiled import entry, inlined
 from schemas.tally import NAME_BYTES_MAX
 
 SERIES, TESTED, NEW = 2, 4, 4
@@ -62,3 +62,22 @@ def is_lower_kernel(busy: Any, place: Any, peak: Any, a: Any, b: Any) -> Any:
     if busy[place, B_PEAK] != peak:
         return busy[place, B_PEAK] < peak
     return busy[place, B_A] < a or (busy[place, B_A] == a and busy[place, B_B] < b)
+
+
+@entry
+def end_minute_kernel(busy: Any, busy_names: Any, partitions: Any) -> None:
+    """In some partitions newcomers take the places of those that were tested, and all count from nothing.
+
+    Args:
+        busy, busy_names: of all partitions.
+    """
+    for p in partitions:
+        for place in range(SERIES, PLACES):
+            source = place - SERIES + NEW_FROM
+            for word in range(BUSY_WORDS):
+                busy[p, place, word] = busy[p, source, word] if source < PLACES else 0
+            if source < PLACES:
+                for byte in range(NAME_BYTES_MAX):
+                    busy_names[p, place * NAME_BYTES_MAX + byte] = busy_names[p, source * NAME_BYTES_MAX + byte]
+        for place in range(PLACES):
+            busy[p, place, B_TOTAL], busy[p, place, B_PEAK] = 0, 0

@@ -1,7 +1,7 @@
 """What happens to the windows: rows come in, seconds close, and what is over a limit is written down.
 
-See `detectors.kernels.windows` for the state. Every row is touched when it arrives, when its second closes and once per
-window that it leaves.
+See `detectors.kernels.windows` for the state. Every row is touched when it arrives, when its second closes and when
+it leaves the longest window.
 """
 
 from __future__ import annotations
@@ -219,27 +219,9 @@ def fetch_kernel(w: Any, dimension: Any, columns: Any, tick: Any) -> None:
 
 @inlined
 def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
-    """Let the windows that end at ``tick`` lose what lies before them; rows past the longest are freed."""
-    mask = len(w.chains) - 1
-    span, columns = rules.span[dimension], rules.column_count[dimension]
-    many_specs = rules.spec_count[dimension]
-    first = np.int64(0)
-    while first < many_specs:  # those of one window stand together, and its second is walked once for all of them
-        window = rules.spec_window[dimension, first]
-        last = first + 1
-        while last < many_specs and rules.spec_window[dimension, last] == window:
-            last += 1
-        row = np.int64(w.chains[(tick - window) & mask, dimension, HEAD])
-        if window == span:
-            row = np.int64(NO_ROW)  # below, where the row is freed
-        while row >= 0:
-            slot, following = follow_kernel(w, row, columns, 64)
-            if slot >= 0:
-                for s in range(first, last):
-                    w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
-            row = following
-        first = last
-    position = (tick - span) & mask
+    """Let the longest window, which ends at ``tick``, lose what lies before it; its rows are freed."""
+    columns, many_specs = rules.column_count[dimension], rules.spec_count[dimension]
+    position = (tick - rules.span[dimension]) & (len(w.chains) - 1)
     row = np.int64(w.chains[position, dimension, HEAD])
     if row < 0:
         return
@@ -247,8 +229,7 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
         slot, following = follow_kernel(w, row, columns, 0)
         if slot >= 0:
             for s in range(many_specs):
-                if rules.spec_window[dimension, s] == span:
-                    w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
+                w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
             w.keys[slot, K_WEIGHT] -= w.rows[row, R_VALUES + 0]
             left = w.keys[slot, K_ROWS] - (ONE_CLOSED + 1)
             w.keys[slot, K_ROWS] = left
@@ -260,6 +241,20 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
         row = following
     w.chains[position, dimension, HEAD] = NO_ROW
     w.chains[position, dimension, LENGTH] = 0
+
+
+@inlined
+def sum_window_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, column: Any, spec: Any, window: Any) -> Any:
+    """The sum of a column over the window that ends with ``row``: it is kept of the longest, and made of the others' rows."""
+    if spec < 0:
+        return w.rows[row, R_VALUES + column]
+    if window == rules.span[dimension]:
+        return w.keys[slot, K_SUMS + spec]
+    since, total = w.rows[row, R_TICK] - window, np.int64(0)
+    while row >= 0 and w.rows[row, R_TICK] > since:
+        total += w.rows[row, R_VALUES + column]
+        row = older_kernel(w, row)
+    return total
 
 
 @inlined
@@ -280,13 +275,15 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
         w.keys[slot, place] = united
         observed = count_bits(united)
         return observed if observed > limit else np.int64(-1)
-    spec = rules.rule_spec[dimension, r]
-    observed = w.keys[slot, K_SUMS + spec] if spec >= 0 else w.rows[row, R_VALUES + column]
-    if observed <= limit or w.cells[slot, r] == cell:
+    spec, window = rules.rule_spec[dimension, r], rules.rule_window[dimension, r]
+    if (spec >= 0 and w.keys[slot, K_SUMS + spec] <= limit) or w.cells[slot, r] == cell:
+        return np.int64(-1)
+    observed = sum_window_kernel(w, rules, slot, dimension, row, column, spec, window)
+    if observed <= limit:
         return np.int64(-1)
     if kind == RATIO:
-        spec = rules.rule_of_spec[dimension, r]
-        whole = w.keys[slot, K_SUMS + spec] if spec >= 0 else w.rows[row, R_VALUES + rules.rule_of_column[dimension, r]]
+        column, spec = rules.rule_of_column[dimension, r], rules.rule_of_spec[dimension, r]
+        whole = sum_window_kernel(w, rules, slot, dimension, row, column, spec, window)
         if 1000 * observed < rules.rule_share[dimension, r] * whole:
             return np.int64(-1)
     return observed
@@ -294,12 +291,15 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
 
 @inlined
 def add_sums_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any) -> Any:
-    """Add a row that closes to its key's sums; may one of them be over a limit? Mostly not, and no rule is looked at then."""
+    """Add a row that closes to its key's sums; may one of them, or the row itself, be over a limit? Mostly not, and then only
+    rules about sets are looked at."""
     is_over = False
     for s in range(rules.spec_count[dimension]):
         total = w.keys[slot, K_SUMS + s] + w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
         w.keys[slot, K_SUMS + s] = total
         is_over |= total > rules.spec_least[dimension, s]
+    for k in range(rules.tick_count[dimension]):
+        is_over |= w.rows[row, R_VALUES + rules.tick_column[dimension, k]] > rules.tick_least[dimension, k]
     return is_over
 
 
@@ -378,9 +378,7 @@ def close_kernel(w: Any, rules: Any, g: Any, long: Any, target: Any, emit: Any, 
             return out_at, needed
         for d in range(dimensions):
             if rules.span[d] > 0:
-                for s in range(rules.spec_count[d]):
-                    if s == 0 or rules.spec_window[d, s] != rules.spec_window[d, s - 1]:
-                        fetch_kernel(w, d, rules.column_count[d], tick - rules.spec_window[d, s])
+                fetch_kernel(w, d, rules.column_count[d], tick - rules.span[d])
                 fetch_kernel(w, d, rules.column_count[d], tick)
         for d in range(dimensions):
             if rules.span[d] > 0:

@@ -132,6 +132,12 @@ def registers(notes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return found
 
 
+@inlined
+def registers_kernel(notes: Any) -> Any:
+    """Is an event a registration, or was one tried?"""
+    return notes >> np.int64(_FLAG_AT) & np.int64(1) == 1
+
+
 def asn_of(notes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """i64[n]: their autonomous systems; 0 where none is known."""
     return notes >> _ASN_AT & ((1 << ASN_BITS) - 1)

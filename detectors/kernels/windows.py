@@ -1,8 +1,9 @@
 """Sliding windows over keys, of fixed capacity: the table, the log of rows and the clock that each judge partition owns.
 
-The log is the truth: one row per key and tick with its measures. A key's running sums per window are a cache of it, moved
-on as ticks close. Every row is touched when it arrives, when its tick closes and once per window that it leaves, so the
-cost does not depend on how long windows are, and nothing is estimated.
+The log is the truth: one row per key and tick with its measures. A key's running sums over the longest window are a cache of
+it, moved on as ticks close: every row is touched when it arrives, when its tick closes and when it leaves that window. No
+shorter window can hold more, so one of those is added up from the key's rows only where the longest is over its limit.
+Nothing is estimated.
 
 Bounds: the table of keys probes a window of PROBES slots and, where all are taken, gives up the lightest of them; the log
 gives up the lightest keys when it is full. Either way a whole key goes, with all its rows, and its return starts from
@@ -56,7 +57,7 @@ CLOSED, FREE_HEAD, ROWS_USED, KEYS_USED, AGED_OUT, AGED_TICK, STRAGGLERS, MUTED,
 
 
 class Rules(NamedTuple):
-    """What is summed and compared, by dimension. ``spec``: a measure over a window longer than a tick."""
+    """What is summed and compared, by dimension. ``spec``: a measure over the longest window, if any is longer than a tick."""
 
     column_count: I64Array  # i64[D]: columns of a row that a dimension uses; the first is REQUESTS
     sum_count: I64Array  # i64[D]: of them, those that are added; the others are sets, which are united
@@ -64,11 +65,13 @@ class Rules(NamedTuple):
     span: I64Array  # i64[D]: the longest window of a dimension; 0: the dimension is not judged
     spec_count: I64Array  # i64[D]
     spec_column: I64Array  # i64[D, S]
-    spec_window: I64Array  # i64[D, S], seconds, ascending
-    spec_least: I64Array  # i64[D, S]: the least limit that the sum is compared with; none of its rules is over before
+    spec_least: I64Array  # i64[D, S]: the least limit of a rule about it, in any window; none of them is over before
+    tick_count: I64Array  # i64[D]
+    tick_column: I64Array  # i64[D, R]: columns that rules about one second compare …
+    tick_least: I64Array  # i64[D, R]: … with this at least
     rule_count: I64Array  # i64[D]
     always_count: I64Array  # i64[D]
-    always: I64Array  # i64[D, R]: rules that are about a row itself, not a sum: sets, and windows of one second
+    always: I64Array  # i64[D, R]: rules that are looked at with every row: those about sets
     rule_kind: I64Array  # i64[D, R]: SUM, RATIO or DISTINCT
     rule_column: I64Array  # i64[D, R]
     rule_spec: I64Array  # i64[D, R]: index of its spec; -1: the tick itself is the window
