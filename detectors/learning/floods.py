@@ -384,9 +384,7 @@ class FloodModel:
         for name in _STATE:
             setattr(self, name, data[name].copy())
         self.steps = data["steps"]
-        self._waiting = [
-            (tick, pivots.copy(), added.copy(), frozen.copy()) for tick, pivots, added, frozen in data["waiting"]
-        ]
+        self._waiting = [(tick, pivots.copy(), added.copy(), frozen.copy()) for tick, pivots, added, frozen in data["waiting"]]
 
 
 _LEVELS = ("marks", "rates", "pivots", "spreads")
