@@ -16,9 +16,10 @@ import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from river.drift import ADWIN
+from river.drift import ADWIN as ADWIN_
 
 from detectors.learning.calibration import Calibration, CalibrationConfig
 from detectors.learning.floods import COLUMNS, FloodModel
@@ -38,6 +39,8 @@ GROWS_ON_DAY = 15
 SHIPPED, ANEW = "as it ships", "levels begin anew where ADWIN says so"
 YOUNG_BLOCKS, YOUNG_SEASON_BLOCKS = 36.0, 3.0
 """What a level that begins anew is believed to rest on: a quarter of a day; of each hour of the day, half an hour."""
+ADWIN: Any = ADWIN_
+"""River says no types."""
 DELTA = 1e-6
 """On two other seeds (11 and 12) better than River's default of 0.002, with which ADWIN tells of a change every other day."""
 WORLD = World("days differ by 3 points")
@@ -59,7 +62,7 @@ class System:
     name: str
     model: FloodModel
     limits: Calibration
-    adwin: ADWIN
+    adwin: Any
     hours: Hours = field(default_factory=lambda: Hours(1))
     drifts: list[int] = field(default_factory=list)
     """Steps in which ADWIN told of a change"""
