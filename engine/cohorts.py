@@ -33,6 +33,7 @@ from engine.registered import (
 )
 from engine.registrants import Registrants
 from engine.sampling import part_of
+from engine.suspicions import NOTHING, Suspicions
 from schemas.columns import I64
 from schemas.config import Config
 from schemas.narrow import Reader
@@ -97,8 +98,11 @@ class Registrations:
             if len(some.sample.cells):
                 self._pending.append(some)
 
-    def close(self, closed: int, muted: int) -> list[Crossing]:
-        """Judge the steps that are over once ``closed`` is; what touches a second up to ``muted`` is learned and not told."""
+    def close(self, closed: int, muted: int, suspicions: Suspicions = NOTHING) -> list[Crossing]:
+        """Judge the steps that are over once ``closed`` is; what touches a second up to ``muted`` is learned and not told.
+
+        Steps in which others found something of a service (``suspicions``) are judged, and not learned.
+        """
         if closed <= self._closed:
             return []
         self._take(closed)
@@ -107,7 +111,7 @@ class Registrations:
             over = (closed + 1) // STEP_S
             new = [(int(rows[0].step[0]), service) for service, rows in self._rows.items() if service not in self._streams]
             for service in [*sorted(self._streams), *(service for step, service in sorted(new) if step < over)]:
-                found += self._advance(service, over, muted)
+                found += self._advance(service, over, muted, suspicions)
         self._closed = closed
         if closed % 60 == 59 or len(self._texts) > 100_000:
             self._texts = {word: one for word, one in self._texts.items() if one[0] > closed - TEXT_S}
@@ -161,7 +165,7 @@ class Registrations:
             uses = uses[uses[:, U_TICK] // STEP_S >= int(self._rows[service][0].step[0])]
         self._uses[service] = np.concatenate([self._uses.get(service, NO_USES), uses])
 
-    def _advance(self, service: Service, over: int, muted: int) -> list[Crossing]:
+    def _advance(self, service: Service, over: int, muted: int, suspicions: Suspicions) -> list[Crossing]:
         """The steps of a service before ``over``."""
         waiting, uses = self._rows.pop(service, []), self._uses.pop(service, NO_USES)
         rows = joined(waiting) if waiting else None
@@ -183,10 +187,11 @@ class Registrations:
                 if rows is not None and len(rows.step):
                     self._rows[service] = [rows]
                     self._keep(service, uses)
-                    found += self._advance(service, over, muted)
+                    found += self._advance(service, over, muted, suspicions)
                 return found
             end = int(np.searchsorted(uses[:, U_TICK], STEP_S * (step + 1), "left"))
-            told = stream.judge(here, uses[:end])
+            frozen = suspicions.has_service(service, STEP_S * step, STEP_S * (step + 1))
+            told = stream.judge(here, uses[:end], frozen=frozen)
             uses = uses[end:]
             tick = STEP_S * (step + 1) - 1
             going_on, stream.going_on = stream.going_on, []

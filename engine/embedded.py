@@ -26,7 +26,7 @@ from engine.leaked import reported_keys
 from engine.observe import Observed, Observer, Rows, SourceClock
 from engine.outbox import Decisions, Outbox
 from engine.seeds import Seeds, make_seeds
-from engine.snapshot import load_judge, pack, refusing_misfits, save_judge, unpack
+from engine.snapshot import load_judge, pack, refuse_mixing, refusing_misfits, save_judge, unpack
 from engine.standing import Standing, standing_of
 from schemas.columns import I64, U8
 from schemas.config import Config
@@ -333,6 +333,7 @@ class Embedded:
         account = self.account()
         state = {
             "seed": [self.seeds.fingerprint, None if self.seeds.configured else self.seeds.secret],
+            "drill": self.config.policy.drill,
             "sources": {
                 name: [source.position, source.bound_ms, source.open, source.clock.words, source.digester.saved()]
                 for name, source in self._sources.items()
@@ -373,6 +374,7 @@ class Embedded:
             seeds = Seeds(drawn, configured=False)
         if seeds.fingerprint != fingerprint:
             raise StateError(f"expected a state of the seed {seeds.fingerprint}, got one of the seed {fingerprint}")
+        refuse_mixing(config, drill=bool(state["drill"]))
         decided = int(state["judge"]["closed"])
         restored = cls(
             config, early=early, threads=threads, seeds=seeds, between_ms=between_ms, history=history, decided=decided

@@ -118,7 +118,8 @@ class Episodes:
             # What has not held for a cell is of the past; what lasts was renewed.
             kept = [(values, value, told) for values, (value, told) in standing.items() if told >= cell - 1]
             self.standing[stratum] = kept
-        return crossings, sum(one.explained for one in explained)
+        whose = unsigned(self.key)
+        return [replace(one, service=whose) for one in crossings], sum(one.explained for one in explained)
 
     def _has_told(self, stratum: Stratum, tick: int) -> bool:
         """Something of a stratum, in this cell or the one before."""

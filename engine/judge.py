@@ -340,7 +340,9 @@ class Judge:
         told = [found for found in self.services.close(self.closed) if found.tick - MINUTE_S >= self.muted]
         told += self.distributed.close(self.closed, self.muted)
         told += self.leaked.close(self.closed)
+        self.learned.note(told)
         told += self.learned.close(self.closed, self.muted)
+        self.learned.suspicions.heard(self.closed, self.closed if self.covered is None else self.covered)
         if told:
             self._tell(told, "final")
         self.playbooks.hear_load(self.services.take_minutes())
@@ -391,7 +393,9 @@ class Judge:
         if emit:
             told += self.routes.close_silent()
         if count or told:
-            self._tell([*self._crossings(int(count), self.plan), *told], "final")
+            told = [*self._crossings(int(count), self.plan), *told]
+            self.learned.note(told)
+            self._tell(told, "final")
 
     def _grow(self, count: int, needed: int) -> None:
         larger = allocate_crossings(max(2 * len(self._out.rule), count + needed))
@@ -530,6 +534,7 @@ class Judge:
             "policy": self.policy.save(),
             "feedback": self.feedback.save(rejected=True),
             "learned": self.learned.save(),
+            "suspicions": self.learned.suspicions.save(),
             "playbooks": self.playbooks.save(),
             "truncated": self.truncated,
             "not_counted": self.not_counted.save(),

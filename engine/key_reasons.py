@@ -76,7 +76,8 @@ def _counted(feature: float, wild: float) -> float:
 def evidence(
     model: KeyAbuse, judged: Judged, index: int, calibration: Calibration, observed: float
 ) -> tuple[tuple[str, int | float | str], ...]:  # fmt: skip
-    """Numbers for whoever looks: each feature with its distance, the score, its limits, and how rare it is."""
+    """Numbers for whoever looks: each feature with its distance, the score, its limits, how rare it is, and how many seconds of
+    the last day (whole hours) were left out of what is learned of the key."""
     found: list[tuple[str, int | float | str]] = []
     for f, name in enumerate(FEATURE_NAMES):
         if f in (F_NEW_NETS, F_NEW_COUNTRIES, F_NEW_AGENTS) and math.isfinite(judged.features[index, f]):
@@ -89,6 +90,9 @@ def evidence(
         ("sum of scores", round(float(judged.held[index]), 2)), ("limit", round(calibration.notify, 2)),
         ("cold", "yes" if calibration.cold else "no" if calibration.whole else "partly"),
     ]  # fmt: skip
+    frozen = int(model.frozen[judged.ids[index]].sum())
+    if frozen:
+        found.append(("frozen_s", frozen * WINDOW_S))
     per_day = calibration.per_day(observed)
     if per_day is not None:
         found.append(("times a day", float(f"{per_day:.2g}")))

@@ -40,6 +40,7 @@ from detectors.windowed import WindowRule
 from engine.key_book import Key, KeyBook
 from engine.key_reasons import evidence, sentence
 from engine.policy import Crossing, finding_id, target_value, unsigned
+from engine.suspicions import NOTHING, Suspicions
 from schemas.columns import I64
 from schemas.config import Config
 from schemas.errors import StateError
@@ -142,8 +143,11 @@ class LearnedKeys:
         self._rows.names[: used * NAME_BYTES_MAX] = old.names[: used * NAME_BYTES_MAX]
         index_keys_kernel(self._rows.slots, self._rows.entries, self._rows.used)
 
-    def close(self, closed: int, muted: int) -> list[Crossing]:
-        """Judge steps and windows that end with a second up to ``closed``; what touches one up to ``muted`` is not told."""
+    def close(self, closed: int, muted: int, suspicions: Suspicions = NOTHING) -> list[Crossing]:
+        """Judge steps and windows that end with a second up to ``closed``; what touches one up to ``muted`` is not told.
+
+        Windows of keys of which others found something (``suspicions``) are judged, and not learned.
+        """
         self._closed = max(self._closed, closed)
         over = (closed + 1) // STEP_S
         used = int(self._rows.used[0])
@@ -162,7 +166,7 @@ class LearnedKeys:
             mine = order[steps[order] // STEPS == window]
             found += self._pass_through(window, mine, over, muted)
             if whole:
-                found += self._end(window, mine, muted)
+                found += self._end(window, mine, muted, suspicions.keys(window * WINDOW_S, (window + 1) * WINDOW_S))
         self._drop(over // STEPS)
         return found
 
@@ -186,14 +190,14 @@ class LearnedKeys:
         for step in range(max(first, self._looked + 1), min(first + STEPS - 1, over)):
             self._looked = step
             for partition, group in self._groups(mine[steps <= step], LOUD_REQUESTS):
-                found += self._judge(partition, window, group, step + 1 - first, muted)
+                found += self._judge(partition, window, group, step + 1 - first, muted, set())
         return found
 
-    def _end(self, window: int, mine: I64, muted: int) -> list[Crossing]:
-        """A window is over."""
+    def _end(self, window: int, mine: I64, muted: int, suspects: set[Key]) -> list[Crossing]:
+        """A window is over, in which others found something of ``suspects``."""
         found: list[Crossing] = []
         for partition, group in self._groups(mine, 1):
-            found += self._judge(partition, window, group, STEPS, muted)
+            found += self._judge(partition, window, group, STEPS, muted, suspects)
         return found
 
     def _groups(self, which: I64, least: int) -> Iterator[tuple[int, _Group]]:
@@ -223,7 +227,9 @@ class LearnedKeys:
     def _names_of(self, group: _Group, index: int) -> bytes:
         return self._name(int(group.entries[index]))
 
-    def _judge(self, partition: int, window: int, group: _Group, steps: int, muted: int) -> list[Crossing]:
+    def _judge(
+        self, partition: int, window: int, group: _Group, steps: int, muted: int, suspects: set[Key]
+    ) -> list[Crossing]:  # fmt: skip
         part, whole = self._parts[partition], steps == STEPS
         model, book = part.model, part.book
         model.begin(window)
@@ -243,9 +249,10 @@ class LearnedKeys:
         judged = model.judge(window, places[order], values, whole=whole, last=last)
         learned = judged.ids < self._places
         if whole:
-            model.note_peaks(_of(judged, learned))
-            weights = model.weights(window, _of(judged, learned))
-            model.learn(window, values[learned], _of(judged, learned), weights)
+            mine = _of(judged, learned)
+            free = np.array([keys[at] not in suspects for at in order[learned].tolist()], np.bool_)
+            model.note_peaks(_of(mine, free))
+            model.learn(window, values[learned], mine, model.weights(window, mine, ~free))
         elif not model.is_over(judged):
             return []
         told, acts = model.decide(window, judged)
@@ -311,6 +318,8 @@ class LearnedKeys:
             "keys_max": self._places * self._owned,
             "days": round(max(model.by_score.days for model in models), 2),
             "limits": [round(model.by_score.notify, 2) for model in models],
+            "frozen_keys": sum(int(model.frozen[: self._places].any(axis=1).sum()) for model in models),
+            "frozen_s": sum(WINDOW_S * int(model.frozen[: self._places].sum()) for model in models),
             "left_out": self.left_out,
             "verdicts": self._verdicts,
             "memory_bytes": sum(model.memory_bytes for model in models),

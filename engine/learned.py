@@ -17,6 +17,7 @@ import numpy as np
 from engine.cohorts import make_registrations
 from engine.keys import make_keys
 from engine.policy import Crossing
+from engine.suspicions import NOTHING, Suspicions
 from schemas.config import Config
 from schemas.errors import StateError
 from schemas.feedback import Feedback
@@ -40,8 +41,11 @@ class LearnedDetector(Protocol):
         """Take in a tally. Its arrays may be used again when this returns."""
         ...
 
-    def close(self, closed: int, muted: int) -> list[Crossing]:
-        """Decide and learn up to a second; of what touches a second up to ``muted`` something is missing."""
+    def close(self, closed: int, muted: int, suspicions: Suspicions = NOTHING) -> list[Crossing]:
+        """Decide and learn up to a second; of what touches a second up to ``muted`` something is missing.
+
+        ``suspicions``: what others found up to that second, which is decided upon but not learned.
+        """
         ...
 
     def feedback(self, finding_id: str, confirmed: bool) -> bool:
@@ -84,6 +88,8 @@ class Learned:
         self._config, self._owned = config, owned
         made = {name: make(config, owned) for name, make in sorted(MAKERS.items())}
         self.detectors = {name: detector for name, detector in made.items() if detector is not None}
+        self.suspicions = Suspicions()
+        """What others found. It is no part of what `save` gives: whoever saves a judge saves it once."""
         self.refused: dict[str, str] = {}
         """Detectors whose saved models could not be used, and why, until they are warm again."""
         self._schemas = {name: schema_hash(detector) for name, detector in self.detectors.items()}
@@ -93,11 +99,16 @@ class Learned:
         for detector in self.detectors.values():
             detector.add(tally)
 
+    def note(self, crossings: list[Crossing]) -> None:
+        """What has been decided finally, before the seconds that it is about are closed here."""
+        if self.detectors:
+            self.suspicions.note(crossings, self.detectors)
+
     def close(self, closed: int, muted: int) -> list[Crossing]:
         """What they say once a second has been closed."""
         found: list[Crossing] = []
         for name, detector in self.detectors.items():
-            told = detector.close(closed, muted)
+            told = detector.close(closed, muted, self.suspicions)
             if told and name in self.refused:
                 told = self._marked(name, told)
             found += told

@@ -71,6 +71,8 @@ class Crossing:
     """The bound of a playbook past which it is; empty: none."""
     goes_on: bool = False
     """Only for playbooks: what was told before goes on, or what nobody acts on by himself. It becomes no finding."""
+    service: tuple[int, int] | None = None
+    """The key of the service whose traffic it describes, where that is not the target itself and lies in the same partition"""
 
     def told(self, value: str) -> str:
         """The sentence."""

@@ -27,7 +27,7 @@ from detectors.kernels.windows import (
 from engine.judge import Judge
 from engine.long_state import load_long, save_long
 from engine.seeds import Seeds
-from engine.snapshot import pack, unpack
+from engine.snapshot import pack, refuse_mixing, unpack
 from schemas.config import Config
 from schemas.errors import StateError
 
@@ -58,6 +58,7 @@ def encode_record(
         {
             "seed": seeds.fingerprint,
             "partition": [partition, config.engine.judge_partitions],
+            "drill": config.policy.drill,
             "position": position,
             "rebuild_from": rebuild_from,
             "closed": judge.closed,
@@ -71,6 +72,7 @@ def encode_record(
             "feedback": judge.feedback.save(rejected=False),
             "playbooks": judge.playbooks.save(),
             "models": models,
+            "suspicions": judge.learned.suspicions.save(),
             "truncated": judge.truncated,
             "not_counted": judge.not_counted.save(),
             "long": save_long(judge),
@@ -87,13 +89,14 @@ def decode_record(data: bytes, config: Config, seeds: Seeds, partition: int) -> 
     """Read what `encode_record` wrote.
 
     Raises:
-        StateError: damaged, of another schema, seed, partition or number of partitions.
+        StateError: damaged, of another schema, seed, partition or number of partitions, or a drill's where this is none.
     """
     state = unpack(data)
     expected = [seeds.fingerprint, [partition, config.engine.judge_partitions]]
     came = [state.get("seed"), state.get("partition")]
     if came != expected:
         raise StateError(f"expected a record of [seed, [judge partition, of]] {expected}, got one of {came}")
+    refuse_mixing(config, drill=bool(state.get("drill")))
     return Record(state["position"], state["rebuild_from"], state["closed"], state)
 
 
@@ -108,6 +111,7 @@ def begin_judge(judge: Judge, record: Record) -> None:
     judge.leaked.load(state["leaked"])
     judge.feedback.load(state["feedback"])
     judge.playbooks.load(state["playbooks"])
+    judge.learned.suspicions.load(state["suspicions"])
     judge.truncated = state["truncated"]
     judge.not_counted.load(state.get("not_counted", {}))
     judge.windows.scalars[0, list(_KEPT)] = state["scalars"]

@@ -113,6 +113,9 @@ class Registrants:
         self.recent: deque[Rows] = deque(maxlen=WINDOW_STEPS)
         self._hour: list[Rows] = []
         self._slow_sums: F64 = np.zeros_like(self.fast.running[0, :, :-1])
+        self._slow_frozen = False
+        self._left_out: dict[int, int] = {}
+        """Hour -> steps of which nothing was learned, of the last day"""
         self._since, self._last, self._acted, self._acts_since = [-1, -1], [-1, -1], [-1, -1], [-1, -1]
         """Of both models: the step in which an episode began, its last one, the cell that was acted in last, the first one"""
         self.going_on: list[Crossing] = []
@@ -132,8 +135,12 @@ class Registrants:
         """It does not know a day yet."""
         return self.limits[0].cold
 
-    def judge(self, rows: Rows | None, uses: I64 = NO_USES) -> list[Crossing]:
-        """The step that is over: who registered, and what accounts did (`detectors.learning.uses`)."""
+    def judge(self, rows: Rows | None, uses: I64 = NO_USES, *, frozen: bool = False) -> list[Crossing]:
+        """The step that is over: who registered, and what accounts did (`detectors.learning.uses`).
+
+        ``frozen``: others found something of the service in it, and nothing is learned of it; of minutes, as of suspicious
+        ones, nothing of ten before and after either.
+        """
         step, tick = self.step, STEP_S * (self.step + 1) - 1
         known = self.usual.is_known
         if rows is None:
@@ -144,16 +151,19 @@ class Registrants:
         self.recent.append(rows if rows is not None else _NOBODY)
         scored = self.fast.step(tick, sums)
         suspicious, found = self._decide(0, self.fast, scored, tick)
-        self.fast.learn(np.array([suspicious]))
+        suspicious |= frozen
+        self._note_left_out(tick, int(self.fast.learn(np.array([suspicious]), np.array([frozen]))[0]))
         if rows is not None and not suspicious:
             self._hour.append(rows)
+        self._slow_frozen |= frozen
         self._slow_sums += sums
         self.uses.take(uses)
         add_aged(self._slow_sums, self.uses.aged(step))
         if step % SLOW_STEPS == SLOW_STEPS - 1:
             scored = self.slow.step(tick, self._slow_sums)
             suspicious, more = self._decide(1, self.slow, scored, tick)
-            self.slow.learn(np.array([suspicious]))
+            self.slow.learn(np.array([suspicious]), np.array([self._slow_frozen]))
+            self._slow_frozen = False
             found += more
             self._slow_sums = np.zeros_like(self._slow_sums)
         if (tick + 1) % HOUR_S == 0:
@@ -162,6 +172,18 @@ class Registrants:
             self._learn_words(600 / HOUR_S)
         self.step += 1
         return found
+
+    def _note_left_out(self, tick: int, steps: int) -> None:
+        """Of minutes that would have been learned now so many steps were left out."""
+        if steps:
+            hour = tick // HOUR_S
+            self._left_out[hour] = self._left_out.get(hour, 0) + steps
+            self._left_out = {one: many for one, many in self._left_out.items() if one > hour - 24}
+
+    def _frozen_s(self) -> int:
+        """Seconds of the last day that were left out of what is learned of minutes."""
+        hour = STEP_S * self.step // HOUR_S
+        return STEP_S * sum(many for one, many in self._left_out.items() if one > hour - 24)
 
     def _end_hour(self, tick: int) -> None:
         self._learn_words(1.0)
@@ -256,6 +278,8 @@ class Registrants:
         features += [(f"z {name}", round(one, 2)) for name, one in zip(NAMES, z.tolist(), strict=True)]
         if per_day is not None:
             features.append(("per_day", round(per_day, 5)))
+        if frozen_s := self._frozen_s():
+            features.append(("frozen_s", frozen_s))
         return Crossing(
             0, Dimension.SERVICE, *unsigned(self.key), self.service, rule, tick, round(observed), round(observed), 0, False,
             reason, tuple(features),
@@ -355,7 +379,7 @@ class Registrants:
             "service": self._service_text, "cold": self.is_cold, "days": round(self.limits[0].days, 2),
             "notify_limit": round(self.limits[0].notify, 2), "act_limit": round(self.limits[0].act, 2),
             "registrations_an_hour": round(float(self.fast.rates.mean[0, 0, 0]) * HOUR_S / STEP_S, 1),
-            "verdicts": len(self.verdicts.scores), **self._used(),
+            "frozen_s": self._frozen_s(), "verdicts": len(self.verdicts.scores), **self._used(),
         }  # fmt: skip
 
     def _used(self) -> dict[str, Any]:
@@ -378,6 +402,7 @@ class Registrants:
             "hour": joined(self._hour).columns() if self._hour else [], "slow_sums": self._slow_sums.copy(),
             "episodes": [list(some) for some in (self._since, self._last, self._acted, self._acts_since)],
             "last": [self.last_score, self.last_z.copy()],
+            "frozen": [self._slow_frozen, sorted(self._left_out.items())],
         }  # fmt: skip
 
     def load(self, data: dict[str, Any]) -> None:
@@ -397,6 +422,8 @@ class Registrants:
         self._slow_sums = data["slow_sums"].copy()
         self._since, self._last, self._acted, self._acts_since = (list(some) for some in data["episodes"])
         self.last_score, self.last_z = data["last"]
+        self._slow_frozen, left_out = data["frozen"]
+        self._left_out = dict(left_out)
 
 
 def add_aged(sums: F64, aged: Aged) -> None:

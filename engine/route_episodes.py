@@ -8,14 +8,14 @@ route, it is nobody's suspect any more, and what has lasted so long becomes usua
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from detectors import entropy as shifted
 from detectors.entropy import ROUTE_USUAL_MIN, STEPS_MIN, EntropySection, RouteWindow, Shift, routes_of
 from detectors.surplus import ROUTE, WINDOW_S
 from engine.episodes import Episodes, Found, shifted_crossing
 from engine.naming import Texts, key_of
-from engine.policy import Crossing
+from engine.policy import Crossing, unsigned
 from engine.strata import L_REPEATS, L_TOTAL, ROUTE_LEARNED_SHARE, RouteStanding, Series
 from schemas.columns import I64
 from schemas.fields import Dimension
@@ -80,7 +80,8 @@ def judge_routes(
         shifts = [] if told else route.shifts(found, series, section)
         name = texts.find(window.route) if shifts else None
         if name:
-            crossings.append(_told(route, found, section, name[:NAME_BYTES_MAX], episodes.service, shifts))
+            told_of = _told(route, found, section, name[:NAME_BYTES_MAX], episodes.service, shifts)
+            crossings.append(replace(told_of, service=unsigned(episodes.key)))
         if told or name:
             series.routes[window.route] = standing._replace(told=True)
     return crossings

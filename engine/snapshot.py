@@ -34,6 +34,7 @@ from detectors.kernels.windows import (
 )
 from engine.long_state import load_long, save_long
 from schemas.columns import I64, U64
+from schemas.config import Config
 from schemas.errors import StateError
 from schemas.fields import DIMENSIONS, MEASURES, VALUES
 from schemas.tally import (
@@ -93,6 +94,20 @@ def unpack(data: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, zlib.error, ValueError, TypeError) as error:
         raise StateError(f"expected a saved state, got something else with its checksum: {error}") from None
     return restored
+
+
+def refuse_mixing(config: Config, *, drill: bool) -> None:
+    """What is learned in a drill is never gone on from outside of one, nor the other way round.
+
+    Raises:
+        StateError: the one that saved a state was in a drill and this one is not, or the other way round.
+    """
+    if drill != config.policy.drill:
+        said = {True: "a drill (policy.drill)", False: "no drill"}
+        raise StateError(
+            f"expected a state of {said[config.policy.drill]}, got one of {said[drill]}: "
+            "a drill needs a state of its own, on Kafka a kafka.topic_prefix of its own"
+        )
 
 
 @contextlib.contextmanager
@@ -203,6 +218,7 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     judge.leaked.load(state["leaked"])
     judge.feedback.load(state["feedback"])
     judge.learned.load(state["learned"])
+    judge.learned.suspicions.load(state["suspicions"])
     judge.playbooks.load(state["playbooks"])
     judge.truncated = state["truncated"]
     judge.not_counted.load(state.get("not_counted", {}))

@@ -11,6 +11,7 @@ from detectors.surge import DETECTOR, SurgeSection
 from detectors.windowed import WindowRule
 from engine import learned
 from engine.policy import Crossing, finding_id, target_value, unsigned
+from engine.suspicions import NOTHING, Suspicions
 from schemas.config import Config
 from schemas.fields import Dimension, Measure
 from schemas.tally import C_DIMENSION, C_KEY_A, C_KEY_B, C_MEASURES, C_NAME, C_NAME_LENGTH, C_TICK, Tally
@@ -38,7 +39,7 @@ class Counter:
         self._means: dict[tuple[int, int], list[float]] = {}
         self._closed = -1
         self._found: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        self._verdicts = 0
+        self._verdicts = self._frozen = 0
 
     def add(self, tally: Tally) -> None:
         for row in np.flatnonzero(tally.records[:, C_DIMENSION] == Dimension.SERVICE).tolist():
@@ -49,7 +50,7 @@ class Counter:
             step = int(record[C_TICK]) // STEP_S, *key
             self._waiting[step] = self._waiting.get(step, 0) + int(record[C_MEASURES + Measure.REQUESTS])
 
-    def close(self, closed: int, muted: int) -> list[Crossing]:
+    def close(self, closed: int, muted: int, suspicions: Suspicions = NOTHING) -> list[Crossing]:
         found = []
         over = (closed + 1) // STEP_S
         for step in sorted(one for one in self._waiting if one[0] < over):
@@ -58,6 +59,8 @@ class Counter:
             tick = (step[0] + 1) * STEP_S - 1
             if heard >= WARM and observed > factor * mean:
                 found.append(self._crossing(key, tick, observed, mean))
+            elif suspicions.has_service(key, tick + 1 - STEP_S, tick + 1):
+                self._frozen += 1
             else:
                 mean += (observed - mean) / min(heard + 1, 20.0)
             self._means[key] = [mean, heard + 1, factor]
@@ -94,7 +97,7 @@ class Counter:
             "keys": np.array(keys, np.int64).reshape(-1, 2),
             "means": np.array([self._means[key] for key in keys], np.float64).reshape(-1, 3),
             "found": [[name, *key] for name, key in self._found.items()],
-            "counts": [self._closed, self._verdicts],
+            "counts": [self._closed, self._verdicts, self._frozen],
         }
 
     def load(self, data: dict[str, Any]) -> None:
@@ -103,11 +106,11 @@ class Counter:
         means = data["means"].tolist()
         self._means = {(a, b): means[index] for index, (a, b) in enumerate(data["keys"].tolist())}
         self._found = OrderedDict((name, (a, b)) for name, a, b in data["found"])
-        self._closed, self._verdicts = data["counts"]
+        self._closed, self._verdicts, self._frozen = data["counts"]
 
     def describe(self) -> dict[str, Any]:
         warm = sum(heard >= WARM for _, heard, _ in self._means.values())
-        return {"cold": warm == 0, "services": len(self._means), "verdicts": self._verdicts}
+        return {"cold": warm == 0, "services": len(self._means), "verdicts": self._verdicts, "frozen": self._frozen}
 
 
 def install() -> None:

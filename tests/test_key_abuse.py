@@ -49,6 +49,24 @@ def test_who_teaches_a_key_by_one_percent_a_day_is_found_with_the_cap_and_not_wi
     assert poisoned(KeysSection().change_max) > 4.5
 
 
+def test_of_windows_in_which_others_found_something_of_a_key_nothing_is_learned_however_long_that_lasts() -> None:
+    seen, unseen = KeyAbuse(CONFIG), KeyAbuse(CONFIG)
+    for window in range(400):
+        live(seen, window, doings(30))
+        live(unseen, window, doings(30))
+    before = seen.levels.mean[0, 0].copy()
+    for step in range(24 * 12 * 3):  # three days of a little more each hour, which another detector tells of all the time
+        window, values = 400 + step, doings(30 + step // 12)
+        for model in (seen, unseen):
+            model.begin(window)
+            judged = model.judge(window, np.array([0]), values)
+            model.learn(window, values, judged, model.weights(window, judged, np.array([model is seen])))
+    assert (seen.levels.mean[0, 0] == before).all()
+    assert (seen.frozen.sum(), unseen.frozen.sum()) == (23 * 12 + 4, 0)  # of 24 hours, the one at hand among them
+    scores = [float(model.judge(window + 1, np.array([0]), doings(300)).z[0, F_REQUESTS]) for model in (seen, unseen)]
+    assert scores[0] > scores[1] + 1
+
+
 def test_what_is_learned_under_suspicion_is_nothing_until_it_has_lasted() -> None:
     model = KeyAbuse(replace(CONFIG, suspect_s=10 * WINDOW_S))
     for window in range(100):

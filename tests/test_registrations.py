@@ -173,8 +173,11 @@ def test_what_people_often_called_false_is_told_no_more_and_an_attack_still_is()
     assert not verdicts.mutes(campaign, 10.0)
 
 
-def ramp(change_max: float) -> bool:
-    """Whether an attack of 0.4 times the usual is found after sixty days that each brought one percent more of its kind."""
+def ramp(change_max: float, *, seen: bool = False) -> bool:
+    """Whether an attack of 0.4 times the usual is found after sixty days that each brought one percent more of its kind.
+
+    ``seen``: from the first week on, when it is a twentieth of what is usual, another detector tells of it.
+    """
     model, random = FloodModel(FloodConfig(1, 600, 1, (1, 6, 144), 0.0, 432, change_max)), np.random.default_rng(7)
 
     def step(number: int, hostile: float) -> float:
@@ -186,7 +189,7 @@ def ramp(change_max: float) -> bool:
         sums[0, [Base.MADE, Base.TRIED, Base.NAMED, Base.KNOWN, Base.KNOWN_MAILED]] = count + bad
         sums[0, BASES:] = marks.ravel()
         score = float(model.step(START_S + 600 * number + 599, sums).score[0])
-        model.learn(np.array([score >= 6.0]))
+        model.learn(np.array([score >= 6.0]), np.array([seen and hostile > 3.0]))
         return score
 
     quiet, days = 8 * 144, 60
@@ -200,6 +203,7 @@ def ramp(change_max: float) -> bool:
 def test_a_slow_ramp_does_not_teach_that_an_attack_is_usual_and_without_the_cap_it_would() -> None:
     assert ramp(RegistrationsSection().change_max)
     assert not ramp(0.0)
+    assert ramp(0.0, seen=True)
 
 
 def test_sums_of_a_step_are_those_of_its_rows() -> None:

@@ -9,7 +9,8 @@ do at this hour. Signed z are added up over marks; what is small and steady show
 step left out that chance explains. The score is the largest of the sums over windows and the CUSUM, each in its own usual
 spread.
 
-What is learned is learned ten minutes late, and not at all from minutes that were suspicious by then.
+What is learned is learned ten minutes late, and not at all from minutes that were suspicious by then, or in which others found
+something.
 """
 
 from __future__ import annotations
@@ -191,8 +192,10 @@ class FloodModel:
         """Of which that was learned"""
         self._latest: F64 = np.zeros_like(self.peaks)
         self.steps = 0
-        self._waiting: list[tuple[int, F64, F64]] = []
-        """Of blocks that are not learned yet: when they ended, with the pivots and sums at their ends"""
+        self._waiting: list[tuple[int, F64, F64, I64]] = []
+        """Of blocks that are not learned yet: when they ended, with the pivots and sums at their ends, and 1 where frozen"""
+        self._frozen: I64 = np.zeros(n, np.int64)
+        """The same of the block at hand"""
 
     def step(self, tick: int, sums: F64) -> Scored:
         """Take in a step that ends with ``tick`` (f64[series, COLUMNS]); how unusual the windows are that end with it."""
@@ -220,25 +223,41 @@ class FloodModel:
         if not self.config.cusums:
             statistics[:, len(self.config.windows) :] = 0.0
         if self.steps % self.config.block_steps == 0:
-            self._waiting.append((tick, flat, np.concatenate([added, z[:, 0, :1]], axis=1)))
+            self._waiting.append((tick, flat, np.concatenate([added, z[:, 0, :1]], axis=1), np.zeros_like(self._frozen)))
         self._latest = statistics
         score = (statistics * (HEIGHT / self.heights)).max(axis=1)
         return Scored(z, added, statistics, score, windows[:, :, COLUMNS], windows[:, :, :COLUMNS])
 
-    def learn(self, suspicious: Any) -> None:
-        """After `step`: learn the block that has become old enough; ``suspicious`` (bool[series]) ones are left out."""
+    def learn(self, suspicious: Any, frozen: Any = False) -> I64:
+        """After `step`: learn the block that has become old enough.
+
+        Args:
+            suspicious: bool[series]: nothing is learned of the longest window before the step and after it, unless that lasts.
+            frozen: bool[series]: nothing is ever learned of the step's own block.
+
+        Returns:
+            i64[series]: of how many steps nothing was learned.
+        """
+        self._frozen |= frozen
+        if self._waiting and self.steps % self.config.block_steps == 0:
+            self._waiting[-1][3][:] = self._frozen
+            self._frozen = np.zeros_like(self._frozen)
         self.suspect = np.where(suspicious, 0, np.minimum(self.suspect + 1, self._delay + 1))
         self.peaks = np.maximum(self.peaks, np.where(np.asarray(suspicious)[:, None], 0.0, self._latest))
         if self.steps % (DAY_S // self.config.step_s) == 0:
             self._end_day()
         block = self.config.block_steps
         delay = self._delay if self.steps > 2 * self._delay else 0  # at first, everything is learned at once
+        left_out = np.zeros_like(self._frozen)
         while len(self._waiting) * block > delay:
+            tick, pivots, added, here = self._waiting.pop(0)
             calm = self.suspect > self._delay
-            free = calm | (self.held >= self.config.held_steps_max) | (delay == 0)
+            free = (calm | (self.held >= self.config.held_steps_max) | (delay == 0)) & (here == 0)
             self.held = np.where(calm, 0, self.held + block)
             at = self._ring - 1 - delay
-            self._learn_block(*self._waiting.pop(0), self.running[at] - self.running[at - block], free.astype(np.float64))
+            left_out += block * ~free
+            self._learn_block(tick, pivots, added, self.running[at] - self.running[at - block], free.astype(np.float64))
+        return left_out
 
     def _end_day(self) -> None:
         """What the highest statistics of a day are, so that none of them is the score more often than others."""
@@ -337,12 +356,13 @@ class FloodModel:
         self.running[:, series], self.trend[series], self.cusum[series] = 0.0, 1.0, 0.0
         self.suspect[series], self.held[series] = self._delay + 1, 0
         self.peaks[series], self.days[series], self.heights[series] = 0.0, 0.0, [*YOUNG_HEIGHTS, HEIGHT, HEIGHT]
-        for _, pivots, added in self._waiting:
-            pivots[series], added[series] = np.nan, np.nan
+        self._frozen[series] = 0
+        for _, pivots, added, frozen in self._waiting:
+            pivots[series], added[series], frozen[series] = np.nan, np.nan, 0
 
     def save(self) -> dict[str, Any]:
         """Arrays for `load`."""
-        waiting = [[tick, pivots.copy(), added.copy()] for tick, pivots, added in self._waiting]
+        waiting = [[tick, *(array.copy() for array in arrays)] for tick, *arrays in self._waiting]
         arrays = {name: getattr(self, name).copy() for name in _STATE}
         return {"levels": [getattr(self, name).save() for name in _LEVELS], **arrays, "steps": self.steps, "waiting": waiting}
 
@@ -357,15 +377,15 @@ class FloodModel:
             if not isinstance(came, np.ndarray) or came.dtype != mine.dtype or came.shape != mine.shape:
                 raise StateError(f"expected numbers of the shape {mine.shape} in the saved {name} of a flood model, got others")
         width = len(self.config.windows) * FEATURES
-        if any(pivots.shape != (len(self._ids), width) for _, pivots, _ in data["waiting"]):
+        if any(pivots.shape != (len(self._ids), width) for _, pivots, _, _ in data["waiting"]):
             raise StateError("expected blocks of these windows in a saved flood model, got others")
         for name, saved in zip(_LEVELS, data["levels"], strict=True):
             getattr(self, name).load(saved)
         for name in _STATE:
             setattr(self, name, data[name].copy())
         self.steps = data["steps"]
-        self._waiting = [(tick, pivots.copy(), added.copy()) for tick, pivots, added in data["waiting"]]
+        self._waiting = [(tick, pivots.copy(), added.copy(), frozen.copy()) for tick, pivots, added, frozen in data["waiting"]]
 
 
 _LEVELS = ("marks", "rates", "pivots", "spreads")
-_STATE = ("running", "trend", "cusum", "suspect", "held", "peaks", "heights", "days")
+_STATE = ("running", "trend", "cusum", "suspect", "held", "peaks", "heights", "days", "_frozen")

@@ -5,8 +5,8 @@ keys while it is young. The positive distances are added up. Some keys are wild 
 with what it usually is for the key. That is the *score*; what it has above a reference, window after window, is its *sum*
 (CUSUM). Each has limits from its own past (`detectors.learning.calibration`).
 
-Nothing is learned of a key under suspicion, for up to a day: then it is
-its new normal, as fast as the cap allows.
+Nothing is learned of a key under suspicion by its own scores, for up to six hours: then it is its new normal, as fast as the
+cap allows. Nothing is learned of windows in which other detectors found something of it, however long that lasts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from detectors.kernels.key_features import (
     judge_keys_kernel,
 )
 from detectors.learning.calibration import DAY_S, Calibration, CalibrationConfig
-from detectors.learning.levels import HOUR_S, SEASONS, Levels, LevelsConfig, season_of
+from detectors.learning.levels import HOUR_S, HOURS, SEASONS, Levels, LevelsConfig, season_of
 from schemas.columns import I64
 from schemas.errors import StateError
 
@@ -132,6 +132,8 @@ class KeyAbuse:
     peaks_before: F64 = field(init=False)
     """… and those of the day before"""
     suspect_since: I64 = field(init=False)
+    frozen: npt.NDArray[np.uint8] = field(init=False)
+    """u8[keys, 24]: windows of each hour, in the last day, that were not learned"""
     told: I64 = field(init=False)
     _window: int = field(init=False, default=NEVER)
     """The last window that is over"""
@@ -158,6 +160,7 @@ class KeyAbuse:
         self._busy, self.held = np.zeros(keys), np.zeros(keys)
         self.peaks, self.peaks_before = np.zeros((keys, 2)), np.zeros((keys, 2))
         self.suspect_since = np.full(keys, NEVER, np.int64)
+        self.frozen = np.zeros((keys, HOURS), np.uint8)
         self.told = np.full(keys, NEVER, np.int64)
 
     def judge(self, window: int, ids: I64, values: I64, *, whole: bool = True, last: I64 | None = None) -> Judged:
@@ -216,6 +219,7 @@ class KeyAbuse:
 
     def _end_hour(self, tick: int) -> None:
         """Write down in which hours keys do anything."""
+        self.frozen[:, (tick // HOUR_S) % HOURS] = 0
         known = np.flatnonzero(self._born != NEVER)
         if not len(known):
             return
@@ -259,12 +263,17 @@ class KeyAbuse:
         self._last[ids] = window
         self._active[ids] += 1
         self.held[ids] = judged.held
+        self.frozen[ids[weights == 0], (tick // HOUR_S) % HOURS] += 1
         taken = ids[weights > 0]
         sets = values[weights > 0, V_NETS:]
         self.seen[taken, :, S_THIS] |= sets
 
-    def weights(self, window: int, judged: Judged) -> F64:
-        """f64[n]: 0 for keys under suspicion, as this window leaves them."""
+    def weights(self, window: int, judged: Judged, found: Bools | None = None) -> F64:
+        """f64[n]: 0 for keys under suspicion, as this window leaves them.
+
+        Args:
+            found: bool[n], of which keys other detectors found something in the window. None: of none.
+        """
         tick, ids = window * WINDOW_S, judged.ids
         doubtful = (judged.score >= self.config.doubt * self.by_score.notify) | (
             judged.held >= self.config.doubt * self.by_sum.notify
@@ -272,7 +281,8 @@ class KeyAbuse:
         since = self.suspect_since[ids]
         since = np.where(doubtful & (since == NEVER), tick, np.where(doubtful, since, NEVER))
         self.suspect_since[ids] = since
-        return np.where((since != NEVER) & (tick - since < self.config.suspect_s), 0.0, 1.0)
+        suspect = (since != NEVER) & (tick - since < self.config.suspect_s)
+        return np.where(suspect if found is None else suspect | found, 0.0, 1.0)
 
     def note_peaks(self, judged: Judged) -> None:
         """Remember the highest scores of the cell."""
@@ -311,6 +321,7 @@ class KeyAbuse:
             "last": (self._last, NEVER), "born": (self._born, NEVER), "held": (self.held, 0.0), "peaks": (self.peaks, 0.0),
             "peaks_before": (self.peaks_before, 0.0),
             "woke": (self._woke, 0), "suspect_since": (self.suspect_since, NEVER), "told": (self.told, NEVER),
+            "frozen": (self.frozen, 0),
         }  # fmt: skip
 
     @property

@@ -65,9 +65,13 @@ WORLDS = (
 )
 
 
-def traffic(seed: int, days: int, world: World) -> tuple[F64, F64]:
-    """(f64[slow steps, COLUMNS] of people, f64[strengths, slow steps, COLUMNS] of campaigns that never end)."""
-    rows, usual, random = honest(seed, days), Usual(), generator(seed, 9960, 0)
+def traffic(seed: int, days: int, world: World, rows: Rows | None = None) -> tuple[F64, F64]:
+    """(f64[slow steps, COLUMNS] of people, f64[strengths, slow steps, COLUMNS] of campaigns that never end).
+
+    ``rows``: of these people.
+    """
+    rows = honest(seed, days) if rows is None else rows
+    usual, random = Usual(), generator(seed, 9960, 0)
     edges = np.searchsorted(rows.step, FIRST_STEP + HOUR_STEPS * np.arange(24 * days + 1))
     made: list[list[I64]] = [[] for _ in STRENGTHS]
     calm, more = np.zeros((days * DAILY, COLUMNS)), np.zeros((len(STRENGTHS), days * DAILY, COLUMNS))
@@ -102,7 +106,7 @@ def _grow_old(sums: F64, steps: I64, lag_s: F64, followed: npt.NDArray[np.bool_]
         sums[:, BASES + MARKS + mark] += unseen
 
 
-def _from(more: F64, first: int) -> F64:
+def from_its_first_step(more: F64, first: int) -> F64:
     """A campaign's steps from its first on: nobody of it has grown old by then."""
     found = more[first : first + DAILY].copy()
     for base, mark, age_steps in AGED:
@@ -132,7 +136,8 @@ def study(seed: int, days: int, world: World) -> tuple[list[list[float]], float]
         if step >= COLD_DAYS * DAILY and step % DAILY == 48 and step + DAILY <= len(calm):
             for index in range(len(STRENGTHS)):
                 copy = model.fork(np.zeros(1, np.int64))
-                found[index].append(_until(copy, step, calm[step : step + DAILY] + _from(more[index], step), limits.notify))
+                both = calm[step : step + DAILY] + from_its_first_step(more[index], step)
+                found[index].append(_until(copy, step, both, limits.notify))
         limits.begin(tick)
         score = float(model.step(tick, sums[None]).score[0])
         model.learn(np.array([score >= SUSPECT * limits.notify]))
