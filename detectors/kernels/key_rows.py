@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.hashing import partition_kernel
-from detectors.kernels.key_features import VALUES
+from detectors.kernels.key_features import V_NETS, VALUES
 from detectors.kernels.machine import copy_bytes
 from schemas.columns import I64
 from schemas.compiled import entry
@@ -125,3 +125,39 @@ def index_keys_kernel(slots: Any, entries: Any, used: Any) -> None:
         while slots[place] != 0:
             place = (place + 1) & mask
         slots[place] = np.int32(e + 1)
+
+
+@entry
+def sum_keys_kernel(entries: Any, used: Any, first: Any, last: Any, slots: Any, which: Any, values: Any) -> Any:
+    """Add up what each key did in some steps; returns how many keys there are, in the order in which they came.
+
+    Args:
+        entries, used: of a `KeyRows`.
+        first, last: the steps.
+        slots: i32[power of two, at least twice as many as there are entries], zeros; scratch.
+        which: i64[entries], out: an entry of each key, the first.
+        values: i64[entries, VALUES], out.
+    """
+    mask, count = len(slots) - 1, np.int64(0)
+    for e in range(used[0]):
+        if entries[e, G_STEP] < first or entries[e, G_STEP] > last:
+            continue
+        place = entries[e, G_HASH] & mask
+        while slots[place] != 0:
+            known = which[slots[place] - 1]
+            if entries[known, G_A] == entries[e, G_A] and entries[known, G_B] == entries[e, G_B]:
+                break
+            place = (place + 1) & mask
+        if slots[place] == 0:
+            which[count] = e
+            for v in range(VALUES):
+                values[count, v] = entries[e, G_VALUES + v]
+            count += 1
+            slots[place] = np.int32(count)
+            continue
+        at = np.int64(slots[place]) - 1
+        for v in range(V_NETS):
+            values[at, v] += entries[e, G_VALUES + v]
+        for v in range(V_NETS, VALUES):
+            values[at, v] |= entries[e, G_VALUES + v]
+    return count
