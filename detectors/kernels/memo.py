@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from detectors.kernels.hashing import hash_bytes_kernel
 from detectors.kernels.listed import holds_word_kernel
-from detectors.kernels.machine import copy_bytes, equal_bytes
+from detectors.kernels.machine import LINE_BYTES, allocate_lines, copy_bytes, equal_bytes, prefetch
 from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, is_asset_kernel, path_end_kernel
 from schemas.compiled import inlined, part
 from schemas.decoding.machine import word_at
@@ -28,6 +28,7 @@ MEMO_BYTES = 184
 _ROOM = 192
 _ROUTE_ROOM = ROUTE_BYTES_MAX + 64
 _METHOD_BYTES = 8
+_LINE = int(LINE_BYTES)
 _SHIFT = U64(53)
 """64 bits less log2 of MEMO_ENTRIES."""
 _A, _B, _C = U64(0x9E3779B97F4A7C15), U64(0xC2B2AE3D27D4EB4F), U64(0x165667B19E3779F9)
@@ -48,7 +49,7 @@ class Memo(NamedTuple):
 def allocate_memo(*, routes: bool) -> Memo:
     """An empty memo: 460 kB, and 1.1 MB with routes."""
     length = np.full((MEMO_ENTRIES, 4), -1, np.int64)
-    text = np.zeros(MEMO_ENTRIES * _ROOM + 64, np.uint8)
+    text = allocate_lines((MEMO_ENTRIES * _ROOM + 64,), np.uint8)
     many = MEMO_ENTRIES if routes else 0
     route = np.zeros(many * _ROUTE_ROOM + 64, np.uint8)
     return Memo(length, text, np.zeros((MEMO_ENTRIES, 2), np.uint64), route)
@@ -103,6 +104,33 @@ def agent_kernel(memo: Any, seeds: Any, words: Any, buffer: Any, start: Any, len
         copy_bytes(memo.text, entry * _ROOM, buffer, start, length)
         memo.key[entry, 0], memo.key[entry, 1] = a, b
     return memo.key[entry, 0], memo.length[entry, L_LISTED]
+
+
+@inlined
+def fetch_text_kernel(memo: Any, buffer: Any, start: Any, length: Any) -> None:
+    """Begin to bring what a memo knows of a text: memos are too large for the nearest caches, and many texts come together."""
+    if 0 < length <= MEMO_BYTES:
+        _fetch(memo, np.int64((mark_kernel(buffer, start, length) * _C) >> _SHIFT), length)
+
+
+@inlined
+def fetch_route_kernel(
+    memo: Any, buffer: Any, method_start: Any, method_length: Any, path_start: Any, path_length: Any
+) -> None:  # fmt: skip
+    """The same of a method and a path."""
+    if 0 < path_length <= MEMO_BYTES and 0 < method_length <= _METHOD_BYTES:
+        method = _method_word(buffer, method_start, method_length)
+        _fetch(memo, np.int64(((mark_kernel(buffer, path_start, path_length) ^ method) * _C) >> _SHIFT), path_length)
+
+
+@inlined
+def _fetch(memo: Any, entry: Any, length: Any) -> None:
+    prefetch(memo.length, entry, 0)
+    prefetch(memo.key, entry, 0)
+    prefetch(memo.text, entry * _ROOM, 0)
+    if length > _LINE:
+        prefetch(memo.text, entry * _ROOM, _LINE)
+        prefetch(memo.text, entry * _ROOM, 2 * _LINE)
 
 
 @part
