@@ -154,7 +154,8 @@ class LearnedKeys:
         if int(steps.min()) >= over:
             return []
         found: list[Crossing] = []
-        for window in np.unique(steps[steps < over] // STEPS).tolist():
+        windows = np.sort(steps[steps < over] // STEPS)
+        for window in windows[np.append(True, windows[1:] != windows[:-1])].tolist():
             found += self._pass_through(window, over, muted)
             if (window + 1) * STEPS <= over:
                 found += self._end(window, muted)

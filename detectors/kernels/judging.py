@@ -141,7 +141,7 @@ def insert_kernel(
     home_mask = U64(len(w.keys) - PROBES - 1)
     is_wide = w.rows.shape[1] > 8
     while at < end:
-        if at + FAR < end:  # rows are fetched first, and where their keys lie once the rows are there
+        if at + FAR < end:  # rows are fetched first, and where their keys lie once the rows are there; most keys are known
             prefetch(records, order[at + FAR], 0)
             prefetch(records, order[at + FAR], 64)
             if is_wide:
@@ -152,9 +152,6 @@ def insert_kernel(
             prefetch(w.tag, home, 0)
             prefetch(w.keys, home, 0)
             prefetch(w.keys, home, 64)
-            prefetch(w.cells, home, 0)
-            if records[order[at + NEAR], C_NAME_LENGTH] > 0:
-                prefetch(w.names, home * NAME_BYTES_MAX, 0)
         r = order[at]
         tick = records[r, C_TICK]
         if tick > tick_limit or (early and out_at + many_rules > room):
