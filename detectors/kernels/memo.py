@@ -23,8 +23,8 @@ U64 = np.uint64
 I64Array = npt.NDArray[np.int64]
 
 MEMO_ENTRIES, ROUTE_ENTRIES = 2048, 8192
-"""Paths name things by the thousand: of 3,400 that come in turn a fifth were worked out again with 2,048 places, a twentieth more
-than must be with 8,192."""
+"""Paths name things by the thousand: where 3,400 came in turn, a fifth of events had theirs worked out again with 2,048 places,
+with 8,192 a tenth; half of those were new."""
 MEMO_BYTES = 184
 """The user agents of browsers are up to 160 bytes long."""
 _ROOM = 192
