@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.kernels.digests import digest_lines_kernel, digest_records_kernel
+from detectors.kernels.digests import HELD_WORDS, digest_lines_kernel, digest_records_kernel
 from schemas.columns import I64, U8, U64
 from schemas.tally import Digest
 
@@ -23,18 +23,18 @@ class Digester:
     def __init__(self, key: U64, chain: int, total: int = 0) -> None:
         self._key, self.chain, self.total = key, chain, total
         self._cut_at = total
-        self._out = np.zeros(1, np.uint64)
+        self._out, self._words = np.zeros(1, np.uint64), np.zeros(HELD_WORDS, np.uint64)
 
     def add_records(self, buffer: U8, starts: I64, ends: I64, offsets: I64, times_ms: I64) -> None:
         """Messages ``buffer[starts[i]:ends[i]]`` at ``offsets[i]``, each with its time."""
         self._out[0] = self.total
-        digest_records_kernel(self._key, buffer, starts, ends, offsets, times_ms, self._out)
+        digest_records_kernel(self._key, buffer, starts, ends, offsets, times_ms, self._words, self._out)
         self.total = int(self._out[0])
 
     def add_lines(self, chunk: U8, start: int, end: int, base: int) -> None:
         """Whole lines ``chunk[start:end]``; byte 0 of the chunk is byte ``base`` of the source."""
         self._out[0] = self.total
-        digest_lines_kernel(self._key, chunk, start, end, base, self._out)
+        digest_lines_kernel(self._key, chunk, start, end, base, self._words, self._out)
         self.total = int(self._out[0])
 
     def saved(self) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.kernels.key_features import V_NETS, V_REQUESTS, VALUES
+from detectors.kernels.key_features import V_REQUESTS, VALUES
 from detectors.kernels.key_rows import (
     ENTRY_WORDS,
     G_A,
@@ -24,11 +24,11 @@ from detectors.kernels.key_rows import (
     G_NAME_LENGTH,
     G_PARTITION,
     G_STEP,
-    G_VALUES,
     STEP_S,
     allocate_key_rows,
     gather_keys_kernel,
     index_keys_kernel,
+    sum_keys_kernel,
 )
 from detectors.kernels.long_windows import MINUTE_S, SECONDS_MIN
 from detectors.kernels.windows import NEVER
@@ -158,15 +158,12 @@ class LearnedKeys:
         steps = entries[:, G_STEP]
         if int(steps.min()) >= over:
             return []
-        order = np.lexsort((entries[:, G_B], entries[:, G_A], steps, entries[:, G_PARTITION]))
         found: list[Crossing] = []
-        windows = np.unique(steps[steps < over] // STEPS)
-        for window in windows.tolist():
-            whole = (window + 1) * STEPS <= over
-            mine = order[steps[order] // STEPS == window]
-            found += self._pass_through(window, mine, over, muted)
-            if whole:
-                found += self._end(window, mine, muted, suspicions.keys(window * WINDOW_S, (window + 1) * WINDOW_S))
+        windows = np.sort(steps[steps < over] // STEPS)
+        for window in windows[np.append(True, windows[1:] != windows[:-1])].tolist():
+            found += self._pass_through(window, over, muted)
+            if (window + 1) * STEPS <= over:
+                found += self._end(window, muted, suspicions.keys(window * WINDOW_S, (window + 1) * WINDOW_S))
         self._drop(over // STEPS)
         return found
 
@@ -182,43 +179,38 @@ class LearnedKeys:
         rows.used[0] = len(kept)
         index_keys_kernel(rows.slots, rows.entries, rows.used)
 
-    def _pass_through(self, window: int, mine: I64, over: int, muted: int) -> list[Crossing]:
+    def _pass_through(self, window: int, over: int, muted: int) -> list[Crossing]:
         """The steps of a window but its last, each once: who is loud already?"""
         found: list[Crossing] = []
-        steps = self._rows.entries[mine, G_STEP]
         first = window * STEPS
         for step in range(max(first, self._looked + 1), min(first + STEPS - 1, over)):
             self._looked = step
-            for partition, group in self._groups(mine[steps <= step], LOUD_REQUESTS):
+            for partition, group in self._groups(first, step, LOUD_REQUESTS):
                 found += self._judge(partition, window, group, step + 1 - first, muted, set())
         return found
 
-    def _end(self, window: int, mine: I64, muted: int, suspects: set[Key]) -> list[Crossing]:
+    def _end(self, window: int, muted: int, suspects: set[Key]) -> list[Crossing]:
         """A window is over, in which others found something of ``suspects``."""
         found: list[Crossing] = []
-        for partition, group in self._groups(mine, 1):
+        for partition, group in self._groups(window * STEPS, (window + 1) * STEPS - 1, 1):
             found += self._judge(partition, window, group, STEPS, muted, suspects)
         return found
 
-    def _groups(self, which: I64, least: int) -> Iterator[tuple[int, _Group]]:
-        """Entries of a window by partition and key: keys with so many requests at least."""
-        entries = self._rows.entries
-        which = which[np.lexsort((entries[which, G_B], entries[which, G_A], entries[which, G_PARTITION]))]
-        rows = entries[which]
-        if not len(rows):
-            return
-        whose = rows[:, [G_PARTITION, G_A, G_B]]
-        starts = np.flatnonzero(np.append(True, (whose[1:] != whose[:-1]).any(axis=1)))
-        values = np.empty((len(starts), VALUES), np.int64)
-        values[:, :V_NETS] = np.add.reduceat(rows[:, G_VALUES : G_VALUES + V_NETS], starts, axis=0)
-        values[:, V_NETS:] = np.bitwise_or.reduceat(rows[:, G_VALUES + V_NETS :], starts, axis=0)
-        enough = values[:, V_REQUESTS] >= least
-        starts, values = starts[enough], values[enough]
-        partitions, keys, named = rows[starts, G_PARTITION], rows[starts, G_A : G_B + 1], which[starts]
-        edges = [0, *(np.flatnonzero(np.diff(partitions)) + 1).tolist(), len(starts)]
+    def _groups(self, first: int, last: int, least: int) -> Iterator[tuple[int, _Group]]:
+        """What was done in these steps, by partition and key: keys with so many requests at least."""
+        rows, used = self._rows, int(self._rows.used[0])
+        which, values = np.empty(used, np.int64), np.empty((used, VALUES), np.int64)
+        slots = np.zeros(1 << (2 * used + 1).bit_length(), np.int32)
+        count = sum_keys_kernel(rows.entries, rows.used, first, last, slots, which, values)
+        enough = np.flatnonzero(values[:count, V_REQUESTS] >= least)
+        named = rows.entries[which[enough], G_A : G_PARTITION + 1]
+        order = np.lexsort((named[:, 1], named[:, 0], named[:, 2]))
+        named, enough = named[order], enough[order]
+        edges = [0, *(np.flatnonzero(np.diff(named[:, 2])) + 1).tolist(), len(enough)]
         for low, high in itertools.pairwise(edges):
             if high > low:
-                yield int(partitions[low]), _Group(keys[low:high], named[low:high], values[low:high])
+                some = enough[low:high]
+                yield int(named[low, 2]), _Group(named[low:high, :2], which[some], values[some])
 
     def _name(self, entry: int) -> bytes:
         start = entry * NAME_BYTES_MAX

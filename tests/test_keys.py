@@ -28,6 +28,7 @@ from detectors.kernels.key_rows import (
     allocate_key_rows,
     gather_keys_kernel,
     index_keys_kernel,
+    sum_keys_kernel,
 )
 from detectors.learning.key_abuse import WOKEN
 from engine.embedded import Embedded
@@ -38,7 +39,7 @@ from schemas.errors import StateError
 from schemas.fields import Dimension
 from schemas.tally import C_DIMENSION, C_HASH, C_KEY_A, C_KEY_B, C_NAME, C_NAME_LENGTH, C_TICK, RECORD_WORDS
 from tests.engines import conclude, config_of, decide, feed, nothing_was_bounded, only
-from tests.oracles.key_rows import Row, gathered
+from tests.oracles.key_rows import Row, gathered, summed
 
 START_S = 1_795_000_200
 BOUND_MS = 1000 * (START_S + 1_000_000)
@@ -51,8 +52,13 @@ ROW = st.tuples(
 
 
 @settings(max_examples=100, deadline=None)
-@given(tallies=st.lists(st.lists(ROW, max_size=20), max_size=4), closed=st.integers(-1, 100))
-def test_what_is_gathered_of_keys_is_what_their_rows_add_up_to(tallies: list[list[Row]], closed: int) -> None:
+@given(
+    tallies=st.lists(st.lists(ROW, max_size=20), max_size=4), closed=st.integers(-1, 100),
+    steps=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+)  # fmt: skip
+def test_what_is_gathered_of_keys_is_what_their_rows_add_up_to(
+    tallies: list[list[Row]], closed: int, steps: tuple[int, int]
+) -> None:
     rows = allocate_key_rows(128)
     for tally in tallies:
         records = np.zeros((len(tally) + 1, RECORD_WORDS), np.int64)
@@ -71,6 +77,13 @@ def test_what_is_gathered_of_keys_is_what_their_rows_add_up_to(tallies: list[lis
         tuple(one[[G_STEP, G_A, G_B]].tolist()): tuple(one[G_VALUES : G_VALUES + VALUES].tolist()) for one in found
     } == expected
     assert rows.used.tolist() == [len(expected), 0]
+    first, last = steps
+    which, values = np.empty(128, np.int64), np.empty((128, VALUES), np.int64)
+    count = sum_keys_kernel(rows.entries, rows.used, first, last, np.zeros(256, np.int32), which, values)
+    names_of = [(a, b) for a, b in rows.entries[which[:count], G_A : G_B + 1].tolist()]
+    sums_of = [tuple(one) for one in values[:count].tolist()]
+    assert dict(zip(names_of, sums_of, strict=True)) == summed(expected, first, last)
+    assert len(set(names_of)) == count
 
 
 def config(**section: Any) -> Config:

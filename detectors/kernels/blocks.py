@@ -47,6 +47,8 @@ WANT_LISTED, WANT_REST, WANT_SAMPLE = range(len(Item), len(Item) + 3)
 
 WANT_AGENTS = 1 << I_AGENT | 1 << WANT_LISTED
 """Any of these bits: user agents are looked up."""
+WANT_ACCOUNTS = 1 << I_ACCOUNT | 1 << WANT_SAMPLE
+"""Any of these: accounts are."""
 
 TEXT_OF_DIMENSION = np.full(len(Dimension), -1, np.int64)
 """Which text column holds the key of a dimension; -1 where the key is made of something else."""

@@ -23,9 +23,14 @@ from detectors.kernels.blocks import (
     D_SERVICE,
     M_EVIDENCE,
     N_TIME,
+    T_ACCOUNT,
+    T_AGENT,
+    T_API_KEY,
     T_METHOD,
     T_PATH,
     TEXT_OF_DIMENSION,
+    WANT_ACCOUNTS,
+    WANT_AGENTS,
     WANT_REST,
     WANT_SAMPLE,
     Block,
@@ -41,7 +46,14 @@ from detectors.kernels.clock import advance_clock_kernel
 from detectors.kernels.hashing import hash_words_kernel
 from detectors.kernels.listed import Words
 from detectors.kernels.machine import add_measures, add_rest, prefetch, set_measures, set_rest
-from detectors.kernels.memo import L_ASSET, Memo, route_entry_kernel, text_key_kernel
+from detectors.kernels.memo import (
+    L_ASSET,
+    Memo,
+    fetch_route_kernel,
+    fetch_text_kernel,
+    route_entry_kernel,
+    text_key_kernel,
+)
 from detectors.kernels.sampling import SampleTable, sample_block_kernel
 from schemas.compiled import entry, inlined
 from schemas.fields import COMMON, NUMBERS, VALUES
@@ -68,6 +80,8 @@ P_ROWS, P_NAMES, P_MASK, P_LATE, P_OUTSIDE, P_TICK_MIN, P_TICK_MAX, P_OLDEST, P_
 """How far a tally has been made: its rows, the bytes of their names, the mask of the index (``slots[:mask + 1]`` is used), the
 events that were late or outside the range, the least and greatest tick counted and time (milliseconds) seen."""
 MASK_START = 2**12 - 1
+AHEAD = 8
+"""So many events ahead, what is known of an event's texts is fetched."""
 
 
 class Table(NamedTuple):
@@ -127,6 +141,8 @@ def group_kernel(
         while at < n and count < BLOCK:
             i = at
             at += 1
+            if i + AHEAD < n:
+                fetch_texts_kernel(i + AHEAD, wanted, text_start, text_length, buffer, texts, agents, routes)
             time_ms = numbers[N_TIME, i]
             oldest, newest = min(oldest, time_ms), max(newest, time_ms)
             if advance_clock_kernel(clock, time_ms, lateness_ms):
@@ -210,6 +226,22 @@ def group_kernel(
     progress[P_ROWS], progress[P_NAMES], progress[P_MASK] = rows, names_at, np.int64(mask)
     progress[P_TICK_MIN], progress[P_TICK_MAX] = tick_min, tick_max
     progress[P_OLDEST], progress[P_NEWEST] = oldest, newest
+
+
+@inlined
+def fetch_texts_kernel(
+    i: Any, wanted: Any, text_start: Any, text_length: Any, buffer: Any, texts: Any, agents: Any, routes: Any
+) -> None:
+    """Begin to bring what is known of the texts of an event that comes soon."""
+    fetch_route_kernel(
+        routes, buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]),
+        np.int64(text_start[T_PATH, i]), np.int64(text_length[T_PATH, i]),
+    )  # fmt: skip
+    if wanted & WANT_AGENTS:
+        fetch_text_kernel(agents, buffer, np.int64(text_start[T_AGENT, i]), np.int64(text_length[T_AGENT, i]))
+    if wanted & WANT_ACCOUNTS:
+        text = T_ACCOUNT if text_length[T_ACCOUNT, i] > 0 else T_API_KEY
+        fetch_text_kernel(texts, buffer, np.int64(text_start[text, i]), np.int64(text_length[text, i]))
 
 
 @entry

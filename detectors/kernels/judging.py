@@ -139,17 +139,19 @@ def insert_kernel(
     many_rules = w.cells.shape[1] // 2
     room = len(out.rule)
     home_mask = U64(len(w.keys) - PROBES - 1)
+    is_wide = w.rows.shape[1] > 8
     while at < end:
-        if at + FAR < end:  # rows are fetched first, and where their keys lie once the rows are there
+        if at + FAR < end:  # rows are fetched first, and where their keys lie once the rows are there; most keys are known
             prefetch(records, order[at + FAR], 0)
             prefetch(records, order[at + FAR], 64)
+            if is_wide:
+                prefetch(records, order[at + FAR], 128)
+                prefetch(records, order[at + FAR], 192)
         if at + NEAR < end:
             home = np.int64(U64(records[order[at + NEAR], C_HASH]) & home_mask)
             prefetch(w.tag, home, 0)
             prefetch(w.keys, home, 0)
             prefetch(w.keys, home, 64)
-            if records[order[at + NEAR], C_NAME_LENGTH] > 0:
-                prefetch(w.names, home * NAME_BYTES_MAX, 0)
         r = order[at]
         tick = records[r, C_TICK]
         if tick > tick_limit or (early and out_at + many_rules > room):

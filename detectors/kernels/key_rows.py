@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.hashing import partition_kernel
-from detectors.kernels.key_features import VALUES
-from detectors.kernels.machine import copy_bytes
+from detectors.kernels.key_features import V_NETS, VALUES
+from detectors.kernels.machine import LINE_BYTES, copy_bytes, prefetch
 from schemas.columns import I64
 from schemas.compiled import entry
 from schemas.fields import Dimension, Item, Measure
@@ -42,6 +42,8 @@ C_TOKENS_IN, C_TOKENS_OUT = C_MEASURES + int(Measure.TOKENS_IN), C_MEASURES + in
 C_NETS, C_COUNTRIES, C_AGENTS = C_SETS + int(Item.NET), C_SETS + int(Item.COUNTRY), C_SETS + int(Item.USER_AGENT)
 STEP_MIX = U64(0x9E3779B97F4A7C15)
 NAME_BYTES = int(NAME_BYTES_MAX)
+FAR, NEAR, LINE = 16, 8, int(LINE_BYTES)
+"""So many rows ahead a row is fetched, and what it says if it is a key's."""
 
 
 class KeyRows(NamedTuple):
@@ -78,6 +80,13 @@ def gather_keys_kernel(
     mask = len(slots) - 1
     partitions = U64(len(starts) - 1)
     for r in range(len(order)):  # as they lie: most are not of keys, and not worth a load from memory in another order
+        if r + FAR < len(order):
+            prefetch(records, r + FAR, 0)
+        if r + NEAR < len(order) and records[r + NEAR, C_DIMENSION] == D_API_KEY:
+            for line in range(1, 4):
+                prefetch(records, r + NEAR, line * LINE)
+            mixed = U64(records[r + NEAR, C_HASH]) ^ (U64(records[r + NEAR, C_TICK] // STEP_S) * STEP_MIX)
+            prefetch(slots, np.int64(mixed & U64(mask)), 0)
         if records[r, C_DIMENSION] != D_API_KEY or records[r, C_EVIDENCE] == 0 or records[r, C_TICK] <= closed:
             continue
         step, a, b = records[r, C_TICK] // STEP_S, records[r, C_KEY_A], records[r, C_KEY_B]
@@ -125,3 +134,39 @@ def index_keys_kernel(slots: Any, entries: Any, used: Any) -> None:
         while slots[place] != 0:
             place = (place + 1) & mask
         slots[place] = np.int32(e + 1)
+
+
+@entry
+def sum_keys_kernel(entries: Any, used: Any, first: Any, last: Any, slots: Any, which: Any, values: Any) -> Any:
+    """Add up what each key did in some steps; returns how many keys there are, in the order in which they came.
+
+    Args:
+        entries, used: of a `KeyRows`.
+        first, last: the steps.
+        slots: i32[power of two, at least twice as many as there are entries], zeros; scratch.
+        which: i64[entries], out: an entry of each key, the first.
+        values: i64[entries, VALUES], out.
+    """
+    mask, count = len(slots) - 1, np.int64(0)
+    for e in range(used[0]):
+        if entries[e, G_STEP] < first or entries[e, G_STEP] > last:
+            continue
+        place = entries[e, G_HASH] & mask
+        while slots[place] != 0:
+            known = which[slots[place] - 1]
+            if entries[known, G_A] == entries[e, G_A] and entries[known, G_B] == entries[e, G_B]:
+                break
+            place = (place + 1) & mask
+        if slots[place] == 0:
+            which[count] = e
+            for v in range(VALUES):
+                values[count, v] = entries[e, G_VALUES + v]
+            count += 1
+            slots[place] = np.int32(count)
+            continue
+        at = np.int64(slots[place]) - 1
+        for v in range(V_NETS):
+            values[at, v] += entries[e, G_VALUES + v]
+        for v in range(V_NETS, VALUES):
+            values[at, v] |= entries[e, G_VALUES + v]
+    return count

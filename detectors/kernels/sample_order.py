@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from detectors.kernels.machine import copy_bytes
+from detectors.kernels.machine import LINE_BYTES, copy_bytes, prefetch
 from detectors.kernels.sampling import (
+    AHEAD,
     G_COUNT,
     G_TEXT,
     Q_CELLS,
@@ -99,6 +100,11 @@ def put_entries_kernel(table: Any, out: Any, cell: Any, rank: Any, at: Any) -> A
     """Write the entries of a cell from entry ``at`` on, by their priorities; returns where the next ones go."""
     count = table.cells[cell, G_COUNT]
     for index in range(count):
+        if index + AHEAD < count:
+            following = np.int64(table.place[cell, index + AHEAD])
+            prefetch(table.entries, following, 0)
+            prefetch(table.entries, following, LINE_BYTES)
+            prefetch(table.entry_text, following, 0)
         rank_in_cell, priority = np.int64(0), table.priority[cell, index]
         for other in range(count):  # all with all, because many are compared at once and none is unforeseen
             rank_in_cell += np.int64(table.priority[cell, other] < priority)

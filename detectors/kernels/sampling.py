@@ -35,7 +35,7 @@ from detectors.kernels.blocks import (
     route_name_kernel,
 )
 from detectors.kernels.hashing import hash_words_kernel
-from detectors.kernels.machine import copy_bytes
+from detectors.kernels.machine import copy_bytes, prefetch
 from detectors.kernels.memo import mark_kernel, text_key_kernel
 from detectors.kernels.names import RANK_MAX, notes_kernel
 from schemas.compiled import inlined, part
@@ -77,6 +77,8 @@ broker takes, even if every event had five texts that nobody else has."""
 
 G_COUNT, G_TEXT, CELL_COLUMNS = range(CELL_WORDS, CELL_WORDS + 3)
 """Behind the columns of a cell: how many entries it has, and the text of its service."""
+AHEAD = 8
+"""So many events ahead, what is sought in memory is fetched."""
 ROOM = KEPT + 1
 """Entries of a cell before the one too many has gone."""
 TEXTS = int(Attribute.WHO)
@@ -141,7 +143,11 @@ def sample_block_kernel(
     ``seconds`` is how many the tally spans until now.
     """
     cells, progress = sample.cells, sample.progress
+    word_mask = U64(len(sample.word_slots) - 1)
     for k in range(count):
+        if k + AHEAD < count:  # where its words are sought
+            prefetch(sample.word_slots, np.int64(block.route_key[k + AHEAD, 0] & word_mask), 0)
+            prefetch(sample.word_slots, np.int64(block.agent[k + AHEAD] & word_mask), 0)
         if block.measures[k, M_OWN_DENIALS] != 0:
             continue
         i = block.event[k]

@@ -207,9 +207,8 @@ class KeyAbuse:
         """Before a window is judged: what hours, cells and generations end with is done."""
         if self._window == NEVER:
             self._window = window - 1
-        for unit, turn in (
-            (HOUR_S, self._end_hour), (DAY_S, self._end_day), (self.config.generation_s, self._end_generation),
-        ):  # fmt: skip
+        units = (HOUR_S, self._end_hour), (DAY_S, self._end_day), (self.config.generation_s, self._end_generation)
+        for unit, turn in units if window != self._window else ():
             before, now = (self._window * WINDOW_S) // unit, (window * WINDOW_S) // unit
             for passed in range(max(before, now - 200) + 1, now + 1):
                 turn(passed * unit)

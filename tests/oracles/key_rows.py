@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from detectors.kernels.key_rows import STEP_S
 
+SUMS = 4
 Row = tuple[int, int, int, tuple[int, ...], tuple[int, ...], int]
 """(second, first word, second word, sums of which evidence is the first, sets, our own denials)"""
 
@@ -22,3 +23,16 @@ def gathered(rows: Sequence[Row], closed: int) -> dict[tuple[int, int, int], tup
         for index, value in enumerate(sets if not denied else ()):
             entry[len(sums) + index] |= value
     return {key: tuple(entry) for key, entry in found.items()}
+
+
+def summed(
+    gathered: dict[tuple[int, int, int], tuple[int, ...]], first: int, last: int
+) -> dict[tuple[int, int], tuple[int, ...]]:
+    """(first word, second word) -> sums, then sets, of some steps of what `gathered` returned."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for (step, a, b), values in gathered.items():
+        if first <= step <= last:
+            one = found.setdefault((a, b), [0] * len(values))
+            for index, value in enumerate(values):
+                one[index] = one[index] + value if index < SUMS else one[index] | value
+    return {key: tuple(one) for key, one in found.items()}
