@@ -215,10 +215,10 @@ class Intake:
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what `save` gave."""
-        for name, (expected, newest_ms, is_open, left_behind, segments, old, *silent) in data["sources"].items():
+        for name, (expected, newest_ms, is_open, left_behind, segments, old, silent) in data["sources"].items():
             entries, put_away = (deque(map(_segment, some)) for some in (segments, old))
-            said = silent[0] if silent else (UNKNOWN_MS, UNKNOWN_MS)  # states of before have none
-            self.sources[name] = SourceState(expected, newest_ms, is_open, left_behind, (said[0], said[1]), entries, put_away)
+            said = silent[0], silent[1]
+            self.sources[name] = SourceState(expected, newest_ms, is_open, left_behind, said, entries, put_away)
         self.duplicates, self.gaps, self.left_behind = data["counts"]
         self.tick_max, self._target = data["tick_max"], data["target"]
 

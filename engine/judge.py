@@ -126,7 +126,7 @@ class Judge:
         self.feedback = FeedbackRecords(config.policy.feedback_allow_s)
         self.policy = Policy(self.standing, seeds.fingerprint, self.intake.offsets, owned, self.feedback)
         self.policy.digests, self.policy.digested = self.intake.digests, "seeded" if seeds.configured else "unseeded"
-        self.policy.not_counted = self._not_counted
+        self.policy.not_counted = self.not_counted.behind
         # Of these two only playbooks change anything on the way (`engine.config_chain`), and none makes them forget.
         self.leaked = LeakedWatch(leaked_section(config), leaked, partition, config.policy.renew_s)
         self.leaked.take(config)
@@ -169,7 +169,7 @@ class Judge:
         """Another plan for the windows that there are."""
         self.plan = plan
         plan.arrays.busy_least[0] = self.routes.peak_min
-        self._windowed = {rule.detector.name for rules in plan.rules for rule in rules}
+        self.not_counted.windowed = {rule.detector.name for rules in plan.rules for rule in rules}
 
     def make_surge(self, config: Config) -> None:
         """What learns of services and busy routes, knowing nothing yet."""
@@ -230,10 +230,6 @@ class Judge:
     def _leave_out(self, first: int, last: int, many: int) -> None:
         self.truncated += many
         self.not_counted.note(LEFT_OUT, first, last, many)
-
-    def _not_counted(self, detector: str, start: int, end: int) -> dict[str, int]:
-        """What a decision about these seconds may lack; whoever learns rests on all that came before."""
-        return self.not_counted.within(start, end) if detector in self._windowed else self.not_counted.ever()
 
     @property
     def muted(self) -> int:

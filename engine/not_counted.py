@@ -36,6 +36,12 @@ class NotCounted:
 
     def __init__(self) -> None:
         self._kinds = {kind: _Kind() for kind in NOT_COUNTED}
+        self.windowed: set[str] = set()
+        """Detectors whose decisions rest on nothing but the seconds that they name"""
+
+    def behind(self, detector: str, start: int, end: int) -> dict[str, int]:
+        """What a decision about the seconds ``start <= t < end`` may lack; whoever learns rests on all that came before."""
+        return self.within(start, end) if detector in self.windowed else self.ever()
 
     def note(self, kind: str, first: int, last: int, many: int) -> None:
         """So many, somewhere in the seconds ``first`` to ``last``."""
@@ -78,7 +84,7 @@ class NotCounted:
         return {kind: [held.total, [list(span) for span in held.spans]] for kind, held in self._kinds.items()}
 
     def load(self, data: dict[str, Any]) -> None:
-        """Take over what `save` gave; states of before have nothing."""
+        """Take over what `save` gave."""
         for kind, (total, spans) in data.items():
             self._kinds[kind] = _Kind(total, [(first, last, many) for first, last, many in spans])
 

@@ -113,7 +113,7 @@ def begin_judge(judge: Judge, record: Record) -> None:
     judge.playbooks.load(state["playbooks"])
     judge.learned.suspicions.load(state["suspicions"])
     judge.truncated = state["truncated"]
-    judge.not_counted.load(state.get("not_counted", {}))
+    judge.not_counted.load(state["not_counted"])
     judge.windows.scalars[0, list(_KEPT)] = state["scalars"]
     judge.begin_rebuild(record.closed)
 

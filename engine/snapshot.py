@@ -221,7 +221,7 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     judge.learned.suspicions.load(state["suspicions"])
     judge.playbooks.load(state["playbooks"])
     judge.truncated = state["truncated"]
-    judge.not_counted.load(state.get("not_counted", {}))
+    judge.not_counted.load(state["not_counted"])
     judge.rebuild(tally_of(state["rows"], seeds, partitions), state["closed"])
     same_rules = state["rules"] == judge.plan.plain()
     load_long(judge, state["long"], seeds, partitions, same_rules=same_rules)

@@ -104,9 +104,9 @@ class Shown:
                 return f"{MASK} (a signature that cannot be read)"
         if shown == said:
             return reason
-        if said and said in reason:
-            return reason.replace(said, shown)
-        return f"{MASK} (about {shown})"
+        # Where it stands for itself: a key that is called `k` is no part of words.
+        told, times = re.subn(rf"(?<!\w){re.escape(said)}(?!\w)", lambda _: shown, reason) if said else (reason, 0)
+        return told if times else f"{MASK} (about {shown})"
 
     def _masked(self, kind: str, value: str) -> str:
         if self._pseudonyms and kind in PERSONAL and value.startswith(MARK):

@@ -9,21 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
-from engine.post import JudgePost
 from engine.snapshot import pack
 from schemas.config import Config
+from tests import dying_judges
+from tests.dying_judges import dealt
 from tests.engines import config_of, decide, only
-from tests.test_model_state import Topics, recover
-from tests.test_posts import SEEDS, Log, bound_ms, observe
+from tests.test_posts import Log, bound_ms
 
 NAME, SPAN_S = "registrations", 2700
-
-
-class Hasty(random.Random):
-    """Observers that flush often."""
-
-    def randint(self, a: int, b: int) -> int:
-        return super().randint(a, min(b, 25))
 
 
 @functools.cache
@@ -58,29 +51,13 @@ def lines() -> tuple[bytes, ...]:
 
 @functools.cache
 def log() -> tuple[Log, tuple[str, ...]]:
-    parts: dict[str, list[bytes]] = {"registrations-0": [], "registrations-1": []}
-    for number, text in enumerate(lines()):
-        parts[f"registrations-{number % 2}"].append(text)
-    return observe(parts, config(), Hasty(1)), tuple(parts)
+    return dealt("registrations", lines(), config())
 
 
 def judged(seed: int, dies: float) -> tuple[set[str], list[bytes], int]:
     """(ids of findings, the models' bytes in each partition, how many judges died)."""
-    chance, ids, models, deaths = random.Random(seed), set[str](), list[bytes](), 0
-    made, names = log()
-    for partition, tallies in enumerate(made.tallies):
-        post, topics = JudgePost(config(), SEEDS, partition, list(names), early=False), Topics()
-        while post.position < len(tallies):
-            post.accept(post.position, tallies[post.position])
-            ids |= {f.id for f in post.take().findings}
-            if chance.random() < 0.1:
-                topics.write(post)
-            if topics.record is not None and chance.random() < dies:
-                deaths += 1
-                post = recover(topics, tallies, partition, list(names), (), config())
-        assert not post.judge.learned.refused
-        models.append(pack(post.judge.learned.save_one(NAME)))
-    return ids, models, deaths
+    ids, models, deaths = dying_judges.judged(log(), config(), NAME, seed, dies)
+    return ids, [pack(model) for model in models], deaths
 
 
 @pytest.mark.parametrize("seed", [1, 2])

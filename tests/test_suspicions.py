@@ -20,11 +20,11 @@ from engine.suspicions import KEPT_S, STEP_S, Suspicions
 from schemas.config import Config
 from schemas.errors import StateError
 from schemas.fields import Dimension
+from tests import dying_judges
+from tests.dying_judges import dealt
 from tests.engines import conclude, config_of, feed, only
-from tests.test_model_state import Topics, recover
 from tests.test_policy import crossing
-from tests.test_posts import SEEDS, Log, bound_ms, observe
-from tests.test_registrations_state import Hasty
+from tests.test_posts import SEEDS, Log, bound_ms
 
 SPAN_S = 1500
 WINDOW_S, LOUD_S = 300, 15
@@ -97,31 +97,13 @@ def test_any_cut_and_a_saved_state_leave_the_same_bytes(piece: int, stop_at: int
 
 @functools.cache
 def log() -> tuple[Log, tuple[str, ...]]:
-    parts: dict[str, list[bytes]] = {"requests-0": [], "requests-1": []}
-    for number, text in enumerate(lines()):
-        parts[f"requests-{number % 2}"].append(text)
-    return observe(parts, config(), Hasty(1)), tuple(parts)
+    return dealt("requests", lines(), config())
 
 
 def judged(seed: int, dies: float) -> tuple[set[str], list[bytes], int, int]:
     """(ids of findings, bytes of the models of each partition, judges that died, seconds frozen)."""
-    chance, ids, models, deaths, frozen_s = random.Random(seed), set[str](), list[bytes](), 0, 0
-    made, names = log()
-    for partition, tallies in enumerate(made.tallies):
-        post, topics = JudgePost(config(), SEEDS, partition, list(names), early=False), Topics()
-        while post.position < len(tallies):
-            post.accept(post.position, tallies[post.position])
-            ids |= {f.id for f in post.take().findings}
-            if chance.random() < 0.1:
-                topics.write(post)
-            if topics.record is not None and chance.random() < dies:
-                deaths += 1
-                post = recover(topics, tallies, partition, list(names), (), config())
-        assert not post.judge.learned.refused
-        model = post.judge.learned.save_one("keys")
-        frozen_s += model["about"]["frozen_s"]
-        models.append(pack(model))
-    return ids, models, deaths, frozen_s
+    ids, models, deaths = dying_judges.judged(log(), config(), "keys", seed, dies)
+    return ids, [pack(model) for model in models], deaths, sum(model["about"]["frozen_s"] for model in models)
 
 
 def test_a_judge_that_takes_over_leaves_out_what_it_would_have_left_out() -> None:

@@ -354,6 +354,7 @@ def test_the_history_of_the_configuration_is_that_of_its_topic(
     topic, prefix, producer = make_topic(1), unique("then")[-60:] + ".", producer_for(broker)
     for line in LINES:
         producer.produce(topic, line, partition=0)
+    producer.flush(30)
     file, out, manifest = tmp_path / "kafka.toml", tmp_path / "out", tmp_path / "manifest"
     file.write_text(
         f'[kafka]\ndevelopment = true\nbrokers = ["{broker}"]\ntopic_prefix = "{prefix}"\n[engine]\nseed = "for tests only"\n'
