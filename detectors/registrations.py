@@ -7,7 +7,9 @@ their digits, how rare mail domains are, networks that somebody registered from 
 that became an hour and six hours old, how many nobody used since (`detectors.learning.uses`). Each count and mark becomes a
 signed z against what is usual at that hour (`detectors.learning.floods`); z are added up, for windows and in a CUSUM. The
 largest of these sums is the score. From the past scores alone two limits are read off (`detectors.learning.calibration`):
-from ``notify`` on people are told; from ``act`` on, which is far rarer, something may be done. Then it says what the surplus
+from ``notify`` on people are told; from ``act`` on, which is far rarer, something may be done. At the end of each hour the
+share of the last day's accounts that nobody used is looked at alone, against that of the days before
+(`detectors.learning.unused_days`): a sixth of ``notify_per_day`` is for it, and nothing is done. Then it says what the surplus
 is made of: values of an attribute (user agent, country, mail domain, /24 or /48, autonomous system, referrer) that more of
 the last ten minutes have than usual and than chance explains. Networks and disposable mail domains among them are challenged
 first and, if the flood lasts into the next cell of renewal, may not register for ``restrict_ttl_s``; user agents are

@@ -14,6 +14,7 @@ from detectors.learning.floods import BASES, FEATURES, MARKS, NAMES, STEP_S, Bas
 from detectors.learning.hours import Hours
 from detectors.learning.levels import F64
 from detectors.learning.marks import Attribute, Rows, Usual, joined, sums_of
+from detectors.learning.unused_days import Day, UnusedDays, day_limit
 from detectors.learning.uses import HOUR_STEPS, LONG_STEPS, NO_USES, Aged, Uses
 from detectors.learning.verdicts import Verdicts
 from detectors.registrations import DETECTOR, RegistrationsSection
@@ -33,7 +34,9 @@ SLOW_STEPS = 60
 SLOW_WINDOWS = (1, 6, 144)
 """Ten minutes, an hour, a day."""
 SLOW_SHARE = 0.25
-"""Of the alarms that are allowed, so many are the slow model's."""
+"""Of the alarms that are allowed, so many are of hours and days …"""
+DAY_SHARE = SLOW_SHARE * 2 / 3
+"""… and two thirds of those of the day's share of unused accounts alone, once it is known what that usually is."""
 SUSPECT = 0.8
 """Of the limit: from there on nothing is learned."""
 EPISODE_STEPS = 360
@@ -73,6 +76,11 @@ def slow_config(change_max: float) -> FloodConfig:
     )  # fmt: skip
 
 
+def slow_share(days_known: bool) -> float:
+    """Of the alarms that are allowed, so many are the slow model's."""
+    return SLOW_SHARE - DAY_SHARE * days_known
+
+
 @dataclass(frozen=True, slots=True)
 class Cohort:
     """Registrations that have a value in common, more of them than usual."""
@@ -103,12 +111,14 @@ class Registrants:
         self.text_of: TextOf = lambda word: None
         self.fast = FloodModel(FloodConfig(1, change_max=section.change_max))
         self.slow = FloodModel(slow_config(section.change_max))
-        self.limits = [self._calibration(1 - SLOW_SHARE), self._calibration(SLOW_SHARE)]
+        self.limits = [self._calibration(1 - SLOW_SHARE), self._calibration(slow_share(False))]
         """Of the fast model and of the slow one"""
         self._hours = Hours(2)
         self._peak_of: dict[int, list[float]] = {}
         """Hour -> the same, of the last four weeks"""
-        self.usual, self.uses = Usual(), Uses()
+        self.usual, self.uses, self.days = Usual(), Uses(), UnusedDays()
+        self._day_last = -1
+        """The last step at whose end the day's share of unused accounts was at its limit"""
         self.verdicts = Verdicts(2 * FEATURES)
         self.recent: deque[Rows] = deque(maxlen=WINDOW_STEPS)
         self._hour: list[Rows] = []
@@ -163,6 +173,9 @@ class Registrants:
             scored = self.slow.step(tick, self._slow_sums)
             suspicious, more = self._decide(1, self.slow, scored, tick)
             self.slow.learn(np.array([suspicious]), np.array([self._slow_frozen]))
+            add_day(self.days, self._slow_sums, learned=not self._slow_frozen)
+            if (tick + 1) % HOUR_S == 0:
+                more += self._decide_day(scored, tick)
             self._slow_frozen = False
             found += more
             self._slow_sums = np.zeros_like(self._slow_sums)
@@ -228,6 +241,36 @@ class Registrants:
             told += self._actions(which, scored, tick, cohorts, again=cell > self._acts_since[which])
         return suspicious, told if begins else told[1:]
 
+    def _decide_day(self, scored: Scored, tick: int) -> list[Crossing]:
+        """At the end of an hour: what is told of the last 24 hours' share of unused accounts."""
+        self.days.end_hour()
+        day = self.days.judge(tick)
+        self._share_out(day)
+        if day is None or day.score < self._day_limit:
+            return []
+        z = np.zeros(2 * FEATURES)
+        z[FEATURES + 1 + Mark.UNUSED] = day.score
+        if self.verdicts.mutes(z, day.score):
+            return []
+        begins = self._day_last < self.step - 6 * EPISODE_STEPS
+        self._day_last = self.step
+        if self._last[1] == self.step:
+            return []  # the slow model tells of this step already
+        notice = self._notice(1, self.slow, scored, tick, [], day)
+        self.going_on.append(replace(notice, goes_on=True))
+        if not begins:
+            return []
+        self.last_score, self.last_z = day.score, z
+        return [notice]
+
+    def _share_out(self, day: Day | None) -> None:
+        """What the slow model may tell of, from its next limits on."""
+        self.limits[1].config = self._calibration(slow_share(day is not None)).config
+
+    @property
+    def _day_limit(self) -> float:
+        return day_limit(DAY_SHARE * self._section.notify_per_day)
+
     def _cohorts(self, scored: Scored) -> list[Cohort]:
         """What the last ten minutes have more than usual."""
         rows = [one for one in self.recent if len(one.step)]
@@ -255,14 +298,17 @@ class Registrants:
                 )
         return sorted(found, key=lambda one: (-one.surplus, one.attribute, one.word))[:COHORTS_MAX]
 
-    def _notice(self, which: int, model: FloodModel, scored: Scored, tick: int, cohorts: list[Cohort]) -> Crossing:
-        """For people, about the service."""
-        window = scored.window
+    def _notice(
+        self, which: int, model: FloodModel, scored: Scored, tick: int, cohorts: list[Cohort], day: Day | None = None
+    ) -> Crossing:  # fmt: skip
+        """For people, about the service; ``day``: if that is what stands out, and not what was scored."""
+        window = scored.window if day is None else len(model.config.windows) - 1
         observed, expected = float(scored.observed[0, window, 0]), float(scored.expected[0, window])
         window_s = model.config.step_s * model.config.windows[window]
         z = scored.z[0, window]
         high = [at for at in np.argsort(-z, kind="stable").tolist() if z[at] >= MARK_Z]
         marks = ", ".join(MARK_WORDS[NAMES[at]] for at in high[:TOLD_MAX]) or "a little more of everything"
+        marks = marks if day is None else day.said
         named = [self._named(one) for one in cohorts[:TOLD_MAX]]
         reason = (
             f"{round(observed):,} registrations on service {self._service_text} in {_span_text(window_s)}, where about "
@@ -270,12 +316,15 @@ class Registrants:
         )
         rule = self._rule(Dimension.SERVICE, "notify", window_s, expected, dry_run=False)
         limits = self.limits[which]
-        per_day = limits.per_day(float(scored.score[0]))
+        score, limit = (float(scored.score[0]), limits.notify) if day is None else (day.score, self._day_limit)
+        per_day = limits.per_day(score) if day is None else day.per_day
         features: list[tuple[str, int | float | str]] = [
-            ("score", round(float(scored.score[0]), 2)), ("notify_limit", round(limits.notify, 2)), ("cold", int(limits.cold)),
+            ("score", round(score, 2)), ("notify_limit", round(limit, 2)), ("cold", int(limits.cold)),
             ("model_version", DETECTOR.version),
         ]  # fmt: skip
         features += [(f"z {name}", round(one, 2)) for name, one in zip(NAMES, z.tolist(), strict=True)]
+        if day is not None:
+            features += [("day_unused", round(day.share, 4)), ("day_unused_usual", round(day.usual, 4))]
         if per_day is not None:
             features.append(("per_day", round(per_day, 5)))
         if frozen_s := self._frozen_s():
@@ -397,7 +446,7 @@ class Registrants:
             "steps": [self.step, self.heard], "models": [self.fast.save(), self.slow.save()],
             "limits": [limits.save() for limits in self.limits], "hours": self._hours.save(),
             "peak_of": [[hour, *peaks] for hour, peaks in sorted(self._peak_of.items())],
-            "usual": self.usual.save(), "uses": self.uses.save(),
+            "usual": self.usual.save(), "uses": self.uses.save(), "days": [self._day_last, *self.days.save()],
             "verdicts": self.verdicts.save(), "recent": [rows.columns() for rows in self.recent],
             "hour": joined(self._hour).columns() if self._hour else [], "slow_sums": self._slow_sums.copy(),
             "episodes": [list(some) for some in (self._since, self._last, self._acted, self._acts_since)],
@@ -416,6 +465,9 @@ class Registrants:
         self._peak_of = {hour: peaks for hour, *peaks in data["peak_of"]}
         self.usual.load(data["usual"])
         self.uses.load(data["uses"])
+        self._day_last, *days = data["days"]
+        self.days.load(days)
+        self._share_out(self.days.judge(0))
         self.verdicts.load(data["verdicts"])
         self.recent = deque((Rows(*columns) for columns in data["recent"]), maxlen=WINDOW_STEPS)
         self._hour = [Rows(*data["hour"])] if data["hour"] else []
@@ -433,6 +485,11 @@ def add_aged(sums: F64, aged: Aged) -> None:
         sums[0, base] += many
         sums[0, BASES + mark] += unseen
         sums[0, BASES + MARKS + mark] += unseen
+
+
+def add_day(days: UnusedDays, sums: F64, *, learned: bool) -> None:
+    """Add accounts that became an hour old in a step of the slow model to their hour."""
+    days.add(float(sums[0, Base.AGED_HOUR]), float(sums[0, BASES + Mark.UNUSED]), learned=learned)
 
 
 def _key_of(one: Cohort) -> tuple[int, int]:

@@ -12,10 +12,11 @@ what some accounts do and not others: of a busy service one in four.
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +26,11 @@ from detectors.learning.floods import BASES, COLUMNS, MARKS, STEP_S, FloodModel
 from detectors.learning.hours import Hours
 from detectors.learning.levels import F64
 from detectors.learning.marks import Rows, Usual, sums_of
+from detectors.learning.unused_days import UnusedDays, day_limit
 from detectors.registrations import RegistrationsSection
 from drills.columns import generator
 from drills.quality.registration_weeks import FIRST_STEP, PER_STEP, first_uses, honest, people, shares_used
-from engine.registrants import AGED, SLOW_SHARE, SLOW_STEPS, SUSPECT, slow_config
+from engine.registrants import AGED, DAY_SHARE, EPISODE_STEPS, SLOW_STEPS, SUSPECT, add_day, slow_config, slow_share
 
 I64 = npt.NDArray[np.int64]
 
@@ -38,6 +40,9 @@ STRENGTHS = (0.1, 0.3, 1.0)
 COLD_DAYS, HOUR_STEPS, HOURLY, DAILY = 8, 360, 6, 144
 GAP = 6
 """An hour: what comes again within it is the same alarm."""
+EPISODE = 6 * EPISODE_STEPS // SLOW_STEPS
+"""Six hours: people are told again of what comes later."""
+DAY_LIMIT = day_limit(DAY_SHARE * RegistrationsSection().notify_per_day)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,42 +125,79 @@ def _slow(rows: Rows, marks: F64, first: int, known: bool) -> F64:
     return sums_of(coarse, marks, first // SLOW_STEPS, HOURLY, known=known)
 
 
-def study(seed: int, days: int, world: World) -> tuple[list[list[float]], float]:
+@dataclass(slots=True)
+class Judged:
+    """The product's slow model with its limits, and the verdict on the day's share of unused accounts."""
+
+    alone: bool
+    """Without that verdict, with all of the alarms"""
+    model: FloodModel = field(default_factory=lambda: FloodModel(slow_config(RegistrationsSection().change_max)))
+    unused: UnusedDays = field(default_factory=UnusedDays)
+    limits: Calibration = field(default_factory=lambda: Calibration(_limits(days_known=False)))
+    hours: Hours = field(default_factory=lambda: Hours(1))
+
+    def step(self, step: int, sums: F64) -> bool:
+        """Ten minutes: judged and learned. Whether they are told of."""
+        tick = _tick(step)
+        self.limits.begin(tick)
+        score = float(self.model.step(tick, sums[None]).score[0])
+        self.model.learn(np.array([score >= SUSPECT * self.limits.notify]))
+        self.hours.see(0, score, self.limits.notify)
+        told = score >= self.limits.notify
+        add_day(self.unused, sums[None], learned=True)
+        if step % HOURLY == HOURLY - 1:
+            day = None if self.alone else _day(self.unused, tick)
+            told |= day is not None and day >= DAY_LIMIT
+            self.limits.config = _limits(days_known=day is not None)
+            self.hours.end(tick, [self.limits])
+        return told
+
+    def until(self, first: int, sums: F64) -> float:
+        """Hours until something is told, if what follows is this."""
+        model, unused = self.model.fork(np.zeros(1, np.int64)), copy.deepcopy(self.unused)
+        for step, one in enumerate(sums, first):
+            tick = _tick(step)
+            told = float(model.step(tick, one[None]).score[0]) >= self.limits.notify
+            add_day(unused, one[None], learned=True)
+            if step % HOURLY == HOURLY - 1:
+                day = _day(unused, tick)
+                told |= not self.alone and day is not None and day >= DAY_LIMIT
+            if told:
+                return (step - first + 1) / HOURLY
+        return float("inf")
+
+
+def _limits(*, days_known: bool) -> CalibrationConfig:
+    section, share = RegistrationsSection(), slow_share(days_known)
+    return CalibrationConfig(share * section.notify_per_day, share * section.act_per_day, section.start_score)
+
+
+def _day(unused: UnusedDays, tick: int) -> float | None:
+    unused.end_hour()
+    day = unused.judge(tick)
+    return None if day is None else day.score
+
+
+def _tick(step: int) -> int:
+    """The last second of a step."""
+    return 10 * FIRST_STEP + 600 * (step + 1) - 1
+
+
+def study(seed: int, days: int, world: World, *, alone: bool = False) -> tuple[list[list[float]], float]:
     """(of each strength the hours until each campaign was told, infinite where none of a day's was; false alarms a day)"""
-    section = RegistrationsSection()
-    config = slow_config(section.change_max)
-    limits = Calibration(
-        CalibrationConfig(SLOW_SHARE * section.notify_per_day, SLOW_SHARE * section.act_per_day, section.start_score)
-    )
-    model, hours = FloodModel(config), Hours(1)
+    judged = Judged(alone)
     calm, more = traffic(seed, days, world)
     found: list[list[float]] = [[] for _ in STRENGTHS]
-    alarms, last = 0, -GAP - 1
+    alarms, last = 0, -EPISODE - 1
     for step, sums in enumerate(calm):
-        tick = 10 * FIRST_STEP + 600 * (step + 1) - 1
         if step >= COLD_DAYS * DAILY and step % DAILY == 48 and step + DAILY <= len(calm):
             for index in range(len(STRENGTHS)):
-                copy = model.fork(np.zeros(1, np.int64))
                 both = calm[step : step + DAILY] + from_its_first_step(more[index], step)
-                found[index].append(_until(copy, step, both, limits.notify))
-        limits.begin(tick)
-        score = float(model.step(tick, sums[None]).score[0])
-        model.learn(np.array([score >= SUSPECT * limits.notify]))
-        hours.see(0, score, limits.notify)
-        if step >= COLD_DAYS * DAILY and score >= limits.notify:
-            alarms += step - last > GAP
+                found[index].append(judged.until(step, both))
+        if judged.step(step, sums) and step >= COLD_DAYS * DAILY:
+            alarms += step - last > EPISODE
             last = step
-        if step % HOURLY == HOURLY - 1:
-            hours.end(tick, [limits])
     return found, alarms / (days - COLD_DAYS)
-
-
-def _until(copy: FloodModel, first: int, sums: F64, limit: float) -> float:
-    """Hours until the score is at the limit."""
-    for step, one in enumerate(sums, first):
-        if float(copy.step(10 * FIRST_STEP + 600 * (step + 1) - 1, one[None]).score[0]) >= limit:
-            return (step - first + 1) / HOURLY
-    return float("inf")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -164,12 +206,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--days", type=int, default=28)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--first", type=int, help="seeds from this one on, for tuning")
+    parser.add_argument("--alone", action="store_true", help="without the verdict on the day's share of unused accounts")
     options = parser.parse_args(words)
     seeds = SEEDS[: options.seeds] if options.first is None else range(options.first, options.first + options.seeds)
     titles = " | ".join(f"{strength:g} × the usual" for strength in STRENGTHS)
     print(f"| how accounts are used | {titles} | false alarms a day (worst seed) |\n|---|---|---|---|---|")
     for world in WORLDS:
-        results = [study(seed, options.days, world) for seed in seeds]
+        results = [study(seed, options.days, world, alone=options.alone) for seed in seeds]
         cells = [_cell(list(itertools.chain(*(found[index] for found, _ in results)))) for index in range(len(STRENGTHS))]
         false = [one for _, one in results]
         print(f"| {world.said} | {' | '.join(cells)} | {np.mean(false):.2f} ({max(false):.2f}) |", flush=True)
