@@ -85,10 +85,13 @@ def test_what_is_found_less_or_stops_more_honest_sources_is_told() -> None:
     harmful = {"attacks": {"scan": {**before["attacks"]["scan"], "wronged": ["ip 1 by rate"]}}, "quiet": {}}
     assert kept.regressions(harmful, before) == ["scan: ip 1 by rate is honest and was mitigated"]
     assert kept.regressions(harmful, harmful) == []
-    week = {"days": 7, "wronged": [], "service_alerts": 1}
+    week = {"days": 7, "wronged": [], "service_alerts": 1, "learned": 7}
     now = {"attacks": {}, "quiet": {"weeks": {**week, "wronged": ["ip 2 by rate"], "service_alerts": 2}}}
     assert len(kept.regressions(now, {"attacks": {}, "quiet": {"weeks": week}})) == 2
     assert kept.regressions(now, {"attacks": {}, "quiet": {"weeks": {**week, "days": 28}}}) == [], "not to be compared"
+    more = {"attacks": {}, "quiet": {"weeks": {**week, "learned": 8}}}
+    assert kept.regressions(more, {"attacks": {}, "quiet": {}}) == ["weeks: 8 notices of learned detectors in 7 days"]
+    assert kept.regressions(more, more) == []
 
 
 def test_alarms_that_go_on_are_one() -> None:

@@ -13,6 +13,8 @@ from drills.quality.trial import Trials
 from schemas.errors import SourceError
 
 KEPT = Path(__file__).with_name("quality.json")
+LEARNED_PER_DAY = 1.0
+"""What learned detectors may tell of honest traffic, each day."""
 
 
 def document(trials: Trials, quiet: dict[str, Quiet]) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def document(trials: Trials, quiet: dict[str, Quiet]) -> dict[str, Any]:
     rest = {
         name: {
             "days": one.days, "wronged": sorted({f"{alarm.type} {alarm.value} by {alarm.detector}" for alarm in one.wronged}),
-            "service_alerts": one.service_alerts,
+            "service_alerts": one.service_alerts, "learned": one.learned,
         }
         for name, one in quiet.items()
     }  # fmt: skip
@@ -59,6 +61,8 @@ def regressions(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
         found += [f"{name}: {who} is honest and was mitigated" for who in sorted(more)]
         if old is not None and one["service_alerts"] > old["service_alerts"]:
             found.append(f"{name}: {one['service_alerts']} service alerts, {old['service_alerts']} before")
+        if one["learned"] > max(LEARNED_PER_DAY * one["days"], 0 if old is None else old.get("learned", 0)):
+            found.append(f"{name}: {one['learned']} notices of learned detectors in {one['days']:.3g} days")
     return found
 
 

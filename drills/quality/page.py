@@ -195,9 +195,12 @@ def _quiet(name: str, quiet: Quiet) -> list[str]:
     storms = "every storm in each" if name == "busy hours" else "storms at their hours of the week"
     wronged = len({(alarm.type, alarm.value, alarm.since_s // 86_400) for alarm in quiet.wronged})
     told = ", ".join(f"{key} {count}" for key, count in quiet.told.most_common()) or "none"
-    alarms = f"Alarms: {len(quiet.alarms)} ({told}), {quiet.service_alerts} of them about the service as a whole"
+    alarms = (
+        f"Alarms: {len(quiet.alarms)} ({told}), {quiet.learned} of them notices of learned detectors, {quiet.service_alerts} "
+        "of the others about the service as a whole"
+    )
     if quiet.days >= 1:
-        alarms += f"; {len(quiet.alarms) / quiet.days:.2g} a day, and {7 * quiet.service_alerts / quiet.days:.2g} a week"
+        alarms += f"; {quiet.learned / quiet.days:.2g} a day, and {7 * quiet.service_alerts / quiet.days:.2g} a week"
     lines = [
         f"### {name.capitalize()}",
         f"{_length(quiet.days)} at {rate:g} honest events a second, {storms}: {quiet.events:,} events. Honest sources "

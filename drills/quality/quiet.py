@@ -24,6 +24,8 @@ ALARM_GAP_S = 600
 """What comes again within so many seconds is the same alarm."""
 WIDE = ("service", "route", "asn", "country", "user_agent", "fingerprint", "signature")
 """Types of targets that are about the service as a whole."""
+LEARNED = ("registrations", "keys")
+"""What these tell has a rate of its own, in a judge partition: `notify` at one a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,13 @@ class Quiet:
 
     @property
     def service_alerts(self) -> int:
-        """About the service as a whole, a route or a network."""
-        return sum(alarm.type in WIDE for alarm in self.alarms)
+        """About the service as a whole, a route or a network, by what does not learn who is who."""
+        return sum(alarm.type in WIDE and alarm.detector not in LEARNED for alarm in self.alarms)
+
+    @property
+    def learned(self) -> int:
+        """Notices of the learned detectors."""
+        return sum(alarm.detector in LEARNED for alarm in self.alarms)
 
     def add(self, other: Quiet) -> None:
         """Together."""
