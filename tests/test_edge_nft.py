@@ -103,7 +103,7 @@ def test_a_block_ends_by_itself_when_nobody_is_there_to_end_it(pair: Pair, table
     assert not pair.is_served("203.0.113.7", 0.1)
     while not pair.is_served("203.0.113.7", 0.1):
         assert time.monotonic() - began < 20
-    assert now_ms() >= blocked.expires_at * 1000
+    assert now_ms() >= blocked.expires_at * 1000 - 10, "the kernel's timers and the clock are a few milliseconds apart"
 
 
 def test_extending_and_lifting_are_one_transaction_each(pair: Pair, table: NftTable) -> None:
