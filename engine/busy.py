@@ -73,6 +73,8 @@ class BusyRoutes:
         found: list[Crossing] = []
         windows, scalars = self._windows, self._windows.scalars
         due = np.flatnonzero((scalars[:, BUSY] != 0) & (scalars[:, CLOSED] % MINUTE_S == MINUTE_S - 1))
+        if not len(due):
+            return found
         totals = windows.busy[:, :, B_TOTAL].tolist()
         for partition, closed in zip(due.tolist(), scalars[due, CLOSED].tolist(), strict=True):
             found += self._end(partition, closed // MINUTE_S, totals[partition])

@@ -6,7 +6,6 @@ numpy for each second and stratum were most of what a judge did.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -44,31 +43,14 @@ from detectors.kernels.strata import (
 )
 from detectors.kernels.windows import NEVER
 from detectors.surplus import ROW_WORDS, WINDOW_S
+from engine.sampling import Held
 from engine.strata import NOTHING_ENDED, ROUTE_LEARNED_SHARE, STEP_KEPT, Cell, Ended
-from schemas.sample import CELL_WORDS, ENTRY_WORDS, KEPT, S_TICK, Sample, empty_sample
+from schemas.sample import CELL_WORDS, ENTRY_WORDS, KEPT, empty_sample
 
 CELLS, ROWS = 512, 4096
 """Room to begin with: half a minute of two services with 350 events a second."""
 NOTHING = empty_sample()
 Service = tuple[int, int]
-
-
-@dataclass(slots=True)
-class Held:
-    """A sample that came, and the first of its cells whose second is not closed."""
-
-    sample: Sample
-    at: int = 0
-
-    @property
-    def newest(self) -> int:
-        """Its last second."""
-        return int(self.sample.cells[-1, S_TICK])
-
-    @property
-    def waits_from(self) -> int | None:
-        """The first second that is not closed; None: all are."""
-        return int(self.sample.cells[self.at, S_TICK]) if self.at < len(self.sample.cells) else None
 
 
 class Look(NamedTuple):

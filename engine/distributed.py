@@ -16,14 +16,15 @@ import numpy as np
 
 from detectors.entropy import EntropySection
 from detectors.kernels.strata import IS_MORE, ROUTES_MORE
+from detectors.kernels.windows import NEVER
 from detectors.signature import SignatureSection
 from detectors.surplus import WINDOW_S, rows_of
-from engine.cell_log import CellLog, Held, Look, Service
+from engine.cell_log import CellLog, Look, Service
 from engine.episodes import ACTS, Episodes, Found
 from engine.naming import Texts
 from engine.policy import Crossing
 from engine.route_episodes import judge_routes
-from engine.sampling import merge_samples, part_of
+from engine.sampling import Held, merge_samples, part_of
 from engine.strata import HELD_STEPS_MAX, ROUTED, STEPS, Cell, Series, gather
 from schemas.narrow import Reader
 from schemas.sample import E_CELL, S_TICK, S_TOTAL, Sample, Stratum
@@ -36,7 +37,6 @@ EMPTY_STEPS_MAX = HELD_STEPS_MAX + STEPS + 2
 STRATA = tuple(Stratum)
 ENTRIES_MAX = 400_000
 """That wait for their seconds to be closed: 40 MB. Past it the furthest go, as the rows do."""
-NEVER = -(1 << 62)
 
 
 @dataclass(slots=True)
@@ -76,7 +76,9 @@ class Distributed:
             math.inf if entropy is None or stratum not in ROUTED else entropy.least(stratum) for stratum in Stratum
         ]
         self._held: list[Held] = []
-        """What came, of the seconds that are not closed and, for saved states, of those of the last two steps."""
+        """What came, of the seconds that are not closed and, for saved states, of those of the last two steps …"""
+        self._entries = 0
+        """… and how many entries that is: added up for each tally, it would be work for all that came in half a minute."""
         self._texts = Texts()
         self._log = CellLog(SERVICES_MAX)
         self._closed = self._step = NEVER
@@ -96,24 +98,29 @@ class Distributed:
             if not len(sample.cells):
                 return 0
         self._hold(_copy(sample))
-        if sum(len(one.sample.entries) for one in self._held) <= ENTRIES_MAX:
+        if self._entries <= ENTRIES_MAX:
             return 0
         return self._bound() if sum(len(one.entries) for one in self._waiting()) > ENTRIES_MAX else 0
 
     def _hold(self, sample: Sample) -> None:
         self._held.append(Held(sample))
+        self._entries += len(sample.entries)
         self._texts.add(self._held[-1].newest, sample)
+
+    def _keep(self, held: list[Held]) -> None:
+        """Of what is held nothing but this."""
+        self._held, self._entries = held, sum([len(one.sample.entries) for one in held])
 
     def _waiting(self) -> Iterator[Sample]:
         """What is of seconds that are not closed."""
         for one in self._held:
             if one.waits_from is not None:
-                yield one.sample if one.at == 0 else part_of(one.sample, one.at, len(one.sample.cells))
+                yield one.left
 
     def _unite_waiting(self) -> Sample:
         """What is of seconds that are not closed, as one sample, which takes the place of its parts."""
         merged = merge_samples(list(self._waiting()))
-        self._held = [Held(part_of(one.sample, 0, one.at), one.at) for one in self._held if one.at]
+        self._keep([Held(part_of(one.sample, 0, one.at), one.at) for one in self._held if one.at])
         if len(merged.cells):
             self._hold(merged)
         return merged
@@ -123,7 +130,7 @@ class Distributed:
         ends = np.searchsorted(merged.entries[:, E_CELL], np.arange(len(merged.cells)), "right")
         within = int(np.searchsorted(ends, ENTRIES_MAX // 2, "right"))
         last = int(merged.cells[max(0, within - 1), S_TICK])
-        self._held[-1] = Held(cut_sample(merged, NEVER, last + 1))
+        self._keep([*self._held[:-1], Held(cut_sample(merged, NEVER, last + 1))])
         return int(merged.cells[merged.cells[:, S_TICK] > last, S_TOTAL].sum())
 
     def close(self, closed: int, muted: int) -> list[Crossing]:
@@ -138,7 +145,7 @@ class Distributed:
         self._texts.forget(closed - 2 * WINDOW_S)
         horizon = _kept_from(closed)
         if self._held and self._held[0].newest < horizon:
-            self._held = [one for one in self._held if one.newest >= horizon]
+            self._keep([one for one in self._held if one.newest >= horizon])
         return found
 
     def _take(self, closed: int) -> None:
@@ -311,10 +318,10 @@ class Distributed:
                 series.load(one)
             strata.episodes.load(episodes)
             self._know((a, b), strata)
-        self._held = []
+        self._keep([])
         if "sample" in data:
             head, blocks = data["sample"]
-            self._held.append(Held(decode_sample(msgspec.convert(head, SampleHead), Reader(blocks, 0))))
+            self._keep([Held(decode_sample(msgspec.convert(head, SampleHead), Reader(blocks, 0)))])
         self._resuming = True
 
     def resume(self) -> None:
@@ -323,7 +330,7 @@ class Distributed:
             return
         self._resuming = False
         merged = cut_sample(merge_samples([one.sample for one in self._held]), _kept_from(self._closed), None)
-        self._held = []
+        self._keep([])
         if not len(merged.cells):
             return
         self._hold(merged)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectors.kernels.windows import NEVER
 from schemas.columns import I64
 from schemas.errors import StateError
 
@@ -26,7 +27,6 @@ BEDS = 4
 """A key that lost its place takes one of so many beds, that of whoever has slept longest."""
 SLEEPERS_A_PLACE = 4
 """So many sleep for each place: 24 bytes each."""
-NEVER = -(1 << 62)
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from detectors.learning.marks import Attribute, Rows
 from detectors.learning.uses import registered
 from detectors.lists import Addresses, holds
 from detectors.surplus import networks
-from engine.sampling import merge_samples, part_of
+from engine.sampling import Held, merge_samples
 from schemas import sample as sampled
 from schemas.columns import I64
 from schemas.sample import (
@@ -74,24 +74,11 @@ class Lists:
 
 
 @dataclass(slots=True)
-class Came:
+class Came(Held):
     """What came in a tally: the cells that may hold registrations, or what accounts do, in arrays of their own."""
 
-    sample: Sample
-    registers_from: int
+    registers_from: int = NOBODY_REGISTERS
     """The first second in which somebody registers"""
-    at: int = 0
-    """The first cell that has not been passed over"""
-
-    @property
-    def waits_from(self) -> int | None:
-        """The first second that is left; None: none is."""
-        return int(self.sample.cells[self.at, S_TICK]) if self.at < len(self.sample.cells) else None
-
-    @property
-    def left(self) -> Sample:
-        """What has not been passed over."""
-        return part_of(self.sample, self.at, len(self.sample.cells)) if self.at else self.sample
 
     def pass_over(self, closed: int) -> None:
         """Nothing up to a second is of any use."""
@@ -105,8 +92,8 @@ def of_registrations(sample: Sample) -> Came:
     cells, entries = cells[:many], entries[:count]
     if first == NOBODY_REGISTERS:
         # Texts are those that registrations name, and nobody registered here.
-        return Came(Sample(cells, entries, *_NO_TEXTS), first)
-    return Came(Sample(cells, entries, sample.words.copy(), sample.text_start.copy(), sample.text.copy()), first)
+        return Came(Sample(cells, entries, *_NO_TEXTS))
+    return Came(Sample(cells, entries, sample.words.copy(), sample.text_start.copy(), sample.text.copy()), registers_from=first)
 
 
 def merged_registrations(samples: list[Sample]) -> Sample:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from detectors.kernels.sample_merge import merge_kernel, merge_words_kernel
-from schemas.sample import CELL_WORDS, E_CELL, ENTRY_WORDS, Sample, empty_sample
+from schemas.sample import CELL_WORDS, E_CELL, ENTRY_WORDS, S_TICK, Sample, empty_sample
 
 
 def merge_samples(samples: Sequence[Sample]) -> Sample:
@@ -30,6 +31,29 @@ def part_of(sample: Sample, low: int, high: int) -> Sample:
     entries = sample.entries[from_entry:to_entry].copy()
     entries[:, E_CELL] -= low
     return Sample(sample.cells[low:high].copy(), entries, sample.words, sample.text_start, sample.text)
+
+
+@dataclass(slots=True)
+class Held:
+    """A sample that came, and the first of its cells whose second is not closed."""
+
+    sample: Sample
+    at: int = 0
+
+    @property
+    def newest(self) -> int:
+        """Its last second."""
+        return int(self.sample.cells[-1, S_TICK])
+
+    @property
+    def waits_from(self) -> int | None:
+        """The first second that is not closed; None: all are."""
+        return int(self.sample.cells[self.at, S_TICK]) if self.at < len(self.sample.cells) else None
+
+    @property
+    def left(self) -> Sample:
+        """What is of seconds that are not closed."""
+        return part_of(self.sample, self.at, len(self.sample.cells)) if self.at else self.sample
 
 
 def _merge_two(one: Sample, other: Sample) -> Sample:

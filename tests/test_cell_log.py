@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.entropy import RouteWindow
-from engine.cell_log import CellLog, Held
+from engine.cell_log import CellLog
+from engine.sampling import Held
 from schemas.sample import KEPT, Attribute, Stratum
 from tests.oracles.sampling import Cell, Plain, as_arrays, merge
 from tests.oracles.strata import PlainLog

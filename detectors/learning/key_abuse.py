@@ -27,6 +27,7 @@ from detectors.kernels.key_features import (
     V_NETS,
     judge_keys_kernel,
 )
+from detectors.kernels.windows import NEVER
 from detectors.learning.calibration import DAY_S, Calibration, CalibrationConfig
 from detectors.learning.levels import HOUR_S, HOURS, SEASONS, Levels, LevelsConfig, season_of
 from schemas.columns import I64
@@ -60,7 +61,6 @@ WOKEN_WINDOWS = 12
 """… in the windows of its first hour."""
 ACCEPTED = 12
 """A window that people say was honest is learned so many times."""
-NEVER = -(1 << 62)
 
 
 @dataclass(frozen=True, slots=True)
