@@ -127,27 +127,42 @@ class Ahead:
 
     def _lay_out(self, messages: list[Message]) -> Piece:
         """As many of the messages as a piece may hold."""
-        # ``map`` calls methods of the type at a quarter of the price of bound ones: such calls are half of a message's cost.
-        came = list(map(Message.value, messages))
-        values = [value or b"" for value in came] if None in came else cast(list[bytes], came)
+        values = values_of(messages)
         ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
         if ends[-1] > self._bytes_max:
             count = max(1, int(np.searchsorted(ends, self._bytes_max, "right")))
             messages, values, ends = messages[:count], values[:count], ends[:count]
-        count, data = len(values), b"".join(values)
+        data = b"".join(values)
         self._filled, self._read = self._read, self._filled
         if len(self._filled) < 2 * len(data) + _ROOM:
             self._filled = np.empty(3 * len(data) + _ROOM, np.uint8)
         self._filled[: len(data)] = np.frombuffer(data, np.uint8)
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-        stamps = map(Message.timestamp, messages)
-        times_ms = np.fromiter([0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps], np.int64, count)
-        first, behind = messages[0].offset() or 0, message_end(messages)
-        if behind - first == count:
-            offsets = np.arange(first, behind, dtype=np.int64)
-        else:  # compacted, or with markers of transactions between
-            offsets = np.fromiter((message.offset() or 0 for message in messages), np.int64, count)
-        return Piece(self._filled, starts, ends, times_ms, offsets, [])
+        return Piece(self._filled, starts, ends, times_of(messages), offsets_of(messages), [])
+
+
+# ``map`` calls methods of the type at a quarter of the price of bound ones: such calls are half of a message's cost.
+
+
+def values_of(messages: list[Message]) -> list[bytes]:
+    """Their values; of one that has none, nothing."""
+    came = list(map(Message.value, messages))
+    return [value or b"" for value in came] if None in came else cast(list[bytes], came)
+
+
+def times_of(messages: list[Message]) -> I64:
+    """i64[n]: the brokers' or producers' time in milliseconds; 0 where there is none."""
+    stamps = map(Message.timestamp, messages)
+    return np.fromiter([0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps], np.int64, len(messages))
+
+
+def offsets_of(messages: list[Message]) -> I64:
+    """i64[n], of at least one."""
+    first, behind = messages[0].offset() or 0, message_end(messages)
+    if behind - first == len(messages):
+        return np.arange(first, behind, dtype=np.int64)
+    # Compacted, or with markers of transactions between.
+    return np.fromiter((message.offset() or 0 for message in messages), np.int64, len(messages))
 
 
 def message_end(messages: list[Message]) -> int:

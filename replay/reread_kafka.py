@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+from confluent_kafka import Message
 
 from broker.connection import Connection
 from broker.offsets import Partition, first_offsets, offsets_at, partitions_of
 from broker.reading import read_spans
+from replay.kafka_ahead import offsets_of, times_of, values_of
 from replay.reread import Batch, Range
 from schemas.columns import I64, U8
 
@@ -19,16 +20,13 @@ BEFORE_MESSAGES = 50_000
 
 def packed(messages: list[Message]) -> tuple[U8, I64, I64, I64, I64]:
     """Messages one behind the other, with room for text that is rewritten: their bytes, starts, ends, times and offsets."""
-    values = [message.value() or b"" for message in messages]
+    values = values_of(messages)
     data = b"".join(values)
     buffer = np.zeros(2 * len(data) + 16384, np.uint8)
     buffer[: len(data)] = np.frombuffer(data, np.uint8)
     ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-    stamps = (message.timestamp() for message in messages)
-    times_ms = np.fromiter((0 if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps), np.int64, len(values))
-    offsets = np.fromiter((message.offset() or 0 for message in messages), np.int64, len(values))
-    return buffer, starts, ends, times_ms, offsets
+    return buffer, starts, ends, times_of(messages), offsets_of(messages)
 
 
 class KafkaRange:
