@@ -52,7 +52,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from detectors.kernels.alike import ROUTE_VALUES, alike_kernel, all_routes_kernel, allocate_slots
+from detectors.kernels.alike import MILLI, ROUTE_VALUES, alike_kernel, all_routes_kernel, allocate_slots
 from detectors.surplus import (
     ADDRESS,
     COUNTRY,
@@ -82,7 +82,6 @@ ROUTES_MAX, ROUTE_USUAL_MIN = 10, 30
 """No more routes of a stratum can each have a tenth of it; and so many addresses in five minutes say what one is made of."""
 SAMPLE_SIGMAS = 3.0
 """What is told of a route has to be outside the error of its sample by so much."""
-MILLI = 1000
 COMPARED = {ROUTE: "routes", USER_AGENT: "user agents", COUNTRY: "countries", NET_WIDE: "networks"}
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.entropy import ADDRESSES_MIN, ROUTES_MAX
-from detectors.kernels.alike import ROUTE_VALUES
+from detectors.kernels.alike import ROUTE_VALUES, ROUTE_WORDS
 from detectors.kernels.strata import (
     BOUNDS,
     H_CELLS,
@@ -44,7 +44,7 @@ from detectors.kernels.strata import (
 from detectors.kernels.windows import NEVER
 from detectors.surplus import ROW_WORDS, WINDOW_S
 from engine.sampling import Held
-from engine.strata import NOTHING_ENDED, ROUTE_LEARNED_SHARE, STEP_KEPT, Cell, Ended
+from engine.strata import NO_ROUTES, NOTHING_ENDED, ROUTE_LEARNED_SHARE, STEP_KEPT, Cell, Ended
 from schemas.sample import CELL_WORDS, ENTRY_WORDS, KEPT, empty_sample
 
 CELLS, ROWS = 512, 4096
@@ -80,7 +80,8 @@ class CellLog:
         self._united = np.empty((1, CELL_WORDS), np.int64), np.empty((KEPT, ENTRY_WORDS), np.int64)
         self._steps = np.zeros((many, STEP_WORDS), np.int64)
         self._lowest = np.empty((many, STEP_KEPT, ROW_WORDS), np.int64)
-        self._routes, self._values = np.empty((many, ROUTES_MAX), np.int64), np.empty((many, ROUTES_MAX, ROUTE_VALUES))
+        self._heaviest, self._values = np.empty(ROUTES_MAX, np.int64), np.empty((ROUTES_MAX, ROUTE_VALUES))
+        self._routes = np.empty((many, ROUTES_MAX, ROUTE_WORDS), np.int64)
         self._places = np.empty(STEP_KEPT, np.int64)
         self._cells, self._rows = np.empty((0, LOG_WORDS), np.int64), np.empty((0, ROW_WORDS), np.int64)
         self._reserve(CELLS, ROWS)
@@ -196,14 +197,14 @@ class CellLog:
         end_step_kernel(
             self._cells, self._rows, self._used, end, self._series, ROUTE_LEARNED_SHARE, ADDRESSES_MIN, self._slots,
             self._pair_slots, self._gathered, self._numbers, self._weights, self._sums, self._steps, self._lowest, self._places,
-            self._routes, self._values,
+            self._heaviest, self._values, self._routes,
         )  # fmt: skip
         found = []
         for series, (cells, total, level, left, different, alike, kept, many) in enumerate(self._steps.tolist()):
             if cells == 0:
                 found.append(NOTHING_ENDED)
                 continue
-            routes = list(zip(self._routes[series, :many].tolist(), self._values[series, :many].tolist(), strict=True))
+            routes = self._routes[series, :many].copy() if many else NO_ROUTES
             lowest = self._lowest[series, :kept].copy()
             found.append(Ended(cells, total, level, left, different, alike, lowest, routes))
         return found

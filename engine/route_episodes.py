@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 from detectors import entropy as shifted
 from detectors.entropy import ROUTE_USUAL_MIN, STEPS_MIN, EntropySection, RouteWindow, Shift, routes_of
+from detectors.kernels.alike import N_REPEATS, N_TOTAL
 from detectors.surplus import ROUTE, WINDOW_S
 from engine.episodes import Episodes, Found, shifted_crossing
 from engine.naming import Texts, key_of
 from engine.policy import Crossing, unsigned
-from engine.strata import L_REPEATS, L_TOTAL, ROUTE_LEARNED_SHARE, RouteStanding, Series
+from engine.strata import ROUTE_LEARNED_SHARE, RouteStanding, Series
 from schemas.columns import I64
 from schemas.fields import Dimension
 from schemas.tally import NAME_BYTES_MAX
@@ -33,14 +34,14 @@ class _Route:
     @property
     def mean(self) -> float:
         """Requests in a usual step."""
-        return float(self.usual[:, L_TOTAL].mean())
+        return float(self.usual[:, N_TOTAL].mean())
 
     def exceeds(self, series: Series, section: EntropySection) -> bool:
         """Whether it is busy and has more than usual, as a service has to, whatever its sample left out."""
         if self.mean < section.route_share * series.mean:
             return False
         surely = self.window.surely
-        return surely > section.growth * int(self.usual[:, L_TOTAL].max()) and section.exceeds(
+        return surely > section.growth * int(self.usual[:, N_TOTAL].max()) and section.exceeds(
             series.stratum, surely, self.mean
         )
 
@@ -57,7 +58,7 @@ class _Route:
         even, before = found.gathered.even(), series.usual().rows
         now, usual = (rows[rows[:, ROUTE] == self.window.route] for rows in (even, before))
         shifts = shifted.shifts(now, usual, section.shift_bits, ROUTE_USUAL_MIN)
-        again = self.window.repeats_shift(found.stratum, self.usual[:, L_REPEATS].tolist())
+        again = self.window.repeats_shift(found.stratum, self.usual[:, N_REPEATS].tolist())
         return shifts if again is None else [*shifts, again]
 
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.entropy import milli_bits, repeats_from
-from detectors.kernels.alike import V_OFTEN, V_TOTAL
+from detectors.entropy import repeats_from
+from detectors.kernels.alike import N_ROUTE, ROUTE_WORDS
 from detectors.signature import Usual
 from detectors.surplus import F64, ROW_WORDS, WEIGHT, WHO, thinned
 from schemas.columns import I64
@@ -35,8 +35,6 @@ ROUTED = (Stratum.PAGES, Stratum.REGISTERED, Stratum.FAILED)
 """An entry of an account does not say for which of its routes it is, and assets come with pages."""
 ROUTE_LEARNED_SHARE = 0.05
 """Of a step: half of what a busy route has at least (`detectors.entropy`), for some steps have less."""
-L_ROUTE, L_TOTAL, L_REPEATS, ROUTE_WORDS = range(4)
-"""Columns of what a step says of its routes: which, how many requests, and how often one address came."""
 NO_ROUTES = np.zeros((0, ROUTE_WORDS), np.int64)
 
 
@@ -121,13 +119,13 @@ class Ended(NamedTuple):
     """… ordered pairs of them with the same one …"""
     lowest: I64
     """… and those that stand for the step"""
-    routes: list[tuple[int, list[float]]]
-    """Routes, and what `detectors.kernels.alike.routes_kernel` says of them. Of ACCOUNTS and ASSETS none: an entry of an
-    account does not say for which of its routes it is, and assets come with pages"""
+    routes: I64
+    """i64[r, ROUTE_WORDS]: what is to be remembered of routes. Of ACCOUNTS and ASSETS none: an entry of an account does not say
+    for which of its routes it is, and assets come with pages"""
 
 
 NOBODY = Gathered([], 0, NO_ROWS, 0)
-NOTHING_ENDED = Ended(0, 0, 0, 0, 0, 0, NO_ROWS, [])
+NOTHING_ENDED = Ended(0, 0, 0, 0, 0, 0, NO_ROWS, NO_ROUTES)
 SILENCE = Step(0, NO_ROWS, None, NO_ROUTES)
 
 
@@ -152,6 +150,8 @@ class Series:
     """Of which there was more than usual in the last minute"""
     mean: float = 0.0
     largest: int = 0
+    _total: int = 0
+    """Of the whole reference"""
     _usual: Usual | None = None
 
     @property
@@ -180,7 +180,7 @@ class Series:
     def usual_of(self, route: int) -> I64:
         """i64[k, ROUTE_WORDS]: what is usual of one route, in the steps that know."""
         every = np.concatenate([NO_ROUTES, *(step.routes for step in self.reference)])
-        of_route: I64 = every[every[:, L_ROUTE] == route]
+        of_route: I64 = every[every[:, N_ROUTE] == route]
         return of_route
 
     def end_step(self, step: int, ended: Ended, *, suspect: bool) -> None:
@@ -201,20 +201,19 @@ class Series:
 
     def _routes_of(self, ended: Ended, step: int) -> I64:
         """What the step before one says of routes. Those under suspicion are left out, until too little is known of them."""
-        if not ended.routes:
-            return NO_ROUTES
-        found = [
-            (route, round(values[V_TOTAL]), milli_bits(values[V_OFTEN]))
-            for route, values in ended.routes
-            if route not in self.routes or self.routes[route].suspect < step - 1
-        ]
-        return np.array(found, np.int64).reshape(-1, ROUTE_WORDS) if found else NO_ROUTES
+        suspects = [route for route, one in self.routes.items() if one.suspect >= step - 1]
+        return ended.routes[~np.isin(ended.routes[:, N_ROUTE], suspects)] if suspects else ended.routes
 
     def learn(self, *steps: Step) -> None:
         """Take steps into the reference."""
-        self.reference.extend(steps)
-        totals = [step[0] for step in self.reference]
-        self.mean, self.largest = sum(totals) / max(1, len(totals)), max(totals, default=0)
+        reference = self.reference
+        for step in steps:
+            gone = reference[0].total if len(reference) == STEPS else 0
+            reference.append(step)
+            self._total += step.total - gone
+            # What was the largest goes once in five minutes; only then the others have to be looked at.
+            self.largest = max([one.total for one in reference]) if gone >= self.largest else max(self.largest, step.total)
+        self.mean = self._total / len(reference) if reference else 0.0
         self._usual = None
 
     def save(self) -> dict[str, Any]:
@@ -238,6 +237,7 @@ class Series:
         of_routes = _parts(data["routes"], data["route_counts"], ROUTE_WORDS)
         repeats = [None if one == NOTHING else one for one in data["repeats"].tolist()]
         self.reference.clear()
+        self._total = self.largest = 0
         self.learn(*(Step(*one) for one in zip(data["totals"].tolist(), rows, repeats, of_routes, strict=True)))
 
 

@@ -8,7 +8,6 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.entropy import RouteWindow
 from engine.cell_log import CellLog
 from engine.sampling import Held
 from schemas.sample import KEPT, Attribute, Stratum
@@ -73,7 +72,7 @@ def check_step(log: CellLog, plain: PlainLog, end: int) -> None:
         numbers, lowest, routes = plain.end_step(end, series)
         assert tuple(ended[:6]) == numbers
         assert ended.lowest.tolist() == lowest.tolist()
-        assert [RouteWindow(route, *values) for route, values in ended.routes] == routes
+        assert ended.routes.tolist() == [[one.route, round(one.total), one.repeats] for one in routes]
     plain.drop(end)
 
 

@@ -19,6 +19,9 @@ U64 = np.uint64
 _MIX, _S32 = U64(0x9E3779B97F4A7C15), U64(32)
 V_TOTAL, V_ERROR, V_OFTEN, V_OFTEN_ERROR, ROUTE_VALUES = range(5)
 """What `routes_kernel` says of a route: see `detectors.entropy.RouteWindow`."""
+N_ROUTE, N_TOTAL, N_REPEATS, ROUTE_WORDS = range(4)
+"""What is remembered of a route in a step: which, how many requests, and how often one address came, in thousandths of bits."""
+MILLI = 1000
 
 
 def allocate_slots(rows: int) -> npt.NDArray[np.int32]:

@@ -57,6 +57,22 @@ def count_route_kernel(
 
 
 @inlined
+def bits_of_places_kernel(busy: Any) -> Any:
+    """u64: the bits (`bit_of_route_kernel`) of the routes that have a place. A route without its bit has none."""
+    bits = np.uint64(0)
+    for place in range(PLACES):
+        if busy[place, B_USED] != 0:
+            bits |= bit_of_route_kernel(busy[place, B_A])
+    return bits
+
+
+@inlined
+def bit_of_route_kernel(a: Any) -> Any:
+    """u64: one of 64 bits, for the first word of a route's key."""
+    return np.uint64(1) << (np.uint64(a) & np.uint64(63))
+
+
+@inlined
 def is_lower_kernel(busy: Any, place: Any, peak: Any, a: Any, b: Any) -> Any:
     """Has a place a lower second than ``peak``? Of equal ones the lesser key. One that is free has none."""
     if busy[place, B_PEAK] != peak:

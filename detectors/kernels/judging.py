@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.kernels.busy import count_route_kernel
+from detectors.kernels.busy import bit_of_route_kernel, bits_of_places_kernel, count_route_kernel
 from detectors.kernels.listed import holds_address_kernel
 from detectors.kernels.long_windows import (
     MINUTE_S,
@@ -320,6 +320,7 @@ def judge_tick_kernel(
     cell = tick // rules.renew_s[0] + 1
     many_rules, columns = rules.rule_count[dimension], rules.column_count[dimension]
     looks_for_busy = emit and dimension == D_ROUTE and rules.busy_least[0] > 0
+    placed = bits_of_places_kernel(w.busy) if looks_for_busy else U64(0)
     is_long = emit and long.minutes[dimension] > 0
     if is_long:
         begin_long_kernel(g, long, dimension, tick)
@@ -333,10 +334,13 @@ def judge_tick_kernel(
                 w.active[dimension] += 1
             w.keys[slot, K_ROWS] += ONE_CLOSED
             if looks_for_busy:
-                w.scalars[BUSY] |= count_route_kernel(
-                    w.busy, w.busy_names, rules.busy_least[0], w.keys[slot, K_A], w.keys[slot, K_B], w.rows[row, R_VALUES + 0],
-                    w.names, slot * NAME_BYTES_MAX, np.int64(w.name_length[slot]),
-                )  # fmt: skip
+                bit, requests = bit_of_route_kernel(w.keys[slot, K_A]), w.rows[row, R_VALUES + 0]
+                if requests >= rules.busy_least[0] or placed & bit != 0:  # else it has no place, and gets none
+                    w.scalars[BUSY] |= count_route_kernel(
+                        w.busy, w.busy_names, rules.busy_least[0], w.keys[slot, K_A], w.keys[slot, K_B], requests,
+                        w.names, slot * NAME_BYTES_MAX, np.int64(w.name_length[slot]),
+                    )  # fmt: skip
+                    placed |= bit
             for k in range(many_rules if is_over else rules.always_count[dimension]):
                 r = k if is_over else rules.always[dimension, k]
                 observed = compare_kernel(w, rules, slot, dimension, row, r, cell)

@@ -75,8 +75,11 @@ TEXT_ROOM_BYTES = 2 << 20
 """All texts of a tally together: 50,000 of 40 bytes. So its part for one judge partition stays far below the 16 MiB that a
 broker takes, even if every event had five texts that nobody else has."""
 
-G_COUNT, G_TEXT, CELL_COLUMNS = range(CELL_WORDS, CELL_WORDS + 3)
-"""Behind the columns of a cell: how many entries it has, and the text of its service."""
+SEEN_WORDS = 4
+G_COUNT, G_TEXT, G_SEEN = range(CELL_WORDS, CELL_WORDS + 3)
+CELL_COLUMNS = G_SEEN + SEEN_WORDS
+"""Behind the columns of a cell: how many entries it has, the text of its service, and a bit for each priority that it ever kept:
+one whose bit is not set has no equal there, and nobody looks for it."""
 AHEAD = 8
 """So many events ahead, what is sought in memory is fetched."""
 ROOM = KEPT + 1
@@ -255,6 +258,7 @@ def cell_kernel(
     cells[cell, S_TICK], cells[cell, S_SERVICE_A], cells[cell, S_SERVICE_B] = t, a, b
     cells[cell, S_STRATUM], cells[cell, S_LEVEL], cells[cell, S_TOTAL] = stratum, 0, 0
     cells[cell, G_COUNT] = 0
+    cells[cell, G_SEEN:] = 0
     found, length = find_word_kernel(sample, a), np.int64(text_length[T_HOST, i])
     cells[cell, G_TEXT] = found
     if found < 0 and length > 0:
@@ -279,9 +283,12 @@ def keep_kernel(
     """Add an entry that says ``sample.says`` to a cell, or to its equal there; drop those that are too many then."""
     cells, entries, says = sample.cells, sample.entries, sample.says
     count, equal = cells[cell, G_COUNT], -1
-    for at in range(count):  # without a way out, so that many are compared at once
-        if sample.priority[cell, at] == priority:
-            equal = at
+    seen, bit = G_SEEN + np.int64(priority & U64(SEEN_WORDS - 1)), np.int64(U64(1) << (priority >> U64(2) & U64(63)))
+    if cells[cell, seen] & bit != 0:
+        for at in range(count):  # without a way out, so that many are compared at once
+            if sample.priority[cell, at] == priority:
+                equal = at
+    cells[cell, seen] |= bit
     if equal >= 0:
         entry = np.int64(sample.place[cell, equal])
         entries[entry, E_WEIGHT] += 1

@@ -7,11 +7,22 @@ for `engine.distributed`, which explains them.
 
 from __future__ import annotations
 
+from math import log2
 from typing import Any
 
 import numpy as np
 
-from detectors.kernels.alike import even_kernel, mix_kernel, routes_kernel
+from detectors.kernels.alike import (
+    MILLI,
+    N_REPEATS,
+    N_ROUTE,
+    N_TOTAL,
+    V_OFTEN,
+    V_TOTAL,
+    even_kernel,
+    mix_kernel,
+    routes_kernel,
+)
 from detectors.kernels.sample_merge import compare_kernel, end_kernel, unite_kernel
 from detectors.kernels.sampling import is_below_kernel
 from detectors.surplus import ADDRESS, PRIORITY, ROUTE, ROW_WORDS, WEIGHT, WHO, WINDOW_S
@@ -256,17 +267,19 @@ def join_kernel(cells: Any, used: Any, a: Any, b: Any, place: Any, series: Any) 
 @entry
 def end_step_kernel(
     cells: Any, rows: Any, used: Any, end: Any, series: Any, share: Any, least: Any, slots: Any, pair_slots: Any,
-    gathered: Any, numbers: Any, weights: Any, sums: Any, steps: Any, lowest: Any, places: Any, routes: Any, values: Any,
+    gathered: Any, numbers: Any, weights: Any, sums: Any, steps: Any, lowest: Any, places: Any, found: Any, values: Any,
+    routes: Any,
 ) -> None:  # fmt: skip
     """What each series held in the step before ``end``; then cells before ``end`` are dropped.
 
     Args:
         share, least: see `routes_kernel`.
         slots, pair_slots: i32[power of two above twice the rows], scratch, as are gathered, i64[rows, ROW_WORDS],
-        numbers, i64[rows, 4], weights, f64[rows], sums, f64[rows, 6], and places, i64[K].
+        numbers, i64[rows, 4], weights, f64[rows], sums, f64[rows, 6], places, i64[K], found, i64[R], and values,
+        f64[R, ROUTE_VALUES].
         steps: i64[services * STRATA, STEP_WORDS] out.
         lowest: i64[services * STRATA, K, ROW_WORDS] out: the rows that stand for the step.
-        routes, values: i64[services * STRATA, R], f64[services * STRATA, R, ROUTE_VALUES] out: see `routes_kernel`.
+        routes: i64[services * STRATA, R, ROUTE_WORDS] out: what is to be remembered of the heaviest routes.
     """
     for s in range(len(steps)):
         steps[s, :] = 0
@@ -299,8 +312,11 @@ def end_step_kernel(
             pair_slots[k] = 0
         steps[s, T_ROUTES] = routes_kernel(
             some[:, ROUTE], some[:, ADDRESS], some[:, WEIGHT], weights[:many], share, least, slots[:size], pair_slots[:size],
-            numbers, sums[:many], routes[s], values[s],
+            numbers, sums[:many], found, values,
         )  # fmt: skip
+        for k in range(steps[s, T_ROUTES]):
+            routes[s, k, N_ROUTE], routes[s, k, N_TOTAL] = found[k], np.int64(np.rint(values[k, V_TOTAL]))
+            routes[s, k, N_REPEATS] = np.int64(np.rint(MILLI * log2(values[k, V_OFTEN])))
     at = used[U_FIRST]
     while at < used[U_WALKED] and cells[at, L_TICK] < end:
         if cells[at, L_SERIES] >= 0:
