@@ -11,7 +11,7 @@ one that fails on many routes scans; one that changes its user agent with every 
 Where it fails: a gateway, an office or a carrier's NAT has many accounts behind one address, a fleet of functions has many
 networks under one key: the defaults are far above both, and the actions are mild. It counts items, not how often each came:
 a slow sharer with five networks is not found. More than 150 items cannot be told apart; the number in a finding is an
-estimate (± 10 % at 32, more above).
+estimate (± 10 % at 32, more above), and at most the number of requests, which is counted.
 
 Costs: a word for each item in every row; a set is counted anew only when it can have outgrown its limit since it was
 counted last.

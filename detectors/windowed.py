@@ -17,7 +17,7 @@ import numpy as np
 
 from detectors.kernels.blocks import WANT_LISTED, WANT_REST, WANT_SAMPLE
 from detectors.kernels.long_windows import E_CELLS, MINUTE_S, NO_WHOLE, SECONDS_MIN, LongRules
-from detectors.kernels.windows import DISTINCT, NO_LIMIT, RATIO, SUM, Rules
+from detectors.kernels.windows import BINS_SHIFT, DISTINCT, NO_LIMIT, RATIO, SUM, Rules
 from detectors.lists import Addresses, lay_out_lists
 from schemas.config import Action, Section, dimension_of
 from schemas.fields import COMMON, DIMENSIONS, MEASURES, Dimension, Item, Measure
@@ -132,7 +132,9 @@ class WindowRule:
 
     def observed(self, counted: int) -> int:
         """What a crossing's number means."""
-        return estimate(counted) if self.kind == DISTINCT else counted // self.scale
+        if self.kind == DISTINCT:
+            return min(estimate(counted & (1 << BINS_SHIFT) - 1), counted >> BINS_SHIFT)
+        return counted // self.scale
 
     @property
     def told_limit(self) -> int:
@@ -255,7 +257,8 @@ def lay_out(
         always_count=np.zeros(DIMENSIONS, np.int64), always=table(most_rules), rule_kind=table(most_rules),
         rule_column=table(most_rules),
         rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
-        rule_of_column=table(most_rules), rule_of_spec=table(most_rules, -1), rule_share=table(most_rules),
+        rule_items=table(most_rules), rule_of_column=table(most_rules), rule_of_spec=table(most_rules, -1),
+        rule_share=table(most_rules),
         rule_union=table(most_rules), rule_list=table(most_rules, -1), list_start=ranges.start, list_low=ranges.low,
         list_high=ranges.high, busy_least=np.zeros(1, np.int64),
         unions=np.array([max(sum(r.kind == DISTINCT for r in rules) for rules in by_dimension)], np.int64),
@@ -275,7 +278,7 @@ def lay_out(
                 arrays.rule_list[dimension, index] = lists.index(rule.listed)
             arrays.rule_limit[dimension, index] = bins_of(rule.limit) if rule.kind == DISTINCT else rule.limit
             if rule.kind == DISTINCT:
-                arrays.rule_union[dimension, index] = union
+                arrays.rule_union[dimension, index], arrays.rule_items[dimension, index] = union, rule.limit
                 union += 1
             elif rule.window_s > 1:
                 spec = sums.index(column)

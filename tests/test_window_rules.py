@@ -124,6 +124,31 @@ def test_a_number_of_items_is_estimated_from_their_bins() -> None:
         assert estimate(bins_of(limit)) <= limit < estimate(bins_of(limit) + 1)
 
 
+def test_a_few_requests_that_fill_many_bins_are_not_more_items_than_requests() -> None:
+    limit = 40
+    words = tuple(make_seeds(config()).hash.tolist()[:2])
+    by_bin = {bin_of(siphash_1_3_128(words, b"agent/%d" % number)[0]): number for number in range(2000)}
+    agents = [by_bin[place] for place in range(bins_of(limit) + 4)]
+    assert len(agents) < limit < estimate(len(agents))
+
+    def observed(requests: int) -> list[int]:
+        engine = Embedded(
+            config_of({"detectors": only("distinct", rules=[{"dimension": "ip", "items": "user_agent", "limit": limit}])})
+        )
+        engine.open("log", 4_102_444_800_000)
+        asked = [agents[number % len(agents)] for number in range(requests)]
+        said = b'{"time":%d,"client_ip":"198.51.100.7","user_agent":"agent/%d","path":"/p","status":200}\n'
+        feed(engine, "log", b"".join(said % (START, agent) for agent in asked), 0)
+        engine.close("log")
+        engine.finish()
+        return [finding.observed for finding in engine.take().findings if finding.stage == "final"]
+
+    assert estimate(len(agents)) > limit + 2
+    assert observed(limit) == []
+    assert observed(limit + 2) == [limit + 2]
+    assert observed(10 * limit) == [estimate(len(agents))]
+
+
 @entry
 def _holds(words_parts: Any, text: Any, length: Any) -> Any:
     return holds_word_kernel(Words(*words_parts), text, np.int64(0), length)

@@ -60,6 +60,7 @@ from detectors.kernels.windows import (
     make_room_kernel,
     older_kernel,
     part_kernel,
+    some_of_kernel,
 )
 from schemas.compiled import entry, inlined
 from schemas.fields import Dimension
@@ -84,14 +85,11 @@ def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: An
         column = rules.rule_column[dimension, r]
         since = tick - rules.rule_window[dimension, r]
         if kind == DISTINCT:
-            observed = count_bits(unite_items_kernel(w, row, column, since))
+            observed = distinct_kernel(w, rules, dimension, row, r, count_bits(unite_items_kernel(w, row, column, since)))
         else:
-            observed = np.int64(0)
-            at_row = row
-            while at_row >= 0 and w.rows[at_row, R_TICK] > since:
-                observed += w.rows[at_row, R_VALUES + column]
-                at_row = older_kernel(w, at_row)
-        if observed > rules.rule_limit[dimension, r] and since >= w.scalars[MUTED]:
+            observed = add_up_kernel(w, row, column, since)
+            observed = observed if observed > rules.rule_limit[dimension, r] else np.int64(-1)
+        if observed >= 0 and since >= w.scalars[MUTED]:
             w.cells[slot, early_at + r] = cell
             if not is_meant_kernel(w, rules, slot, dimension, r):
                 continue
@@ -252,11 +250,27 @@ def sum_window_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, c
         return w.rows[row, R_VALUES + column]
     if window == rules.span[dimension]:
         return w.keys[slot, K_SUMS + spec]
-    since, total = w.rows[row, R_TICK] - window, np.int64(0)
+    return add_up_kernel(w, row, column, w.rows[row, R_TICK] - window)
+
+
+@inlined
+def add_up_kernel(w: Any, row: Any, column: Any, since: Any) -> Any:
+    """i64: the sum of a column over a key's rows from ``row`` back to the ticks after ``since``."""
+    total = np.int64(0)
     while row >= 0 and w.rows[row, R_TICK] > since:
         total += w.rows[row, R_VALUES + column]
         row = older_kernel(w, row)
     return total
+
+
+@inlined
+def distinct_kernel(w: Any, rules: Any, dimension: Any, row: Any, r: Any, bins: Any) -> Any:
+    """What was observed of a set that takes so many bins, where that is over a rule's limit; else -1. Bins are an estimate, and
+    the requests that fill them are counted: a request has one item."""
+    if bins <= rules.rule_limit[dimension, r]:
+        return np.int64(-1)
+    requests = add_up_kernel(w, row, 0, w.rows[row, R_TICK] - rules.rule_window[dimension, r])
+    return some_of_kernel(requests, bins) if requests > rules.rule_items[dimension, r] else np.int64(-1)
 
 
 @inlined
@@ -275,8 +289,7 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
             return np.int64(-1)
         united = unite_items_kernel(w, row, column, w.rows[row, R_TICK] - rules.rule_window[dimension, r])
         w.keys[slot, place] = united
-        observed = count_bits(united)
-        return observed if observed > limit else np.int64(-1)
+        return distinct_kernel(w, rules, dimension, row, r, count_bits(united))
     spec, window = rules.rule_spec[dimension, r], rules.rule_window[dimension, r]
     if (spec >= 0 and w.keys[slot, K_SUMS + spec] <= limit) or w.cells[slot, r] == cell:
         return np.int64(-1)

@@ -78,7 +78,7 @@ broker takes, even if every event had five texts that nobody else has."""
 SEEN_WORDS = 4
 G_COUNT, G_TEXT, G_SEEN = range(CELL_WORDS, CELL_WORDS + 3)
 CELL_COLUMNS = G_SEEN + SEEN_WORDS
-"""Behind the columns of a cell: how many entries it has, the text of its service, and a bit for each priority that it ever kept:
+"""Behind the columns of a cell: how many entries it has, the text of its service, and bits of the priorities that it ever kept:
 one whose bit is not set has no equal there, and nobody looks for it."""
 AHEAD = 8
 """So many events ahead, what is sought in memory is fetched."""

@@ -38,6 +38,7 @@ NEVER, NO_LIMIT = -(2**62), 2**62
 NO_CELL = 0
 """Cells are kept as numbers from 1 on, so that memory which no rule has fired in is never touched."""
 SUM, RATIO, DISTINCT = range(3)
+BINS_SHIFT = 8
 HEAD, LENGTH = 0, 1
 WORD_BYTES = 8
 
@@ -76,7 +77,8 @@ class Rules(NamedTuple):
     rule_column: I64Array  # i64[D, R]
     rule_spec: I64Array  # i64[D, R]: index of its spec; -1: the tick itself is the window
     rule_window: I64Array  # i64[D, R], seconds
-    rule_limit: I64Array  # i64[D, R]: of DISTINCT in bins
+    rule_limit: I64Array  # i64[D, R]: of DISTINCT in bins …
+    rule_items: I64Array  # i64[D, R]: … and in items: so many requests have no more of them, whatever bins say
     rule_of_column: I64Array  # i64[D, R]: of RATIO, what the sum is a share of …
     rule_of_spec: I64Array  # i64[D, R]
     rule_share: I64Array  # i64[D, R]: … and which, at least, in thousandths
@@ -186,6 +188,13 @@ def part_kernel(w: Any, p: Any) -> Any:
         w.tag[p], w.keys[p], w.union_at, w.cells[p], w.names[p], w.name_length[p], w.rows[p], w.links[p],
         w.chains[p], w.active[p], w.scalars[p], w.buckets[p], w.busy[p], w.busy_names[p],
     )  # fmt: skip
+
+
+@inlined
+def some_of_kernel(requests: Any, bins: Any) -> Any:
+    """i64: what is observed of a set, as one number: the bins it takes and the requests they come from, which are as many or
+    more. See `detectors.windowed.WindowRule.observed`."""
+    return requests << BINS_SHIFT | bins
 
 
 @inlined

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from detectors.windowed import WindowRule, bins_of
+from detectors.windowed import WindowRule, bins_of, estimate
 from schemas.fields import Item
 
 Key = tuple[str, int]
@@ -48,7 +48,8 @@ class WindowsOracle:
         """What a rule observes, if it is over its limit."""
         if isinstance(rule.value, Item):
             taken = self.taken(key, rule.value.label, rule.window_s, tick)
-            return rule.observed(taken) if taken > bins_of(rule.limit) else None
+            items = min(estimate(taken), self.sum(key, "requests", rule.window_s, tick))
+            return items if taken > bins_of(rule.limit) and items > rule.limit else None
         observed = self.sum(key, rule.value.label, rule.window_s, tick)
         whole = 0 if rule.of is None else self.sum(key, rule.of.label, rule.window_s, tick)
         return observed // rule.scale if observed > rule.limit and 1000 * observed >= round(1000 * rule.share) * whole else None
