@@ -16,7 +16,7 @@ from detectors.kernels.busy import B_A, B_B, B_NAME_LENGTH, B_PEAK, B_TOTAL, B_U
 from detectors.kernels.long_windows import MINUTE_S
 from detectors.kernels.windows import BUSY, CLOSED, MUTED, NEVER, Windows
 from detectors.surge import Surge, SurgeConfig, SurgeSection
-from engine.policy import Crossing, unsigned
+from engine.crossing import Crossing, unsigned
 from engine.service import SILENT_MINUTES_MAX, numbers_of, surge_rule, take_numbers
 from schemas.columns import I64
 from schemas.fields import Dimension, Measure

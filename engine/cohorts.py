@@ -19,7 +19,7 @@ from detectors.learning.uses import NO_USES, U_TICK
 from detectors.lists import read_addresses, read_names
 from detectors.registrations import NAME, VERSION, RegistrationsSection
 from detectors.registry import settings
-from engine.policy import Crossing, finding_id, target_value
+from engine.crossing import Crossing, finding_id, target_value
 from engine.registered import (
     Came,
     Lists,

@@ -20,9 +20,9 @@ from detectors.kernels.windows import NEVER
 from detectors.signature import SignatureSection
 from detectors.surplus import WINDOW_S, rows_of
 from engine.cell_log import CellLog, Look, Service
+from engine.crossing import Crossing
 from engine.episodes import ACTS, Episodes, Found
 from engine.naming import Texts
-from engine.policy import Crossing
 from engine.route_episodes import judge_routes
 from engine.sampling import Held, merge_samples, part_of
 from engine.strata import HELD_STEPS_MAX, ROUTED, STEPS, Cell, Series, gather

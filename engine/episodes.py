@@ -18,8 +18,8 @@ from detectors.entropy import EntropySection, Shift
 from detectors.signature import Conjunction, Explained, Mask, SignatureSection, Usual
 from detectors.surplus import ADDRESS, NOUNS, WINDOW_S, span_of
 from detectors.windowed import WindowRule
+from engine.crossing import Crossing, unsigned
 from engine.naming import Texts, key_of, value_of, words_of
-from engine.policy import Crossing, unsigned
 from engine.strata import OVER_STEPS, Gathered, Series
 from schemas.columns import I64
 from schemas.config import Action

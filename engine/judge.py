@@ -33,6 +33,7 @@ from detectors.surge import NAME as SURGE
 from detectors.surge import SurgeSection
 from detectors.windowed import WindowPlan
 from engine.busy import BusyRoutes
+from engine.crossing import Crossing
 from engine.distributed import Distributed
 from engine.feedback import FeedbackRecords
 from engine.intake import Intake
@@ -41,7 +42,7 @@ from engine.learned import Learned
 from engine.not_counted import LEFT_OUT, NotCounted
 from engine.planned import PlannedChanges
 from engine.playbooks import Playbooks
-from engine.policy import Crossing, Policy
+from engine.policy import Policy
 from engine.reconfigure import carry_over, exchange_rules, is_laid_out_alike, lay_out_again
 from engine.seeds import Seeds
 from engine.service import ServiceSeries

@@ -37,9 +37,9 @@ from detectors.learning.calibration import DAY_S
 from detectors.learning.key_abuse import WINDOW_S, Judged, KeyAbuse, KeyAbuseConfig
 from detectors.registry import settings
 from detectors.windowed import WindowRule
+from engine.crossing import Crossing, finding_id, target_value, unsigned
 from engine.key_book import Key, KeyBook
 from engine.key_reasons import evidence, sentence
-from engine.policy import Crossing, finding_id, target_value, unsigned
 from engine.suspicions import NOTHING, Suspicions
 from schemas.columns import I64
 from schemas.config import Config

@@ -27,8 +27,8 @@ from detectors.kernels.windows import NEVER
 from detectors.leaked import KEPT, REPORTED, SEEN, Leaked, leaked_rule
 from detectors.leaked import NAME as LEAKED
 from detectors.registry import playbooks, settings
+from engine.crossing import Crossing, unsigned
 from engine.playbook_parts import condition_text, run_id
-from engine.policy import Crossing, unsigned
 from engine.seeds import Seeds
 from schemas.columns import U64
 from schemas.config import Config

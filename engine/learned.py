@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine.cohorts import make_registrations
+from engine.crossing import Crossing
 from engine.keys import make_keys
-from engine.policy import Crossing
 from engine.suspicions import NOTHING, Suspicions
 from schemas.config import Config
 from schemas.errors import StateError

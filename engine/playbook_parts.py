@@ -7,8 +7,8 @@ import hashlib
 import msgspec
 import orjson
 
+from engine.crossing import Crossing, target_value
 from engine.naming import SERVICE, key_of
-from engine.policy import Crossing, target_value
 from schemas.config import parse_prefixes
 from schemas.fields import Dimension
 from schemas.mitigation import Finding

@@ -18,8 +18,8 @@ import msgspec
 
 from detectors.registry import playbooks as playbooks_in
 from detectors.windowed import Detector, DetectorSection, Profile, WindowRule
+from engine.crossing import Crossing
 from engine.playbook_parts import Heard, Load, StepTarget, condition_text, counts, heard_of, run_id, sentence_of, targets_of
-from engine.policy import Crossing
 from engine.standing import TRIAL_SUFFIX, Standing
 from schemas.fields import Dimension, Measure
 from schemas.mitigation import Finding

@@ -6,8 +6,6 @@ finals change its state; an early record says what the final will say, and ends 
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,9 +13,9 @@ from typing import Any, Literal
 import msgspec
 
 from detectors.kernels.windows import NEVER
-from detectors.windowed import WindowRule
 from engine.budgets import Budgets, Key
-from engine.corroborate import Corroboration, Together, Whom
+from engine.corroborate import Corroboration, Together
+from engine.crossing import ADDRESSES, Crossing, address_range, finding_id, identify, target_value, window_of
 from engine.feedback import FeedbackRecords
 from engine.standing import Standing, standing_of
 from engine.terms import Terms
@@ -31,81 +29,9 @@ FOR_EVER = 253_402_300_799
 """When what does not end by itself expires: with the year 9999. Readers that know nothing of it hold it all the same."""
 DAY_S = 86_400
 ACTION_RANKS = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5}
-_ADDRESSES = (Dimension.IP, Dimension.NET)
 Digests = dict[str, tuple[tuple[int, str], ...]]
 _MEMORY_FACTOR = 4
 """A partition remembers the returns of so many times its share of ``active_max``."""
-
-
-def unsigned(words: tuple[int, int]) -> tuple[int, int]:
-    """A key's words as a `Crossing` has them; records hold them as signed numbers."""
-    a, b = (word & (1 << 64) - 1 for word in words)
-    return a, b
-
-
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """One rule over its limit for one key at one tick."""
-
-    partition: int
-    dimension: Dimension
-    key_a: int
-    key_b: int
-    name: bytes
-    rule: WindowRule
-    tick: int
-    observed: int
-    requests: int
-    active_keys: int
-    aged_out: bool
-    """The partition gave up keys within the window: the sum may be too low."""
-    reason: str = ""
-    """The sentence, where the rule and the number do not make it"""
-    features: tuple[tuple[str, int | float | str], ...] = ()
-    """More numbers, for the evidence"""
-    spans: tuple[tuple[int, int], ...] = ()
-    """Addresses that a signature matches now or usually: none of them may be on an allowlist."""
-    lifts: bool = False
-    """It ends what was said of the target before."""
-    held: str = ""
-    """The bound of a playbook past which it is; empty: none."""
-    goes_on: bool = False
-    """Only for playbooks: what was told before goes on, or what nobody acts on by himself. It becomes no finding."""
-    service: tuple[int, int] | None = None
-    """The key of the service whose traffic it describes, where that is not the target itself and lies in the same partition"""
-
-    def told(self, value: str) -> str:
-        """The sentence."""
-        return self.reason or self.rule.detector.describe(self.rule, value, self.observed)
-
-    @property
-    def whom(self) -> Whom:
-        """Whom it is about."""
-        return int(self.dimension), self.key_a, self.key_b
-
-    @property
-    def key(self) -> Key:
-        """Whom it is about, and who says so."""
-        return (*self.whom, self.rule.detector.name)
-
-
-def target_value(dimension: Dimension, a: int, b: int, name: bytes) -> str:
-    """How a key is written: an address, a prefix, or its name."""
-    if dimension in _ADDRESSES:
-        if a == 0 and b >> 32 == 0xFFFF:
-            text = f"{b >> 24 & 255}.{b >> 16 & 255}.{b >> 8 & 255}.{b & 255}"
-            return text if dimension == Dimension.IP else text + "/24"
-        return f"{ipaddress.IPv6Address(a << 64)}/{64 if dimension == Dimension.IP else 48}"
-    if dimension == Dimension.ASN:
-        return str(a)
-    return name.decode("utf-8", "backslashreplace")
-
-
-def address_range(dimension: Dimension, a: int, b: int) -> tuple[int, int]:
-    """First and last IPv6 address (IPv4 mapped) of an `ip` or `net` key."""
-    if a == 0 and b >> 32 == 0xFFFF:
-        return b, b + (0 if dimension == Dimension.IP else 255)
-    return a << 64, (a << 64) + (1 << (64 if dimension == Dimension.IP else 80)) - 1
 
 
 @dataclass(slots=True)
@@ -215,7 +141,7 @@ class Policy:
             detector_version=rule.detector.version,
             target=Target(type=crossing.dimension.label, value=value),
             measure=rule.measure,
-            window=_window(crossing),
+            window=window_of(crossing),
             observed=crossing.observed,
             limit=rule.told_limit,
             severity=rule.severity,
@@ -273,7 +199,7 @@ class Policy:
             return "merged", None
         if early and not self._is_first_early(state, crossing.key, made, action):
             return "merged", None
-        identifier = _identify(rule.detector.name, rule.detector.version, crossing.dimension, value, *made)
+        identifier = identify(rule.detector.name, rule.detector.version, crossing.dimension, value, *made)
         counted = action != "notify" and not rule.dry_run
         stands = rule.for_ever and crossing.key in state.for_ever
         minute = (crossing.tick + 1 + self._lateness_s) // 60
@@ -354,7 +280,7 @@ class Policy:
                 continue
             made = entry.cell, entry.version
             if made not in ids:
-                ids[made] = _identify(record.detector, record.detector_version, dimension, record.target.value, *made)
+                ids[made] = identify(record.detector, record.detector_version, dimension, record.target.value, *made)
             if ids[made] == entry.id:
                 return key
         return None
@@ -366,7 +292,7 @@ class Policy:
         """
         name, version = crossing.rule.detector.name, crossing.rule.detector.version
         cell = crossing.tick // self._renew_s
-        identifier = _identify(name, version, crossing.dimension, value, cell, terms.version_of(name))
+        identifier = identify(name, version, crossing.dimension, value, cell, terms.version_of(name))
         expires_at = issued_at + terms.kept_s + DAY_S
         together = Together((), crossing.rule.confidence)
         made = self._mitigation(
@@ -400,7 +326,7 @@ class Policy:
 
     def _digested_evidence(self, crossing: Crossing, held: str) -> Evidence:
         """Of a mitigation: findings are many, and name theirs."""
-        window = _window(crossing)
+        window = window_of(crossing)
         span = (window.start, window.end)
         if span not in self._digests_of:
             self._digests_of[span] = self.digests(*span)
@@ -409,7 +335,7 @@ class Policy:
         return msgspec.structs.replace(evidence, digests=found, digested=self.digested) if found else evidence
 
     def _evidence(self, crossing: Crossing, held: str = "") -> Evidence:
-        window = _window(crossing)
+        window = window_of(crossing)
         span = (window.start, window.end)
         if span not in self._offsets_of:
             self._offsets_of[span] = self._offsets(*span)
@@ -444,7 +370,7 @@ class Policy:
             + (f"; held by {held if '.' in held else f'policy.{held}'}" if held else ""),
             severity=rule.severity,
             confidence=round(together.confidence, 4),
-            window=_window(crossing),
+            window=window_of(crossing),
             observed=crossing.observed,
             limit=rule.told_limit,
             issued_at=issued_at,
@@ -487,14 +413,6 @@ class Policy:
                     state.budgets.restore(key, expires_at)
 
 
-def finding_id(crossing: Crossing, value: str) -> str:
-    """Of the finding that a crossing becomes; ``value`` is its target's."""
-    rule = crossing.rule
-    return _identify(
-        "finding", rule.detector.name, crossing.dimension, value, rule.measure, rule.window_s, rule.limit, crossing.tick
-    )
-
-
 def _lifted(record: Feedback, entry: _Entry, tick: int, *, drill: bool, version: int) -> Mitigation:
     """It lives as long as what it lifts, so that no reader forgets it earlier."""
     what = f"run {record.id} was reverted by" if record.verdict == "reverted" else "a false positive, says"
@@ -522,7 +440,7 @@ def _level(entry: _Entry | None, tick: int, cell: int, section: PolicySection) -
 
 
 def _action(crossing: Crossing, level: int, corroboration: Corroboration, together: Together, terms: Terms) -> str:
-    shared = crossing.dimension in _ADDRESSES and terms.shared.touches(
+    shared = crossing.dimension in ADDRESSES and terms.shared.touches(
         *address_range(crossing.dimension, crossing.key_a, crossing.key_b)
     )
     if crossing.rule.exact and not shared:
@@ -536,18 +454,9 @@ def _action(crossing: Crossing, level: int, corroboration: Corroboration, togeth
 
 
 def _is_allowed(crossing: Crossing, value: str, terms: Terms) -> bool:
-    if crossing.dimension in _ADDRESSES:
+    if crossing.dimension in ADDRESSES:
         low, high = address_range(crossing.dimension, crossing.key_a, crossing.key_b)
         return terms.allows(low, high, crossing.tick)
     if any(terms.allows(low, high, crossing.tick) for low, high in crossing.spans):
         return True
     return terms.allows_name(crossing.dimension.label, value, crossing.tick)
-
-
-def _window(crossing: Crossing) -> Window:
-    return Window(start=crossing.rule.first_tick(crossing.tick), end=crossing.tick + 1)
-
-
-def _identify(*parts: Any) -> str:
-    words = "|".join(part.label if isinstance(part, Dimension) else str(part) for part in parts)
-    return hashlib.blake2b(words.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()

@@ -20,8 +20,8 @@ from detectors.learning.verdicts import Verdicts
 from detectors.registrations import DETECTOR, RegistrationsSection
 from detectors.surplus import span_of
 from detectors.windowed import WindowRule
+from engine.crossing import Crossing, unsigned
 from engine.naming import prefix_text
-from engine.policy import Crossing, unsigned
 from schemas.columns import I64
 from schemas.config import Action
 from schemas.fields import Dimension, Measure

@@ -14,9 +14,9 @@ from detectors import entropy as shifted
 from detectors.entropy import ROUTE_USUAL_MIN, STEPS_MIN, EntropySection, RouteWindow, Shift, routes_of
 from detectors.kernels.alike import N_REPEATS, N_TOTAL
 from detectors.surplus import ROUTE, WINDOW_S
+from engine.crossing import Crossing, unsigned
 from engine.episodes import Episodes, Found, shifted_crossing
 from engine.naming import Texts, key_of
-from engine.policy import Crossing, unsigned
 from engine.strata import ROUTE_LEARNED_SHARE, RouteStanding, Series
 from schemas.columns import I64
 from schemas.fields import Dimension

@@ -17,7 +17,7 @@ from detectors.kernels.long_windows import MINUTE_S
 from detectors.kernels.minutes import M_SUMS, sum_minutes_kernel
 from detectors.surge import DETECTOR, Surge, SurgeConfig, SurgeSection
 from detectors.windowed import WindowRule
-from engine.policy import Crossing, unsigned
+from engine.crossing import Crossing, unsigned
 from schemas.columns import I64
 from schemas.config import Action, measure_of
 from schemas.fields import Dimension, Measure

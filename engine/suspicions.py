@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from detectors.kernels.windows import NEVER
-from engine.policy import Crossing
+from engine.crossing import Crossing
 from schemas.columns import I64
 from schemas.errors import StateError
 from schemas.fields import Dimension

@@ -10,7 +10,7 @@ import numpy as np
 from detectors.surge import DETECTOR, SurgeSection
 from detectors.windowed import WindowRule
 from engine import learned
-from engine.policy import Crossing, finding_id, target_value, unsigned
+from engine.crossing import Crossing, finding_id, target_value, unsigned
 from engine.suspicions import NOTHING, Suspicions
 from schemas.config import Config
 from schemas.fields import Dimension, Measure

@@ -8,7 +8,8 @@ import pytest
 
 from detectors import distinct, rate, ratio
 from engine.corroborate import HEARD_MAX, Corroboration
-from engine.policy import Crossing, Policy
+from engine.crossing import Crossing
+from engine.policy import Policy
 from schemas.config import parse_config
 from schemas.fields import Dimension
 from schemas.mitigation import Mitigation

@@ -20,10 +20,10 @@ from detectors.registry import playbooks
 from edge.in_process import InProcessEdge
 from edge.runs import runs_of
 from engine.config_chain import ConfigChain
+from engine.crossing import Crossing, target_value
 from engine.embedded import Embedded
 from engine.playbook_parts import Heard
 from engine.playbooks import CONDITIONS_MAX, Playbooks
-from engine.policy import Crossing, target_value
 from engine.standing import standing_of
 from floodwall.cli import app
 from floodwall.explain_screen import screen

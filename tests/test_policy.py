@@ -8,7 +8,8 @@ from typing import Any
 from detectors.rate import DETECTOR, Rate, RateRule
 from detectors.ratio import DETECTOR as RATIO
 from detectors.ratio import Ratio, RatioRule
-from engine.policy import Crossing, Policy
+from engine.crossing import Crossing
+from engine.policy import Policy
 from schemas.config import parse_config
 from schemas.fields import Dimension
 from schemas.mitigation import Finding, Mitigation

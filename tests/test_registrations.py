@@ -19,8 +19,8 @@ from detectors.learning.verdicts import ALIKE, Verdicts
 from detectors.registrations import RegistrationsSection
 from drills.render import lines
 from drills.run import START_S, Drill, Plan
+from engine.crossing import Crossing
 from engine.embedded import Embedded
-from engine.policy import Crossing
 from engine.registered import Lists
 from engine.registrants import Registrants
 from schemas.errors import StateError

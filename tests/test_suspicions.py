@@ -11,8 +11,8 @@ import pytest
 
 from detectors.kernels.windows import NEVER
 from engine import suspicions
+from engine.crossing import Crossing
 from engine.embedded import Embedded
-from engine.policy import Crossing
 from engine.post import JudgePost
 from engine.record import decode_record
 from engine.snapshot import pack

@@ -8,7 +8,7 @@ import pytest
 from detectors.learning.levels import F64, HOURS
 from detectors.learning.unused_days import AGED, DAYS, UnusedDays, day_limit
 from drills.run import START_S
-from engine.policy import Crossing
+from engine.crossing import Crossing
 from engine.registrants import DAY_SHARE, EPISODE_STEPS
 from schemas.errors import StateError
 from tests.test_registrations import arm, flat, play, stream

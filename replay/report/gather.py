@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from engine.policy import target_value
+from engine.crossing import target_value
 from replay.report.talking import (
     BINS,
     BLOCKS,
