@@ -26,7 +26,8 @@ Key: the API key; never its addresses. Quiet time: `quiet_s` for people; a throt
 Parameters: `KeysSection`.
 
 >>> import numpy as np
->>> from detectors.learning.key_abuse import KeyAbuse, KeyAbuseConfig
+>>> from detectors.learning.key_abuse import KeyAbuse
+>>> from detectors.learning.key_state import KeyAbuseConfig
 >>> model = KeyAbuse(KeyAbuseConfig(keys=1, notify_per_day=1.0, act_per_day=0.01))
 >>> key, chance = np.array([0]), np.random.default_rng(1)
 >>> for window in range(300):

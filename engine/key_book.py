@@ -1,6 +1,7 @@
 """Which keys a judge partition knows, and where: the busiest and most recent have a place with a level of their own.
 
-Of those that lost theirs it is remembered when they were used last, so that a key that wakes is known.
+Of those that lost theirs it is remembered when they were used last, so that a key that wakes is known. The books of a judge's
+partitions lie side by side (`KeyBooks`), and all of their keys are looked up in one go.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectors.kernels.key_places import find_places_kernel, index_places_kernel
 from detectors.kernels.windows import NEVER
 from schemas.columns import I64
 from schemas.errors import StateError
@@ -29,23 +31,29 @@ SLEEPERS_A_PLACE = 4
 """So many sleep for each place: 24 bytes each."""
 
 
+def _rows_of(room: int) -> int:
+    return 1 << (-(-room // BEDS) - 1).bit_length()
+
+
 @dataclass(slots=True)
 class Sleepers:
     """When keys were used last that have no place any more.
 
     Args:
         room: of so many at least; whoever has not been seen for longest is forgotten first, among few.
+        beds: where they are written down, if beside those of others: as `_keys` and `_last`, of nobody.
     """
 
     room: int
+    beds: tuple[I64, I64] | None = None
     _keys: I64 = field(init=False)
     """i64[rows, BEDS, 2]"""
     _last: I64 = field(init=False)
     """i64[rows, BEDS]: the window; `NEVER`: nobody"""
 
     def __post_init__(self) -> None:
-        rows = 1 << (-(-self.room // BEDS) - 1).bit_length()
-        self._keys, self._last = np.zeros((rows, BEDS, 2), np.int64), np.full((rows, BEDS), NEVER)
+        rows = _rows_of(self.room)
+        self._keys, self._last = self.beds or (np.zeros((rows, BEDS, 2), np.int64), np.full((rows, BEDS), NEVER))
 
     def remember(self, key: Key, window: int) -> None:
         """It was used last in a window."""
@@ -89,38 +97,88 @@ class Sleepers:
 
 
 @dataclass(slots=True)
+class KeyBooks:
+    """The books of so many judge partitions, ``room`` places in each."""
+
+    partitions: int
+    room: int
+    words: I64 = field(init=False)
+    """i64[partitions, room, 2]: of each place its key"""
+    slots: npt.NDArray[np.int32] = field(init=False)
+    """i32[partitions, power of two]: the index of them (`detectors.kernels.key_places`)"""
+    worth: npt.NDArray[np.float64] = field(init=False)
+    """f64[partitions, room]: requests, old ones fading …"""
+    at: I64 = field(init=False)
+    """… and as of which window"""
+    beds: tuple[I64, I64] = field(init=False)
+    """As `Sleepers` has them, of each partition"""
+
+    def __post_init__(self) -> None:
+        shape = self.partitions, self.room
+        self.words, self.worth, self.at = np.zeros((*shape, 2), np.int64), np.zeros(shape), np.zeros(shape, np.int64)
+        self.slots = np.zeros((self.partitions, 1 << (2 * self.room - 1).bit_length()), np.int32)
+        beds = self.partitions, _rows_of(SLEEPERS_A_PLACE * self.room), BEDS
+        self.beds = np.zeros((*beds, 2), np.int64), np.full(beds, NEVER)
+
+    def find(self, partitions: I64, keys: I64) -> tuple[I64, I64]:
+        """(i64[n]: the places of keys, i64[n, 2], in their partitions, ``room`` where they have none; i64[n]: when those
+        without one were used last, or `NEVER`)."""
+        places, lasts = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
+        find_places_kernel(partitions, keys, self.words, self.slots, *self.beds, places, lasts)
+        return places, lasts
+
+    def count(self, window: int, partitions: I64, places: I64, requests: I64) -> None:
+        """So many were asked for by keys that have these places."""
+        worth = self.worth[partitions, places] * 0.5 ** ((window - self.at[partitions, places]) / HALF_WINDOWS)
+        self.worth[partitions, places] = worth + requests
+        self.at[partitions, places] = window
+
+
+@dataclass(slots=True)
 class KeyBook:
-    """Places of keys; all decisions follow from what whole windows held, in the order of the keys' words."""
+    """Places of keys; all decisions follow from what whole windows held, in the order of the keys' words.
+
+    Args:
+        room: so many places.
+        books: where they are written down, if beside those of other partitions …
+        partition: … and as which of them.
+    """
 
     room: int
+    books: KeyBooks | None = None
+    partition: int = 0
     keys: list[Key] = field(default_factory=list)
     """By place"""
     names: list[bytes] = field(default_factory=list)
     sleepers: Sleepers = field(init=False)
-    _places: dict[Key, int] = field(default_factory=dict)
     _worth: npt.NDArray[np.float64] = field(init=False)
-    """f64[room]: requests, old ones fading …"""
     _at: I64 = field(init=False)
-    """… and as of which window"""
+    _books: KeyBooks = field(init=False)
 
     def __post_init__(self) -> None:
-        self._worth, self._at = np.zeros(self.room), np.zeros(self.room, np.int64)
-        self.sleepers = Sleepers(SLEEPERS_A_PLACE * self.room)
+        self._books = books = self.books or KeyBooks(1, self.room)
+        at = self.partition
+        self._worth, self._at = books.worth[at], books.at[at]
+        self.sleepers = Sleepers(SLEEPERS_A_PLACE * self.room, (books.beds[0][at], books.beds[1][at]))
 
     def find(self, keys: list[Key]) -> I64:
         """i64[n]: their places; ``room`` where they have none."""
-        places, none = self._places, self.room
-        return np.array([places.get(key, none) for key in keys], np.int64)
+        return self._books.find(np.full(len(keys), self.partition), np.array(keys, np.int64).reshape(-1, 2))[0]
 
     def take_in(self, window: int, keys: list[Key], name_of: Callable[[int], bytes], requests: I64) -> list[int]:
         """Count what keys were asked for, and give places to those that have none, if there is room or they are worth more
         than who has one. Returns the places that are somebody else's now."""
         found = self.find(keys)
         known = found < self.room
-        at = found[known]
-        self._worth[at] = self._faded(window, at) + requests[known]
-        self._at[at] = window
-        strangers = sorted(np.flatnonzero(~known).tolist(), key=lambda index: (-int(requests[index]), keys[index]))
+        self._books.count(window, np.full(int(known.sum()), self.partition), found[known], requests[known])
+        strangers = np.flatnonzero(~known)
+        some = [keys[index] for index in strangers.tolist()]
+        return self.admit(window, some, lambda index: name_of(int(strangers[index])), requests[strangers])
+
+    def admit(self, window: int, keys: list[Key], name_of: Callable[[int], bytes], requests: I64) -> list[int]:
+        """Give places to keys that have none, if there is room or they are worth more than who has one. Returns the places
+        that are somebody else's now."""
+        strangers = sorted(range(len(keys)), key=lambda index: (-int(requests[index]), keys[index]))
         changed, replaced = [], 0
         for index in strangers:
             place = len(self.keys)
@@ -133,15 +191,20 @@ class KeyBook:
                     break
                 replaced += 1
                 self.sleepers.remember(self.keys[place], int(self._at[place]))
-                del self._places[self.keys[place]]
                 self.keys[place], self.names[place] = keys[index], name_of(index)
             else:
                 self.keys.append(keys[index])
                 self.names.append(name_of(index))
-            self._places[keys[index]] = place
             self._worth[place], self._at[place] = requests[index], window
             changed.append(place)
+        if changed:
+            self._index(changed)
         return changed
+
+    def _index(self, changed: list[int]) -> None:
+        words = self._books.words[self.partition]
+        words[changed] = np.array([self.keys[place] for place in changed], np.int64).reshape(-1, 2)
+        index_places_kernel(words, len(self.keys), self._books.slots[self.partition])
 
     def _faded(self, window: int, places: I64) -> npt.NDArray[np.float64]:
         faded: npt.NDArray[np.float64] = self._worth[places] * 0.5 ** ((window - self._at[places]) / HALF_WINDOWS)
@@ -167,6 +230,6 @@ class KeyBook:
             raise StateError(f"expected at most {self.room} keys, each with a name and a worth, got {used} names")
         self.keys = [(a, b) for a, b in keys.tolist()]
         self.names = list(names)
-        self._places = {key: place for place, key in enumerate(self.keys)}
+        self._index(list(range(used)))
         self._worth[:used], self._at[:used] = data["worth"], data["at"]
         self.sleepers.load(data["sleepers"])

@@ -25,7 +25,8 @@ from detectors.kernels.key_features import (
     WILD_ERRORS,
 )
 from detectors.learning.calibration import DAY_S, Calibration
-from detectors.learning.key_abuse import FEATURE_NAMES, WINDOW_S, WOKEN, Judged, KeyAbuse
+from detectors.learning.key_abuse import KeyAbuse
+from detectors.learning.key_state import FEATURE_NAMES, WINDOW_S, WOKEN, Judged
 from schemas.columns import I64
 
 ONE = {F_NEW_NETS: "new network", F_NEW_COUNTRIES: "new country", F_NEW_AGENTS: "new user agent"}

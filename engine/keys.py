@@ -7,12 +7,9 @@ judged in order as their last second is closed. What could only grow is looked a
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,11 +31,13 @@ from detectors.kernels.long_windows import MINUTE_S, SECONDS_MIN
 from detectors.kernels.windows import NEVER
 from detectors.keys import DETECTOR, NAME, VERSION, KeysSection
 from detectors.learning.calibration import DAY_S
-from detectors.learning.key_abuse import WINDOW_S, Judged, KeyAbuse, KeyAbuseConfig
+from detectors.learning.key_abuse import KeyAbuse
+from detectors.learning.key_state import WINDOW_S, Bools, Judged, KeyAbuseConfig, KeyState, Limits
 from detectors.registry import settings
 from detectors.windowed import WindowRule
 from engine.crossing import Crossing, finding_id, target_value, unsigned
-from engine.key_book import Key, KeyBook
+from engine.key_book import Key, KeyBook, KeyBooks
+from engine.key_reasons import evidence, sentence
 from engine.key_reasons import evidence, sentence
 from engine.suspicions import NOTHING, Suspicions
 from schemas.columns import I64
@@ -78,14 +77,12 @@ class _Part:
     model: KeyAbuse
 
 
-@dataclass(slots=True)
-class _Group:
-    """What keys of a partition did in a window, as far as it has come; by their words."""
+class _Doings(NamedTuple):
+    """What keys did in a window, as far as it has come; by partition, then by their words."""
 
-    keys: I64
-    """i64[n, 2]"""
-    entries: I64
-    """i64[n]: an entry of each, for its name"""
+    partitions: I64
+    keys: I64  # i64[n, 2]
+    entries: I64  # i64[n]: an entry of each, for its name
     values: I64
 
 
@@ -119,7 +116,12 @@ class LearnedKeys:
 
     def reset(self) -> None:
         """Forget what was learned."""
-        self._parts = [_Part(KeyBook(self._places), KeyAbuse(self._config)) for _ in range(self._owned)]
+        self._books, self._state = KeyBooks(self._owned, self._places), KeyState(self._config, self._owned)
+        self._parts = [
+            _Part(KeyBook(self._places, self._books, at), KeyAbuse(self._config, self._state, at)) for at in range(self._owned)
+        ]
+        self._begun, self._every_limit = np.full(self._owned, NEVER), np.zeros((self._owned, 4))
+        """Of each partition the last window that it has begun, and its limits since (`KeyAbuse.limits`)."""
         self._found: OrderedDict[str, _Told] = OrderedDict()
         self._verdicts = 0
 
@@ -185,19 +187,16 @@ class LearnedKeys:
         first = window * STEPS
         for step in range(max(first, self._looked + 1), min(first + STEPS - 1, over)):
             self._looked = step
-            for partition, group in self._groups(first, step, LOUD_REQUESTS):
-                found += self._judge(partition, window, group, step + 1 - first, muted, set())
+            found += self._judge(window, self._doings(first, step, LOUD_REQUESTS), step + 1 - first, muted, set())
         return found
 
     def _end(self, window: int, muted: int, suspects: set[Key]) -> list[Crossing]:
         """A window is over, in which others found something of ``suspects``."""
-        found: list[Crossing] = []
-        for partition, group in self._groups(window * STEPS, (window + 1) * STEPS - 1, 1):
-            found += self._judge(partition, window, group, STEPS, muted, suspects)
-        return found
+        doings = self._doings(window * STEPS, (window + 1) * STEPS - 1, 1)
+        return self._judge(window, doings, STEPS, muted, suspects)
 
-    def _groups(self, first: int, last: int, least: int) -> Iterator[tuple[int, _Group]]:
-        """What was done in these steps, by partition and key: keys with so many requests at least."""
+    def _doings(self, first: int, last: int, least: int) -> _Doings:
+        """What was done in these steps, by keys with so many requests at least."""
         rows, used = self._rows, int(self._rows.used[0])
         which, values = np.empty(used, np.int64), np.empty((used, VALUES), np.int64)
         slots = np.zeros(1 << (2 * used + 1).bit_length(), np.int32)
@@ -206,55 +205,81 @@ class LearnedKeys:
         named = rows.entries[which[enough], G_A : G_PARTITION + 1]
         order = np.lexsort((named[:, 1], named[:, 0], named[:, 2]))
         named, enough = named[order], enough[order]
-        edges = [0, *(np.flatnonzero(np.diff(named[:, 2])) + 1).tolist(), len(enough)]
-        for low, high in itertools.pairwise(edges):
-            if high > low:
-                some = enough[low:high]
-                yield int(named[low, 2]), _Group(named[low:high, :2], which[some], values[some])
+        return _Doings(named[:, 2], named[:, :2], which[enough], values[enough])
 
     def _name(self, entry: int) -> bytes:
         start = entry * NAME_BYTES_MAX
         return self._rows.names[start : start + int(self._rows.entries[entry, G_NAME_LENGTH])].tobytes()
 
-    def _names_of(self, group: _Group, index: int) -> bytes:
-        return self._name(int(group.entries[index]))
-
-    def _judge(
-        self, partition: int, window: int, group: _Group, steps: int, muted: int, suspects: set[Key]
-    ) -> list[Crossing]:  # fmt: skip
-        part, whole = self._parts[partition], steps == STEPS
-        model, book = part.model, part.book
-        model.begin(window)
-        if window * WINDOW_S <= muted:
+    def _judge(self, window: int, doings: _Doings, steps: int, muted: int, suspects: set[Key]) -> list[Crossing]:
+        """All partitions in one go: of one alone, finding out what there is to do costs as much."""
+        present = np.flatnonzero(np.bincount(doings.partitions))
+        for at in present[self._begun[present] != window].tolist():
+            model, self._begun[at] = self._parts[at].model, window
+            model.begin(window)
+            self._every_limit[at] = model.limits
+        if window * WINDOW_S <= muted or not len(present):
             return []
-        keys = [(a, b) for a, b in group.keys.tolist()]
-        if whole:
-            names = functools.partial(self._names_of, group)
-            strangers = book.take_in(window, keys, names, group.values[:, V_REQUESTS])
-            if strangers:
-                model.forget(strangers, book.sleepers.recall(np.array([book.keys[place] for place in strangers])))
-        places = book.find(keys)
-        order = np.argsort(places, kind="stable")
-        values = group.values[order]
+        whole = steps == STEPS
+        places, lasts = (self._take_in if whole else self._find)(window, doings)
+        ids = doings.partitions * self._config.keys + places
+        order = np.argsort(ids, kind="stable")
+        ids, values, lasts = ids[order], doings.values[order], lasts[order]
         # Who has no place is judged as well, and may have slept.
-        last = book.sleepers.recall(group.keys[order]) if (places == self._places).any() else None
-        judged = model.judge(window, places[order], values, whole=whole, last=last)
-        learned = judged.ids < self._places
+        judged = self._state.judge(window, ids, values, whole=whole, last=lasts)
+        limits = Limits(*self._every_limit[ids // self._config.keys].T)
         if whole:
-            mine = _of(judged, learned)
-            free = np.array([keys[at] not in suspects for at in order[learned].tolist()], np.bool_)
-            model.note_peaks(_of(mine, free))
-            model.learn(window, values[learned], mine, model.weights(window, mine, ~free))
-        elif not model.is_over(judged):
+            suspect = [tuple(key) in suspects for key in doings.keys[order].tolist()] if suspects else np.zeros(len(ids))
+            self._learn(window, present.tolist(), judged, values, limits, np.array(suspect, np.bool_))
+        if not ((judged.score >= limits.score_notify) | (judged.held >= limits.sum_notify)).any():
             return []
-        told, acts = model.decide(window, judged)
+        return self._tell(window, doings, steps, judged, limits, order)
+
+    def _find(self, _: int, doings: _Doings) -> tuple[I64, I64]:
+        return self._books.find(doings.partitions, doings.keys)
+
+    def _take_in(self, window: int, doings: _Doings) -> tuple[I64, I64]:
+        """As `_find`, after the requests of a window that is over were counted, and places given to new keys."""
+        places, lasts = self._find(window, doings)
+        requests, known = doings.values[:, V_REQUESTS], places < self._places
+        self._books.count(window, doings.partitions[known], places[known], requests[known])
+        if known.all():
+            return places, lasts
+        for at in np.unique(doings.partitions[~known]).tolist():
+            new = np.flatnonzero(~known & (doings.partitions == at))
+            keys, entries = [(a, b) for a, b in doings.keys[new].tolist()], doings.entries[new].tolist()
+            part = self._parts[at]
+            given = part.book.admit(window, keys, lambda index, entries=entries: self._name(entries[index]), requests[new])
+            if given:
+                part.model.forget(given, part.book.sleepers.recall(np.array([part.book.keys[place] for place in given])))
+        return self._find(window, doings)
+
+    def _learn(
+        self, window: int, present: list[int], judged: Judged, values: I64, limits: Limits, suspect: Bools
+    ) -> None:  # fmt: skip
+        """Of keys that have a place; nothing of those of which others found something."""
+        learned = judged.ids % self._config.keys < self._places
+        mine, free = _of(judged, learned), ~suspect[learned]
+        self._state.note_peaks(_of(mine, free))
+        weights = self._state.weights(window, mine, Limits(*(limit[learned] for limit in limits)), ~free)
+        for at in present:
+            self._parts[at].model.begin_step(window)
+        self._state.learn(window, values[learned], mine, weights)
+
+    def _tell(
+        self, window: int, doings: _Doings, steps: int, judged: Judged, limits: Limits, order: I64
+    ) -> list[Crossing]:  # fmt: skip
+        told, acts = self._state.decide(window, judged, limits)
+        local = judged._replace(ids=judged.ids % self._config.keys)
         found: list[Crossing] = []
         for index in np.flatnonzero(told | acts).tolist():
             at = int(order[index])
-            key, name = keys[at], self._names_of(group, at)
-            crossing = self._crossing(partition, key, name, window, steps, judged, index, values[index], bool(acts[index]))
+            partition, values = int(doings.partitions[at]), doings.values[at]
+            a, b = doings.keys[at].tolist()
+            name = self._name(int(doings.entries[at]))
+            crossing = self._crossing(partition, (a, b), name, window, steps, local, index, values, bool(acts[index]))
             found.append(crossing)
-            self._remember(crossing, _Told(partition, key, window, judged.features[index].tolist(), values[index].tolist()))
+            self._remember(crossing, _Told(partition, (a, b), window, judged.features[index].tolist(), values.tolist()))
         return found
 
     def _crossing(
@@ -291,6 +316,7 @@ class LearnedKeys:
         if told is None:
             return False
         self._verdicts += 1
+        self._begun[:] = NEVER  # limits are read off anew
         part = self._parts[told.partition]
         place = int(part.book.find([told.key])[0])
         if place < self._places:
@@ -355,6 +381,7 @@ class LearnedKeys:
         for part, saved in zip(self._parts, data["parts"], strict=True):
             part.book.load(saved["book"])
             part.model.load(saved["model"], np.arange(len(part.book.keys)))
+        self._begun[:] = NEVER
         self._found = OrderedDict(
             (name, _Told(partition, (a, b), window, features.tolist(), list(values)))
             for name, partition, a, b, window, features, values in data["found"]

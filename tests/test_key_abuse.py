@@ -9,7 +9,8 @@ import pytest
 
 from detectors.kernels.key_features import F_NEW_NETS, F_REQUESTS, VALUES
 from detectors.keys import KeysSection
-from detectors.learning.key_abuse import WINDOW_S, WOKEN, KeyAbuse, KeyAbuseConfig
+from detectors.learning.key_abuse import KeyAbuse
+from detectors.learning.key_state import WINDOW_S, WOKEN, KeyAbuseConfig
 from drills.quality.key_world import DAY, START, KeyAttack, KeyWorld, attacks
 from drills.quality.study_keys import differences, interval, run, table
 from schemas.errors import StateError

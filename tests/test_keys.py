@@ -30,7 +30,7 @@ from detectors.kernels.key_rows import (
     index_keys_kernel,
     sum_keys_kernel,
 )
-from detectors.learning.key_abuse import WOKEN
+from detectors.learning.key_state import WOKEN
 from engine.embedded import Embedded
 from engine.key_book import NEVER, KeyBook, Sleepers
 from engine.keys import LearnedKeys

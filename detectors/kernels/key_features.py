@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from detectors.kernels.levels import OVERALL, Tables, distance_kernel
+from detectors.kernels.levels import OVERALL, Tables, distance_kernel, tables_of
 from detectors.kernels.machine import count_bits
+from detectors.kernels.windows import NEVER
 from schemas.compiled import entry, inlined
 
 V_REQUESTS, V_ERRORS, V_TOKENS_IN, V_TOKENS_OUT, V_NETS, V_COUNTRIES, V_AGENTS, VALUES = range(8)
@@ -29,35 +30,56 @@ standard deviation of about one however many they are."""
 
 @entry
 def judge_keys_kernel(
-    ids: Any, values: Any, whole: Any, window: Any, seen: Any, hours: Any, busy: Any, last: Any, held: Any, young: Any,
-    slot: Any, z_most: Any, leak: Any, reference: Any, levels_parts: Any, totals_parts: Any, more: Any, features: Any, z: Any,
-    total: Any, score: Any, held_now: Any,
+    ids: Any, values: Any, whole: Any, window: Any, keys: Any, seen: Any, hours: Any, busy: Any, last: Any, woke: Any,
+    held: Any, young: Any, slot: Any, z_most: Any, leak: Any, reference: Any, wakes: Any, woken: Any, woken_windows: Any,
+    levels_parts: Any, totals_parts: Any, known: Any, features: Any, z: Any, total: Any, score: Any, held_now: Any, slept: Any,
 ) -> None:  # fmt: skip
-    """Compare what keys did in a window with what is usual of them; see `detectors.learning.key_abuse`.
+    """Compare what keys did in a window with what is usual of them; see `detectors.learning.key_state`.
 
     Args:
-        ids: i64[n]; values: i64[n, VALUES]: what each did.
+        ids: i64[n], rising: places, so many (``keys``) of each partition; values: i64[n, VALUES]: what each did.
         whole: whether the window is over.
         seen, hours, young, slot: as in `features_kernel`.
-        busy, last, held: f64[keys], i64[keys], f64[keys]: the share of windows with anything, the last one, the sum of scores.
-        levels_parts, totals_parts: `Tables` of the features, and of the sum of their distances, as plain tuples.
-        more: f64[n]: standard deviations that speak against a key beside its features.
-        features, z: f64[n, FEATURES]; total, score, held_now: f64[n]: all out.
+        busy, last, woke, held: f64[places], i64[places], i64[places, 2], f64[places]: the share of windows with anything,
+            the last one, when a key woke last and how long it had slept, the sum of scores.
+        wakes, woken, woken_windows: from so many silent windows on a key wakes, which counts for so much for so long.
+        levels_parts, totals_parts: `Tables` of the features, and of the sum of their distances, as plain tuples, with a
+            dimension of partitions in front.
+        known: i64[n]: in which window each was used last, if the place does not know; `NEVER`.
+        features, z: f64[n, FEATURES]; total, score, held_now: f64[n]; slept: i64[n]: all out.
     """
-    levels, totals = Tables(*levels_parts), Tables(*totals_parts)
-    for i in range(len(ids)):
-        key = ids[i]
-        silent = max(window - last[key] - 1, 0)
-        busy_now = busy[key] * (11 / 12) ** min(silent, 1000) * (11 / 12) + 1 / 12
-        features_kernel(i, key, values, seen, hours, busy_now, levels.counts[key, OVERALL, 0] >= young, slot, features)
-        if not whole:
-            features[i, F_TOKENS_IN] = features[i, F_TOKENS_OUT] = np.nan
-        together = more[i]
-        for f in range(FEATURES):
-            z[i, f] = distance_kernel(levels, key, -1, f, features[i, f])
-            together += min(max(z[i, f], 0.0), z_most)
-        total[i], score[i] = together, distance_kernel(totals, key, -1, 0, together)
-        held_now[i] = max(held[key] * leak**silent * leak + score[i] - reference, 0.0)
+    every_level, every_total = Tables(*levels_parts), Tables(*totals_parts)
+    i = 0
+    while i < len(ids):
+        partition = ids[i] // keys
+        levels, totals = tables_of(every_level, partition), tables_of(every_total, partition)
+        while i < len(ids) and ids[i] // keys == partition:
+            place = ids[i]
+            key = place - partition * keys
+            silent = max(window - last[place] - 1, 0)
+            busy_now = busy[place] * (11 / 12) ** min(silent, 1000) * (11 / 12) + 1 / 12
+            grown = levels.counts[key, OVERALL, 0] >= young
+            features_kernel(i, place, values, seen, hours, busy_now, grown, slot, features)
+            if not whole:
+                features[i, F_TOKENS_IN] = features[i, F_TOKENS_OUT] = np.nan
+            slept[i] = slept_kernel(window, max(last[place], known[i]), woke, place, wakes, woken_windows)
+            together = woken if slept[i] > 0 else 0.0
+            for f in range(FEATURES):
+                z[i, f] = distance_kernel(levels, key, -1, f, features[i, f])
+                together += min(max(z[i, f], 0.0), z_most)
+            total[i], score[i] = together, distance_kernel(totals, key, -1, 0, together)
+            held_now[i] = max(held[place] * leak**silent * leak + score[i] - reference, 0.0)
+            i += 1
+
+
+@inlined
+def slept_kernel(window: Any, last: Any, woke: Any, place: Any, wakes: Any, woken_windows: Any) -> Any:
+    """How many windows a key slept that wakes in this one, or did within so many; else 0."""
+    if last != NEVER and window - last >= wakes:
+        return window - last
+    if window - woke[place, 0] < woken_windows:
+        return woke[place, 1]
+    return np.int64(0)
 
 
 @inlined

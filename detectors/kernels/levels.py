@@ -33,6 +33,15 @@ class Tables(NamedTuple):
 
 
 @inlined
+def tables_of(tables: Any, group: Any) -> Any:
+    """Of several groups' `Tables`, with one more dimension in front, those of one."""
+    return Tables(
+        tables.mean[group], tables.variance[group], tables.counts[group], tables.within[group], tables.seen, tables.shared,
+        tables.floor, tables.shrink, tables.shrink_season,
+    )  # fmt: skip
+
+
+@inlined
 def usual_kernel(
     mean: Any, variance: Any, count: Any, within: Any, seen: Any, shared: Any, floor: Any, shrink: Any, shrink_season: Any,
     series: Any, season: Any, f: Any
@@ -123,13 +132,14 @@ def move_kernel(
     mean[series, place, f], variance[series, place, f], count[series, place, f] = m, v, n
 
 
-@entry
-def learn_kernel(
+@inlined
+def learn_step_kernel(
     mean: Any, variance: Any, count: Any, within: Any, anchor_mean: Any, anchor_variance: Any, seen: Any, shared: Any,
     fading: Any, fading_season: Any, young: Any, young_season: Any, floor: Any, change: Any, change_season: Any, settled: Any,
     settled_season: Any, ids: Any, season: Any, values: Any, weights: Any
 ) -> None:  # fmt: skip
-    """Learn a step: each value in its series, overall and in its season, and all of them together in the shared series.
+    """Learn a step of one group of series: each value in its series, overall and in its season, and all of them together in
+    the shared series.
 
     Args:
         change, change_season: f64[features].
@@ -172,3 +182,28 @@ def learn_kernel(
         if known > 0.0:
             within[1, f] += 1.0
             within[0, f] += max(1.0 / within[1, f] if within[1, f] < young else 0.0, fading) * (inside / known - within[0, f])
+
+
+@entry
+def learn_kernel(
+    mean: Any, variance: Any, count: Any, within: Any, anchor_mean: Any, anchor_variance: Any, seen: Any, shared: Any,
+    fading: Any, fading_season: Any, young: Any, young_season: Any, floor: Any, change: Any, change_season: Any, settled: Any,
+    settled_season: Any, groups: Any, ids: Any, season: Any, values: Any, weights: Any
+) -> None:  # fmt: skip
+    """Learn a step of several groups, which have nothing in common: see `learn_step_kernel`, with one more dimension in front
+    of the tables.
+
+    Args:
+        groups: i64[n], rising: in which group each series is.
+    """
+    low = 0
+    while low < len(ids):
+        group, high = groups[low], low + 1
+        while high < len(ids) and groups[high] == group:
+            high += 1
+        learn_step_kernel(
+            mean[group], variance[group], count[group], within[group], anchor_mean[group], anchor_variance[group], seen, shared,
+            fading, fading_season, young, young_season, floor, change, change_season, settled, settled_season, ids[low:high],
+            season, values[low:high], weights[low:high],
+        )  # fmt: skip
+        low = high

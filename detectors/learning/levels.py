@@ -83,12 +83,80 @@ class LevelsConfig:
         assert min(self.memory_steps, self.memory_season_steps) >= 1
         assert self.seasons in (0, SEASONS)
 
+    def season(self, tick: int) -> int:
+        """The season of a second; -1: there are none."""
+        return season_of(tick) if self.seasons else -1
+
+
+@dataclass(slots=True)
+class LevelStack:
+    """Levels of several groups of series that have nothing in common, by the same configuration: learned in one go.
+
+    Args:
+        config: of each.
+        groups: so many.
+    """
+
+    config: LevelsConfig
+    groups: int
+    mean: F64 = field(init=False)
+    """f64[groups, series + 1, 1 + seasons, features], as the others: of each group what `Levels` has."""
+    variance: F64 = field(init=False)
+    count: F64 = field(init=False)
+    anchor_mean: F64 = field(init=False)
+    anchor_variance: F64 = field(init=False)
+    within: F64 = field(init=False)
+    """f64[groups, 2, features]"""
+    floor: F64 = field(init=False)
+    change: F64 = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        shape = (self.groups, config.series + 1, 1 + config.seasons, len(config.floors))
+        self.mean, self.variance, self.count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        self.anchor_mean, self.anchor_variance = np.zeros(shape), np.zeros(shape)
+        self.within = np.zeros((self.groups, 2, shape[3]))
+        self.floor = np.array(config.floors, np.float64)
+        self.change = np.ascontiguousarray(np.broadcast_to(np.asarray(config.change_max, np.float64), shape[3:]))
+
+    @property
+    def tables(self) -> Tables:
+        """What kernels read distances off, with groups in front."""
+        config = self.config
+        return Tables(
+            self.mean, self.variance, self.count, self.within, SEEN_MIN, config.series, self.floor, config.shrink_steps,
+            config.shrink_season_steps,
+        )  # fmt: skip
+
+    def learn(self, tick: int, groups: I64, ids: I64, values: F64, weights: F64) -> None:
+        """Learn a step of several groups, as `Levels.learn` does of one.
+
+        Args:
+            groups: i64[n], rising: in which each series is; ids: i64[n], its place in there.
+            values: f64[n, features], contiguous; weights: f64[n].
+        """
+        config = self.config
+        learn_kernel(
+            self.mean, self.variance, self.count, self.within, self.anchor_mean, self.anchor_variance, SEEN_MIN, config.series,
+            1 / config.memory_steps, 1 / config.memory_season_steps, config.young_steps or config.memory_steps,
+            config.young_steps or config.memory_season_steps, self.floor, self.change, HOURS * self.change,
+            config.settled_steps, config.settled_steps / HOURS, groups, ids, config.season(tick), values, weights,
+        )  # fmt: skip
+
 
 @dataclass(slots=True)
 class Levels:
-    """The levels of ``config.series`` series; the caller says which of them is which."""
+    """The levels of ``config.series`` series; the caller says which of them is which.
+
+    Args:
+        config: how they learn.
+        _stack: where they lie, if beside those of other groups …
+        _at: … and as which of them.
+    """
 
     config: LevelsConfig
+    _stack: LevelStack | None = None
+    _at: int = 0
     mean: F64 = field(init=False)
     """f64[series + 1, 1 + seasons, features]; the last series is the shared one."""
     variance: F64 = field(init=False)
@@ -99,16 +167,13 @@ class Levels:
     _within: F64 = field(init=False)
     """f64[2, features]: the variance of series within themselves, and how many steps it was learned from."""
     _hour: int = field(init=False, default=-1)
-    _floor: F64 = field(init=False)
-    _change: F64 = field(init=False)
 
     def __post_init__(self) -> None:
-        shape = (self.config.series + 1, 1 + self.config.seasons, len(self.config.floors))
-        self.mean, self.variance, self.count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        self._anchor_mean, self._anchor_variance = np.zeros(shape), np.zeros(shape)
-        self._within = np.zeros((2, shape[2]))
-        self._floor = np.array(self.config.floors, np.float64)
-        self._change = np.ascontiguousarray(np.broadcast_to(np.asarray(self.config.change_max, np.float64), shape[2:]))
+        stack, at = self._stack or LevelStack(self.config, 1), self._at
+        self._stack = stack
+        self.mean, self.variance, self.count = stack.mean[at], stack.variance[at], stack.count[at]
+        self._anchor_mean, self._anchor_variance = stack.anchor_mean[at], stack.anchor_variance[at]
+        self._within = stack.within[at]
 
     @property
     def memory_bytes(self) -> int:
@@ -133,18 +198,24 @@ class Levels:
             ids: i64[n], which series.
             values: f64[n, features]; NaN: not seen, whose distance is 0.
         """
-        found = np.zeros(values.shape)
-        score_kernel(*self.tables, ids, self._season(tick), np.ascontiguousarray(values, np.float64), found)
+        found, config = np.zeros(values.shape), self.config
+        tables = Tables(
+            self.mean, self.variance, self.count, self._within, SEEN_MIN, config.series, self._of().floor,
+            config.shrink_steps, config.shrink_season_steps,
+        )  # fmt: skip
+        score_kernel(*tables, ids, config.season(tick), np.ascontiguousarray(values, np.float64), found)
         return found
 
-    @property
-    def tables(self) -> Tables:
-        """What kernels read distances off."""
-        config = self.config
-        return Tables(
-            self.mean, self.variance, self.count, self._within, SEEN_MIN, config.series, self._floor, config.shrink_steps,
-            config.shrink_season_steps,
-        )  # fmt: skip
+    def _of(self) -> LevelStack:
+        assert self._stack is not None
+        return self._stack
+
+    def begin(self, tick: int) -> None:
+        """Before a step is learned: where an hour begins, a settled level may move by so much from where it is now."""
+        hour = tick // HOUR_S
+        if hour != self._hour and self._of().change.any():
+            self._hour = hour
+            self._anchor_mean[:], self._anchor_variance[:] = self.mean, self.variance
 
     def learn(self, tick: int, ids: I64, values: F64, weights: F64 | None = None) -> None:
         """Learn a step. Every series comes once in ``ids``, in an order that does not hang on how the events were cut.
@@ -152,22 +223,10 @@ class Levels:
         Args:
             weights: f64[n], 0 to 1: 0 while a series is under suspicion. None: 1.
         """
-        hour = tick // HOUR_S
-        config = self.config
-        if hour != self._hour and self._change.any():
-            self._hour = hour
-            self._anchor_mean[:], self._anchor_variance[:] = self.mean, self.variance
-        learn_kernel(
-            self.mean, self.variance, self.count, self._within, self._anchor_mean, self._anchor_variance, SEEN_MIN,
-            config.series, 1 / config.memory_steps, 1 / config.memory_season_steps, config.young_steps or config.memory_steps,
-            config.young_steps or config.memory_season_steps, self._floor, self._change, HOURS * self._change,
-            config.settled_steps, config.settled_steps / HOURS, ids, self._season(tick),
-            np.ascontiguousarray(values, np.float64),
-            np.ones(len(ids)) if weights is None else np.ascontiguousarray(weights, np.float64),
-        )  # fmt: skip
-
-    def _season(self, tick: int) -> int:
-        return season_of(tick) if self.config.seasons else -1
+        self.begin(tick)
+        weighed = np.ones(len(ids)) if weights is None else np.ascontiguousarray(weights, np.float64)
+        groups = np.full(len(ids), self._at)
+        self._of().learn(tick, groups, ids, np.ascontiguousarray(values, np.float64), weighed)
 
     def forget(self, ids: I64 | list[int]) -> None:
         """These series begin anew: their place is somebody else's."""
@@ -178,7 +237,7 @@ class Levels:
         """The shared level is that of another from here on."""
         for name, array in self._arrays().items():
             array[self.shared] = other._arrays()[name][other.shared]
-        self._within = other._within
+        self._within[:] = other._within
 
     def _arrays(self) -> dict[str, F64]:
         return {
@@ -200,7 +259,7 @@ class Levels:
         """
         places = slice(None) if ids is None else np.append(ids, self.shared)
         taken = {}
-        for name, expected in [("within", (2, len(self._floor))), *((n, a[places].shape) for n, a in self._arrays().items())]:
+        for name, expected in [("within", self._within.shape), *((n, a[places].shape) for n, a in self._arrays().items())]:
             came = data.get(name)
             if not isinstance(came, np.ndarray) or came.dtype != np.float64 or came.shape != expected:
                 raise StateError(f"expected numbers of the shape {expected} in the saved {name} of levels, got {_shape(came)}")
@@ -212,7 +271,7 @@ class Levels:
             raise StateError(f"expected an hour in saved levels, got {hour!r:.40}")
         for name, array in self._arrays().items():
             array[places] = taken[name]
-        self._hour, self._within = hour, taken["within"].copy()
+        self._hour, self._within[:] = hour, taken["within"]
 
 
 def _shape(came: object) -> str:

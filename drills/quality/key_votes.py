@@ -17,7 +17,7 @@ from river.linear_model import LogisticRegression
 from river.preprocessing import StandardScaler
 
 from detectors.learning.calibration import DAY_S, Calibration, CalibrationConfig
-from detectors.learning.key_abuse import FEATURE_NAMES, Judged
+from detectors.learning.key_state import FEATURE_NAMES, Judged
 from drills.columns import F64
 from drills.quality.key_world import ATTACK_KINDS
 

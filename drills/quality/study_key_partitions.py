@@ -17,7 +17,8 @@ import numpy as np
 
 from detectors.kernels.key_features import V_REQUESTS, VALUES
 from detectors.learning.calibration import DAY_S
-from detectors.learning.key_abuse import WINDOW_S, KeyAbuse, KeyAbuseConfig
+from detectors.learning.key_abuse import KeyAbuse
+from detectors.learning.key_state import WINDOW_S, KeyAbuseConfig
 from drills.columns import I64
 from drills.quality.key_world import DAY, START, KeyAttack, KeyWorld, attacks
 from drills.quality.study_keys import ACT_PER_DAY, ATTACKS, DAYS, FIRST_DAY, NOTIFY_PER_DAY, Study

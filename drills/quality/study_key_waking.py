@@ -19,8 +19,9 @@ from unittest.mock import patch
 import numpy as np
 
 from detectors.kernels.key_features import V_REQUESTS, VALUES
-from detectors.learning import key_abuse
-from detectors.learning.key_abuse import KeyAbuse, KeyAbuseConfig
+from detectors.learning import key_state
+from detectors.learning.key_abuse import KeyAbuse
+from detectors.learning.key_state import KeyAbuseConfig
 from drills.columns import I64
 from drills.quality.key_world import DAY, START, KeyAttack, KeyWorld
 from drills.quality.study_keys import ACT_PER_DAY, NOTIFY_PER_DAY
@@ -92,7 +93,7 @@ def asleep(model: KeyAbuse, *, forgotten: bool) -> KeyAbuse:
     ids = np.arange(model.config.keys)
     data = model.save(ids)
     for name in ("last", "born", "told", "suspect_since"):
-        data[name] -= SLEEP_DAYS * DAY * (1 if name in ("last", "born") else key_abuse.WINDOW_S)
+        data[name] -= SLEEP_DAYS * DAY * (1 if name in ("last", "born") else key_state.WINDOW_S)
     data["hours"] *= np.exp(-SLEEP_DAYS / HOURS_MEMORY_DAYS)
     if forgotten:
         data["seen"][:] = 0
@@ -116,7 +117,7 @@ def told_of(seed: _Seed, day: Sequence[tuple[I64, I64]], *, forgotten: bool) -> 
 
 def measure(seed: _Seed, counted: float, *, forgotten: bool = False) -> Woken:
     """If waking counts for so much; ``forgotten``: and if nobody remembers what the keys were seen with."""
-    with patch.object(key_abuse, "WOKEN", counted):
+    with patch.object(key_state, "WOKEN", counted):
         owners, told, slowed = told_of(seed, seed.honest, forgotten=forgotten)
         _, found, _ = told_of(seed, seed.thieves, forgotten=forgotten)
     by_kind = [[one.key in found for one in seed.attacks if one.kind == kind] for kind in KINDS]

@@ -21,7 +21,8 @@ import numpy as np
 
 from detectors.kernels.key_features import F_REQUESTS, V_REQUESTS, VALUES
 from detectors.learning.calibration import DAY_S, Calibration, CalibrationConfig
-from detectors.learning.key_abuse import WINDOW_S, Bools, Judged, KeyAbuse, KeyAbuseConfig
+from detectors.learning.key_abuse import KeyAbuse
+from detectors.learning.key_state import WINDOW_S, Bools, Judged, KeyAbuseConfig
 from drills.columns import F64, I64
 from drills.quality.key_votes import Votes
 from drills.quality.key_world import ATTACK_KINDS, DAY, START, KeyAttack, KeyWorld, attacks

@@ -36,6 +36,15 @@ class Known:
     silent: int
     """Whole windows without anything before this one"""
     held: float
+    woke: tuple[int, int]
+    """The window in which it woke last, and how many it had slept"""
+
+
+def slept_windows(window: int, last: int, woke: tuple[int, int], wakes: int) -> int:
+    """How long a key slept that wakes now, or did within the last hour."""
+    if window - last >= wakes:
+        return window - last
+    return woke[1] if window - woke[0] < 12 else 0
 
 
 def feature_values(doings: Doings, known: Known, grown: bool) -> list[float]:
