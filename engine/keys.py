@@ -38,7 +38,6 @@ from detectors.windowed import WindowRule
 from engine.crossing import Crossing, finding_id, target_value, unsigned
 from engine.key_book import Key, KeyBook, KeyBooks
 from engine.key_reasons import evidence, sentence
-from engine.key_reasons import evidence, sentence
 from engine.suspicions import NOTHING, Suspicions
 from schemas.columns import I64
 from schemas.config import Config
