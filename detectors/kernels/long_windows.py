@@ -72,7 +72,8 @@ class LongWindows(NamedTuple):
 
     tag: npt.NDArray[np.uint32]  # u32[C + PROBES]: the tag that the key has in `Windows`; EMPTY: never taken
     entries: I64Array  # i64[C + PROBES, words]: the columns E_…
-    now: I64Array  # i64[D, M], scratch: the bucket that each column adds to in the second at hand
+    now: I64Array  # i64[D, M], scratch: the bucket that each column adds to in the minute at hand …
+    minute: I64Array  # i64[D]: … which is this; -1: none
 
 
 def allocate_long_windows(rules: LongRules, *, partitions: int, entries: int) -> LongWindows:
@@ -82,13 +83,14 @@ def allocate_long_windows(rules: LongRules, *, partitions: int, entries: int) ->
         tag=np.zeros((partitions, slots), np.uint32),
         entries=allocate_lines((partitions, slots, -(-int(rules.words[0]) // LINE_WORDS) * LINE_WORDS), np.int64),
         now=np.zeros((partitions, *rules.column.shape), np.int64),
+        minute=np.full((partitions, len(rules.minutes)), -1, np.int64),
     )
 
 
 @inlined
 def long_part_kernel(g: Any, p: Any) -> Any:
     """The table of partition ``p`` (views)."""
-    return LongWindows(g.tag[p], g.entries[p], g.now[p])
+    return LongWindows(g.tag[p], g.entries[p], g.now[p], g.minute[p])
 
 
 @inlined
@@ -147,9 +149,13 @@ def move_on_kernel(g: Any, long: Any, at: Any, dimension: Any, minute: Any) -> N
 
 @inlined
 def begin_long_kernel(g: Any, long: Any, dimension: Any, tick: Any) -> None:
-    """Say which buckets rows of a tick are added to: dividing for each of them would cost more than the rest."""
+    """Say which buckets rows of a tick are added to, once a minute: dividing for each of them would cost more than the rest."""
+    minute = tick // MINUTE_S
+    if g.minute[dimension] == minute:
+        return
+    g.minute[dimension] = minute
     for c in range(long.column_count[dimension]):
-        g.now[dimension, c] = long.column_at[dimension, c] + tick // MINUTE_S % long.column_minutes[dimension, c]
+        g.now[dimension, c] = long.column_at[dimension, c] + minute % long.column_minutes[dimension, c]
 
 
 @inlined
