@@ -20,7 +20,7 @@ CONFIG = KeyAbuseConfig(keys=3, notify_per_day=1.0, act_per_day=1 / 90)
 
 def doings(requests: int, nets: int = 1) -> np.ndarray:
     values = np.zeros((1, VALUES), np.int64)
-    values[0] = requests, requests // 100, 500 * requests, 300 * requests, (1 << nets) - 1, 1, 1
+    values[0] = requests, requests // 100, 500 * requests, 300 * requests, (1 << nets) - 1, 1, 1, 1
     return values
 
 

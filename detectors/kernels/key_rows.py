@@ -23,6 +23,7 @@ from schemas.tally import (
     C_KEY_A,
     C_KEY_B,
     C_MEASURES,
+    C_MODELS,
     C_NAME,
     C_NAME_LENGTH,
     C_SETS,
@@ -122,6 +123,7 @@ def gather_keys_kernel(
         entries[found, G_VALUES + 4] |= records[r, C_NETS]
         entries[found, G_VALUES + 5] |= records[r, C_COUNTRIES]
         entries[found, G_VALUES + 6] |= records[r, C_AGENTS]
+        entries[found, G_VALUES + 7] |= records[r, C_MODELS]
 
 
 @entry
