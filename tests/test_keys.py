@@ -29,6 +29,7 @@ from detectors.kernels.key_rows import (
     gather_keys_kernel,
     index_keys_kernel,
     sum_keys_kernel,
+    windows_kernel,
 )
 from detectors.learning.key_state import WOKEN
 from engine.embedded import Embedded
@@ -77,6 +78,9 @@ def test_what_is_gathered_of_keys_is_what_their_rows_add_up_to(
         tuple(one[[G_STEP, G_A, G_B]].tolist()): tuple(one[G_VALUES : G_VALUES + VALUES].tolist()) for one in found
     } == expected
     assert rows.used.tolist() == [len(expected), 0]
+    windows = np.empty(128, np.int64)
+    many = windows_kernel(rows.entries, rows.used, steps[0], 2, windows)
+    assert set(windows[:many].tolist()) == {step // 2 for step, _, _ in expected if step < steps[0]}
     first, last = steps
     which, values = np.empty(128, np.int64), np.empty((128, VALUES), np.int64)
     count = sum_keys_kernel(rows.entries, rows.used, first, last, np.zeros(256, np.int32), which, values)

@@ -127,6 +127,24 @@ def gather_keys_kernel(
 
 
 @entry
+def windows_kernel(entries: Any, used: Any, over: Any, steps: Any, windows: Any) -> Any:
+    """Which windows have entries of steps before ``over``; returns how many were written, some more than once.
+
+    Args:
+        entries, used: of a `KeyRows`.
+        steps: of a window.
+        windows: i64[entries], out.
+    """
+    count = np.int64(0)
+    for e in range(used[0]):
+        window = entries[e, G_STEP] // steps
+        if entries[e, G_STEP] < over and (count == 0 or windows[count - 1] != window):
+            windows[count] = window
+            count += 1
+    return count
+
+
+@entry
 def index_keys_kernel(slots: Any, entries: Any, used: Any) -> None:
     """Make the index of entries again."""
     mask = len(slots) - 1
