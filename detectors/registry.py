@@ -102,5 +102,8 @@ def plan_windows(config: Config, rules: Sequence[WindowRule] | None = None, tick
     looked_at = tuple(dict.fromkeys(dimension for detector in enabled for dimension in detector.dimensions))
     items = tuple(dict.fromkeys(item for detector in enabled for item in detector.items))
     samples = any(detector.samples for detector in enabled)
+    models = any(detector.models is not None and detector.models(sections[detector.name]) for detector in enabled)
     chosen = window_rules(config) if rules is None else rules
-    return lay_out(chosen, config.policy.renew_s, samples=samples, looked_at=looked_at, items=items, tick=tick)
+    return lay_out(
+        chosen, config.policy.renew_s, samples=samples, looked_at=looked_at, items=items, models=models, tick=tick
+    )  # fmt: skip

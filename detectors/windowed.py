@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from detectors.kernels.blocks import WANT_LISTED, WANT_REST, WANT_SAMPLE
+from detectors.kernels.blocks import WANT_LISTED, WANT_MODELS, WANT_REST, WANT_SAMPLE
 from detectors.kernels.long_windows import E_CELLS, MINUTE_S, NO_WHOLE, SECONDS_MIN, LongRules
 from detectors.kernels.windows import BINS_SHIFT, DISTINCT, NO_LIMIT, RATIO, SUM, Rules
 from detectors.lists import Addresses, lay_out_lists
@@ -175,6 +175,8 @@ class Detector:
     """Whose rows it looks at itself, be there a rule about them or none."""
     items: tuple[Item, ...] = ()
     """Of which it looks at the sets in those rows."""
+    models: Callable[[Any], bool] | None = None
+    """(section): whether it looks at the models that API keys ask for."""
     fixed: tuple[str, ...] = ()
     """Settings that hold from the start only, and no change on the way: they name files of a host, or observers need them."""
 
@@ -227,10 +229,10 @@ class WindowPlan:
 
 def lay_out(
     chosen: Sequence[WindowRule], renew_s: int, *, samples: bool = False, looked_at: tuple[Dimension, ...] = (),
-    items: tuple[Item, ...] = (), tick: int | None = None,
+    items: tuple[Item, ...] = (), models: bool = False, tick: int | None = None,
 ) -> WindowPlan:  # fmt: skip
     """Arrays for the kernels of rules that may come in any order, and what is wanted beside them: whole events, and rows of
-    dimensions that are ``looked_at`` with sets of ``items``.
+    dimensions that are ``looked_at`` with sets of ``items``, and of ``models``.
 
     ``tick``: the first second that they are for; rules whose windows are not whole by then cross nothing.
     """
@@ -303,6 +305,8 @@ def lay_out(
         wanted |= 1 << WANT_REST
     if samples:
         wanted |= 1 << WANT_SAMPLE
+    if models:
+        wanted |= 1 << WANT_MODELS
     words = tuple(sorted({word for rule in chosen for word in rule.words}))
     rules_of = tuple((*short, *long) for short, long in zip(by_dimension, slow, strict=True))
     long = _lay_out_long(slow, columns, [len(rules) for rules in by_dimension])

@@ -13,6 +13,7 @@ from detectors.kernels.key_features import (
     F_NETS,
     F_NEW_AGENTS,
     F_NEW_COUNTRIES,
+    F_NEW_MODELS,
     F_NEW_NETS,
     F_REQUESTS,
     F_TOKENS_IN,
@@ -29,6 +30,7 @@ from detectors.learning.key_abuse import KeyAbuse
 from detectors.learning.key_state import FEATURE_NAMES, WINDOW_S, WOKEN, Judged
 from schemas.columns import I64
 
+NEW = (F_NEW_NETS, F_NEW_COUNTRIES, F_NEW_AGENTS, F_NEW_MODELS)
 ONE = {F_NEW_NETS: "new network", F_NEW_COUNTRIES: "new country", F_NEW_AGENTS: "new user agent"}
 NAMED = 3
 """So many things that stood out are named …"""
@@ -59,7 +61,9 @@ def _said(f: int, feature: float, usual: float, values: I64) -> str:
     if f in (F_TOKENS_IN, F_TOKENS_OUT):
         what, total = ("input", int(values[V_TOKENS_IN])) if f == F_TOKENS_IN else ("output", int(values[V_TOKENS_OUT]))
         return f"{total / requests:,.0f} {what} tokens a request (usually {math.exp(usual):,.0f})"
-    if f in (F_NEW_NETS, F_NEW_COUNTRIES, F_NEW_AGENTS):
+    if f == F_NEW_MODELS:
+        return f"asks for {'a model' if feature == 1 else f'{feature:.0f} models'} it never used (usually {usual:.1f})"
+    if f in NEW:
         return f"{feature:.0f} {ONE[f] if feature == 1 else FEATURE_NAMES[f]} (usually {usual:.1f})"
     if f == F_NETS:
         return f"about {math.expm1(feature):.0f} networks (usually {math.expm1(max(usual, 0.0)):.0f})"
@@ -81,7 +85,7 @@ def evidence(
     the last day (whole hours) were left out of what is learned of the key."""
     found: list[tuple[str, int | float | str]] = []
     for f, name in enumerate(FEATURE_NAMES):
-        if f in (F_NEW_NETS, F_NEW_COUNTRIES, F_NEW_AGENTS) and math.isfinite(judged.features[index, f]):
+        if f in NEW and math.isfinite(judged.features[index, f]):
             found.append((name, round(float(judged.features[index, f]))))
         found.append((f"z {name}", round(float(judged.z[index, f]), 2)))
     if judged.slept[index]:

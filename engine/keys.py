@@ -26,6 +26,7 @@ from detectors.kernels.key_rows import (
     gather_keys_kernel,
     index_keys_kernel,
     sum_keys_kernel,
+    windows_kernel,
 )
 from detectors.kernels.long_windows import MINUTE_S, SECONDS_MIN
 from detectors.kernels.windows import NEVER
@@ -155,17 +156,15 @@ class LearnedKeys:
         if not used or over - 1 <= self._judged:
             return []
         self._judged = over - 1
-        entries = self._rows.entries[:used]
-        steps = entries[:, G_STEP]
-        if int(steps.min()) >= over:
-            return []
+        windows = np.empty(used, np.int64)
+        count = windows_kernel(self._rows.entries, self._rows.used, over, STEPS, windows)
         found: list[Crossing] = []
-        windows = np.sort(steps[steps < over] // STEPS)
-        for window in windows[np.append(True, windows[1:] != windows[:-1])].tolist():
+        for window in sorted(set(windows[:count].tolist())):
             found += self._pass_through(window, over, muted)
             if (window + 1) * STEPS <= over:
                 found += self._end(window, muted, suspicions.keys(window * WINDOW_S, (window + 1) * WINDOW_S))
-        self._drop(over // STEPS)
+        if count and int(windows[:count].min()) < over // STEPS:
+            self._drop(over // STEPS)
         return found
 
     def _drop(self, window: int) -> None:

@@ -21,9 +21,9 @@ from schemas.narrow import Reader, narrow
 from schemas.sample import Sample, empty_sample
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample, sample_of
 
-TALLY_SCHEMA = 5
-SCHEMAS_READ = (4, TALLY_SCHEMA)
-"""Those of schema 4 have no digest: observers may be exchanged after judges."""
+TALLY_SCHEMA = 6
+SCHEMAS_READ = (4, 5, TALLY_SCHEMA)
+"""Those of schema 4 have no digest, and those of 5 no models: observers may be exchanged after judges."""
 UNKNOWN_MS = -(2**62)
 """A newest time that is not known yet."""
 SILENT_MS = UNKNOWN_MS + 1
@@ -32,8 +32,9 @@ TICK_MAX = 2**62
 NAME_BYTES_MAX = 96
 """Names of keys are cut to this many bytes: they are for people, identity is the 128-bit key."""
 
-C_HASH, C_KEY_A, C_KEY_B, C_TICK, C_DIMENSION, C_NAME, C_NAME_LENGTH, C_MEASURES = 0, 1, 2, 3, 4, 5, 6, 8
-"""Columns of a row's record; the measures stand from C_MEASURES on, and the sets of items behind them."""
+C_HASH, C_KEY_A, C_KEY_B, C_TICK, C_DIMENSION, C_NAME, C_NAME_LENGTH, C_MODELS, C_MEASURES = range(9)
+"""Columns of a row's record; of rows of API keys one holds a set of models, as sets of items are. The measures stand from
+C_MEASURES on, and the sets of items behind them."""
 C_SETS = C_MEASURES + MEASURES
 RECORD_WORDS = C_MEASURES + VALUES
 """A record is 32 words: four cache lines, and all of a row lies in them."""
@@ -200,9 +201,9 @@ def encode_tally(tally: Tally, partition: int) -> bytes:
     names = room[: lay_out_rows_kernel(tally.records, tally.order[low:high], tally.names, part, room)]
     columns: list[tuple[int, str]] = []
     blocks: list[bytes] = []
-    for index in np.flatnonzero(part[C_MEASURES:].any(axis=1)).tolist():
-        column = narrow(part[C_MEASURES + index])
-        columns.append((index, column.dtype.str))
+    for index in np.flatnonzero(part[C_MODELS:].any(axis=1)).tolist():
+        column = narrow(part[C_MODELS + index])
+        columns.append((index - 1, column.dtype.str))
         blocks.append(column.tobytes())
     services = part[C_KEY_A, part[C_DIMENSION] == Dimension.SERVICE]
     sample_head, sample_blocks = encode_sample(sample_of(tally.sample, services))
@@ -256,8 +257,8 @@ def decode_tally(data: bytes) -> Tally:
     records[:, C_TICK] = reader.wide("<i4", rows) + head.tick_min
     records[:, C_NAME_LENGTH] = reader.take("|u1", rows)
     for index, code in head.columns:
-        if not 0 <= index < VALUES:
-            raise StateError(f"expected one of {VALUES} columns of values, got number {index}")
+        if not C_MODELS - C_MEASURES <= index < VALUES:
+            raise StateError(f"expected one of {VALUES} columns of values or -1, that of models, got number {index}")
         records[:, C_MEASURES + index] = reader.take(code, rows)
     lengths = records[:, C_NAME_LENGTH]
     if int(lengths.max(initial=0)) > NAME_BYTES_MAX or int(lengths.sum()) != head.names_bytes:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detectors.kernels.key_features import F_NEW_NETS, F_REQUESTS, VALUES
+from detectors.kernels.key_features import F_NEW_NETS, F_REQUESTS, V_MODELS, VALUES
 from detectors.keys import KeysSection
 from detectors.learning.key_abuse import KeyAbuse
 from detectors.learning.key_state import WINDOW_S, WOKEN, KeyAbuseConfig
-from drills.quality.key_world import DAY, START, KeyAttack, KeyWorld, attacks
+from drills.quality import study_key_models
+from drills.quality.key_world import CATALOGUE, DAY, LAUNCHES, START, KeyAttack, KeyWorld, attacks
 from drills.quality.study_keys import differences, interval, run, table
 from schemas.errors import StateError
 
@@ -20,7 +21,7 @@ CONFIG = KeyAbuseConfig(keys=3, notify_per_day=1.0, act_per_day=1 / 90)
 
 def doings(requests: int, nets: int = 1) -> np.ndarray:
     values = np.zeros((1, VALUES), np.int64)
-    values[0] = requests, requests // 100, 500 * requests, 300 * requests, (1 << nets) - 1, 1, 1
+    values[0] = requests, requests // 100, 500 * requests, 300 * requests, (1 << nets) - 1, 1, 1, 1
     return values
 
 
@@ -165,6 +166,35 @@ def test_honest_keys_are_the_same_for_a_seed_and_attacks_add_to_what_they_do() -
     assert values[0] > 100
     assert bin(int(values[4]) & (1 << 64) - 1).count("1") > 20
     assert START % (7 * DAY) == 4 * DAY
+
+
+def test_owners_ask_for_few_models_go_over_to_new_ones_and_thieves_take_what_they_like() -> None:
+    world = KeyWorld(5, 80, 14)
+    asked = np.zeros((80, 3), np.int64)
+    for window in range(14 * DAY):
+        if window % 12:
+            world.pass_by(window)
+            continue
+        ids, values = world.draw(window)
+        since = 0 if window < 3 * DAY else 1 if window < LAUNCHES[0] * DAY else 2
+        asked[ids, since] |= values[:, V_MODELS]
+    many = [[bin(word & (1 << 64) - 1).count("1") for word in column] for column in asked.T.tolist()]
+    assert 1 <= np.median(many[0]) <= 2
+    launched = int(world.model_bins(np.array([CATALOGUE]))[0])
+    assert not (asked[:, 0] & launched).any()
+    assert (asked[:, 2] & launched != 0).mean() > 0.4
+    row = np.zeros(VALUES, np.int64)
+    KeyAttack("probing", 2, 1, 0, 1, 5).add(world, 14 * DAY - 1, row, 5)
+    assert bin(int(row[V_MODELS]) & (1 << 64) - 1).count("1") > 3
+
+
+@pytest.mark.slow
+def test_what_looking_at_models_adds_is_measured_on_the_same_attacks() -> None:
+    seen, blind = study_key_models.run(1, 30, days=12)
+    assert seen.attacks == blind.attacks
+    mean, low, high = study_key_models.gain([(seen, blind)], "keys")
+    assert low <= mean <= high
+    assert "| 30 | keys |" in study_key_models.table([(seen, blind)])
 
 
 @pytest.mark.slow

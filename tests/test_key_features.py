@@ -23,10 +23,10 @@ PLACES = PARTITIONS * KEYS
 BINS = st.frozensets(st.integers(0, 63), max_size=5)
 COUNT = st.one_of(st.just(0), st.integers(1, 2000))
 DOINGS = st.builds(
-    Doings, requests=st.integers(0, 5000), errors=COUNT, tokens_in=COUNT, tokens_out=COUNT, sets=st.tuples(BINS, BINS, BINS)
+    Doings, requests=st.integers(0, 5000), errors=COUNT, tokens_in=COUNT, tokens_out=COUNT, sets=st.tuples(*[BINS] * ITEMS)
 )
 KNOWN = st.builds(
-    Known, seen=st.tuples(BINS, BINS, BINS), hour=st.floats(0, 1), overall=st.floats(0, 1), busy=st.floats(0, 1),
+    Known, seen=st.tuples(*[BINS] * ITEMS), hour=st.floats(0, 1), overall=st.floats(0, 1), busy=st.floats(0, 1),
     silent=st.sampled_from([0, 1, 7, 300, 1500]), held=st.floats(0, 500),
     woke=st.sampled_from([(0, 0), (WINDOW - 3, 700), (WINDOW - 12, 700)]),
 )  # fmt: skip

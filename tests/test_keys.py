@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.kernels.key_features import VALUES
+from detectors.kernels.key_features import V_MODELS, VALUES
 from detectors.kernels.key_rows import (
     C_AGENTS,
     C_COUNTRIES,
@@ -29,6 +29,7 @@ from detectors.kernels.key_rows import (
     gather_keys_kernel,
     index_keys_kernel,
     sum_keys_kernel,
+    windows_kernel,
 )
 from detectors.learning.key_state import WOKEN
 from engine.embedded import Embedded
@@ -37,17 +38,17 @@ from engine.keys import LearnedKeys
 from schemas.config import Config
 from schemas.errors import StateError
 from schemas.fields import Dimension
-from schemas.tally import C_DIMENSION, C_HASH, C_KEY_A, C_KEY_B, C_NAME, C_NAME_LENGTH, C_TICK, RECORD_WORDS
+from schemas.tally import C_DIMENSION, C_HASH, C_KEY_A, C_KEY_B, C_MODELS, C_NAME, C_NAME_LENGTH, C_TICK, RECORD_WORDS
 from tests.engines import conclude, config_of, decide, feed, nothing_was_bounded, only
-from tests.oracles.key_rows import Row, gathered, summed
+from tests.oracles.key_rows import Row, gathered, model_bin, summed
 
 START_S = 1_795_000_200
 BOUND_MS = 1000 * (START_S + 1_000_000)
-SETS = (C_NETS, C_COUNTRIES, C_AGENTS)
+SETS = (C_NETS, C_COUNTRIES, C_AGENTS, C_MODELS)
 SUMS = (C_EVIDENCE, C_ERRORS, C_TOKENS_IN, C_TOKENS_OUT)
 ROW = st.tuples(
     st.integers(0, 200), st.integers(0, 2), st.integers(-1, 1), st.tuples(*[st.integers(0, 5)] * 4),
-    st.tuples(*[st.sampled_from([0, 1, 2, -(2**63), 7])] * 3), st.integers(0, 1),
+    st.tuples(*[st.sampled_from([0, 1, 2, -(2**63), 7])] * 4), st.integers(0, 1),
 )  # fmt: skip
 
 
@@ -77,6 +78,9 @@ def test_what_is_gathered_of_keys_is_what_their_rows_add_up_to(
         tuple(one[[G_STEP, G_A, G_B]].tolist()): tuple(one[G_VALUES : G_VALUES + VALUES].tolist()) for one in found
     } == expected
     assert rows.used.tolist() == [len(expected), 0]
+    windows = np.empty(128, np.int64)
+    many = windows_kernel(rows.entries, rows.used, steps[0], 2, windows)
+    assert set(windows[:many].tolist()) == {step // 2 for step, _, _ in expected if step < steps[0]}
     first, last = steps
     which, values = np.empty(128, np.int64), np.empty((128, VALUES), np.int64)
     count = sum_keys_kernel(rows.entries, rows.used, first, last, np.zeros(256, np.int32), which, values)
@@ -96,6 +100,40 @@ def line(at_ms: int, key: str, address: str, **more: Any) -> bytes:
         "api_key_id": key, "user_agent": "sdk-python/1.2", "tokens_in": 800, "tokens_out": 300,
     }  # fmt: skip
     return orjson.dumps({**event, **more}) + b"\n"
+
+
+MODEL = st.one_of(
+    st.just(""),
+    st.sampled_from(["gpt-a", "gpt-b", "eightchr", "sixteen-letters-"]),
+    st.text("ab-4é", max_size=90).map("m".__add__),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    asked=st.lists(st.tuples(st.sampled_from(["sk-a", "sk-b"]), MODEL, st.sampled_from([200, 200, 404, 401, 429])), max_size=30)
+)
+def test_of_each_key_the_models_are_kept_that_it_asked_for(asked: list[tuple[str, str, int]]) -> None:
+    for looks in (True, False):
+        engine = Embedded(config(models=looks))
+        engine.open("log", BOUND_MS)
+        keys = engine._judge.learned.detectors["keys"]
+        assert isinstance(keys, LearnedKeys)
+        events = [
+            line(1000 * n, key, "198.51.100.4", model=model, status=status) for n, (key, model, status) in enumerate(asked)
+        ]
+        feed(engine, "log", b"".join(events), 0)
+        engine.close("log")
+        entries = keys._rows.entries[: keys._rows.used[0]]
+        found = {keys._name(index): 0 for index in range(len(entries))}
+        for index, entry in enumerate(entries):
+            found[keys._name(index)] |= int(np.uint64(entry[G_VALUES + V_MODELS]))
+        seeds, expected = engine.seeds.hash.tolist(), dict.fromkeys(found, 0)
+        for key, model, status in asked:
+            if model and status not in (401, 429) and looks:
+                expected[key.encode()] |= model_bin(seeds, model.encode())
+        assert found == expected
+        engine.stop()
 
 
 def honest(key: str, address: str, seconds: int, every_s: float, seed: int = 1) -> list[tuple[int, bytes]]:
@@ -136,6 +174,15 @@ def test_a_loud_leak_is_told_of_within_a_minute_and_never_its_addresses() -> Non
     assert finding.evidence.features["cold"] == "yes"
     assert finding.evidence.features["z new networks"] > 8
     assert finding.dry_run
+
+
+def test_who_asks_for_models_that_the_key_never_asked_for_is_told_of_with_them() -> None:
+    usual = [(at, text.replace(b'"method"', b'"model":"small-1","method"')) for part in QUIET for at, text in part]
+    stolen = [*thief("sk-a", 6030, 60, 15, 3, model="large-9"), *thief("sk-a", 6030, 60, 15, 3, model="vision-2")]
+    (finding,) = (f for f in decide(joined(usual, stolen), BOUND_MS, config(start=9.0)).findings if f.detector == "keys")
+    assert finding.evidence.features["new models"] == 2
+    assert finding.evidence.features["z new models"] > 3
+    assert "asks for 2 models it never used" in finding.reason
 
 
 def test_a_request_that_fails_its_authentication_is_no_state_and_no_evidence() -> None:

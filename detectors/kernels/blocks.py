@@ -12,6 +12,7 @@ from detectors.kernels.machine import allocate_lines, copy_bytes, equal_bytes
 from detectors.kernels.memo import L_ROUTE, agent_kernel, route_start_kernel, text_key_kernel
 from detectors.kernels.routes import ROUTE_BYTES_MAX, fold_route_kernel, path_end_kernel
 from schemas.compiled import inlined
+from schemas.decoding.machine import word_at
 from schemas.fields import BUSY_MS_MAX, MEASURES, VALUES, Dimension, Flag, Item, Measure, Number, Text
 from schemas.tally import NAME_BYTES_MAX
 
@@ -25,7 +26,7 @@ N_BYTES, N_TOKENS_IN, N_TOKENS_OUT = int(Number.BYTES), int(Number.TOKENS_IN), i
 N_MAX_TOKENS, N_COST = int(Number.MAX_TOKENS), int(Number.COST_MICRO)
 T_METHOD, T_PATH, T_HOST = int(Text.METHOD), int(Text.PATH), int(Text.HOST)
 T_COUNTRY, T_AGENT = int(Text.COUNTRY), int(Text.USER_AGENT)
-T_ACCOUNT, T_API_KEY = int(Text.ACCOUNT), int(Text.API_KEY)
+T_ACCOUNT, T_API_KEY, T_MODEL = int(Text.ACCOUNT), int(Text.API_KEY), int(Text.MODEL)
 M_REQUESTS, M_NON_ASSET, M_CLIENT_ERRORS = int(Measure.REQUESTS), int(Measure.NON_ASSET), int(Measure.CLIENT_ERRORS)
 M_AUTH_FAILURES, M_SERVER_ERRORS = int(Measure.AUTH_FAILURES), int(Measure.SERVER_ERRORS)
 M_OWN_DENIALS, M_CANCELLED, M_DURATION = int(Measure.OWN_DENIALS), int(Measure.CANCELLED), int(Measure.DURATION_MS)
@@ -42,8 +43,9 @@ D_EMAIL_DOMAIN = int(Dimension.EMAIL_DOMAIN)
 
 I_NET, I_COUNTRY, I_FAILED_ROUTE = int(Item.NET), int(Item.COUNTRY), int(Item.FAILED_ROUTE)
 I_AGENT, I_ACCOUNT = int(Item.USER_AGENT), int(Item.ACCOUNT)
-WANT_LISTED, WANT_REST, WANT_SAMPLE = range(len(Item), len(Item) + 3)
-"""Bits behind those of the items in what a configuration wants: listed agents, any value from `COMMON` on, and the sample."""
+WANT_LISTED, WANT_REST, WANT_SAMPLE, WANT_MODELS = range(len(Item), len(Item) + 4)
+"""Bits behind those of the items in what a configuration wants: listed agents, any value from `COMMON` on, the sample, and the
+models that API keys ask for."""
 
 WANT_AGENTS = 1 << I_AGENT | 1 << WANT_LISTED
 """Any of these bits: user agents are looked up."""
@@ -67,6 +69,7 @@ AGAINST[[D_SERVICE, D_API_KEY, D_ACCOUNT, D_ROUTE, D_EMAIL_DOMAIN]] = AGAINST_KE
 BLOCK = 256
 """Events whose rows are sought together: the index is asked for ahead, and each dimension has a loop of its own."""
 NAME_LENGTH = int(NAME_BYTES_MAX)
+_MODEL_MIX, _ODD = U64(0x9E3779B97F4A7C15), U64(1)
 BUSY_MS = int(BUSY_MS_MAX)
 
 
@@ -186,6 +189,23 @@ def items_kernel(
 def _bin(word: Any) -> Any:
     """i64 with the bit set that the upper six bits of a hash say."""
     return np.int64(U64(1) << (word >> U64(58)))
+
+
+@inlined
+def model_bin_kernel(seeds: Any, buffer: Any, start: Any, length: Any) -> Any:
+    """i64 with the bit of a model's name set: of 64, chosen under the secret seed.
+
+    Names are short and few, so that hashing one, cheaply, costs less than remembering what it was hashed to: no branch, because
+    their lengths come as they like, but four words that lie evenly from its beginning to its end. Names of more than 32 bytes
+    that differ in none of them are taken for one.
+    """
+    told = ~U64(0) >> (U64(64) - (U64(min(length, 8)) << U64(3)))
+    room = max(length - 8, 0)
+    first, second = word_at(buffer, start) & told, word_at(buffer, start + (room + 1) // 3) & told
+    third, last = word_at(buffer, start + (2 * room + 1) // 3) & told, word_at(buffer, start + room) & told
+    h = (first * (seeds[2] | _ODD) + second * (seeds[3] | _ODD)) + (third * (seeds[4] | _ODD) + last * (seeds[5] | _ODD))
+    h += U64(length) * (seeds[6] | _ODD)
+    return _bin((h ^ (h >> U64(32))) * _MODEL_MIX)
 
 
 @inlined

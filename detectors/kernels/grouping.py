@@ -16,6 +16,7 @@ import numpy.typing as npt
 from detectors.kernels.blocks import (
     AGAINST,
     BLOCK,
+    D_API_KEY,
     D_ASN,
     D_IP,
     D_NET,
@@ -27,16 +28,19 @@ from detectors.kernels.blocks import (
     T_AGENT,
     T_API_KEY,
     T_METHOD,
+    T_MODEL,
     T_PATH,
     TEXT_OF_DIMENSION,
     WANT_ACCOUNTS,
     WANT_AGENTS,
+    WANT_MODELS,
     WANT_REST,
     WANT_SAMPLE,
     Block,
     address_keys_kernel,
     items_kernel,
     measure_kernel,
+    model_bin_kernel,
     name_kernel,
     other_keys_kernel,
     service_keys_kernel,
@@ -63,6 +67,7 @@ from schemas.tally import (
     C_KEY_A,
     C_KEY_B,
     C_MEASURES,
+    C_MODELS,
     C_NAME,
     C_NAME_LENGTH,
     C_TICK,
@@ -135,6 +140,7 @@ def group_kernel(
     service_a, service_b = text_key_kernel(texts, seeds, service, np.int64(0), service_length)
     rolls_up, rest = rolls_up_kernel(dimensions), wanted & (1 << WANT_REST) != 0
     samples = wanted & (1 << WANT_SAMPLE) != 0
+    models = wanted & (1 << WANT_MODELS) != 0 and (present >> (NUMBERS + T_MODEL)) & 1 != 0
     at = np.int64(0)
     while at < n:
         count = np.int64(0)
@@ -197,7 +203,7 @@ def group_kernel(
                     last_a, last_b = a, b
                 block.key[m, 2] = h
                 prefetch(table.slots, np.int64((h ^ (U64(block.tick[block.member[m]]) * TICK_MIX)) & mask), 0)
-            against = AGAINST[dimension]
+            against, of_models = AGAINST[dimension], models and dimension == D_API_KEY
             last_row, last_a, last_b, last_tick = np.int64(-1), ZERO, ZERO, np.int64(-1)
             for m in range(members):
                 k = block.member[m]
@@ -216,6 +222,8 @@ def group_kernel(
                         set_measures(table.records, rows * RECORD_WORDS + C_MEASURES, block.measures, k * VALUES, evidence)
                         if rest:
                             set_rest(table.records, rows * RECORD_WORDS + C_REST, block.measures, k * VALUES + COMMON)
+                        if of_models:
+                            add_model_kernel(table.records, rows, seeds, text_start, text_length, buffer, block.event[k])
                         last_row = rows
                         rows += 1
                         names_at += length
@@ -223,6 +231,8 @@ def group_kernel(
                 add_measures(table.records, last_row * RECORD_WORDS + C_MEASURES, block.measures, k * VALUES, evidence)
                 if rest:
                     add_rest(table.records, last_row * RECORD_WORDS + C_REST, block.measures, k * VALUES + COMMON)
+                if of_models:
+                    add_model_kernel(table.records, last_row, seeds, text_start, text_length, buffer, block.event[k])
     progress[P_ROWS], progress[P_NAMES], progress[P_MASK] = rows, names_at, np.int64(mask)
     progress[P_TICK_MIN], progress[P_TICK_MAX] = tick_min, tick_max
     progress[P_OLDEST], progress[P_NEWEST] = oldest, newest
@@ -309,7 +319,17 @@ def put_row_kernel(
     records = table.records
     records[row, C_HASH], records[row, C_KEY_A], records[row, C_KEY_B] = np.int64(h), np.int64(a), np.int64(b)
     records[row, C_TICK], records[row, C_DIMENSION] = tick, dimension
-    records[row, C_NAME], records[row, C_NAME_LENGTH] = name_start, name_length
+    records[row, C_NAME], records[row, C_NAME_LENGTH], records[row, C_MODELS] = name_start, name_length, 0
+
+
+@inlined
+def add_model_kernel(
+    records: Any, row: Any, seeds: Any, text_start: Any, text_length: Any, buffer: Any, i: Any
+) -> None:  # fmt: skip
+    """Put the model that event ``i`` asks for into the set of a key's row."""
+    length = np.int64(text_length[T_MODEL, i])
+    if length > 0:
+        records[row, C_MODELS] |= model_bin_kernel(seeds, buffer, np.int64(text_start[T_MODEL, i]), length)
 
 
 @inlined

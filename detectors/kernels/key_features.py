@@ -11,15 +11,15 @@ from detectors.kernels.machine import count_bits
 from detectors.kernels.windows import NEVER
 from schemas.compiled import entry, inlined
 
-V_REQUESTS, V_ERRORS, V_TOKENS_IN, V_TOKENS_OUT, V_NETS, V_COUNTRIES, V_AGENTS, VALUES = range(8)
+V_REQUESTS, V_ERRORS, V_TOKENS_IN, V_TOKENS_OUT, V_NETS, V_COUNTRIES, V_AGENTS, V_MODELS, VALUES = range(9)
 """What is gathered of a key: sums, then sets as words of 64 bins."""
 ITEMS = VALUES - V_NETS
 S_OLD, S_THIS, SETS = range(3)
 """Of each item, the bins that a key was seen with: in the last generation, and in this one."""
 (
-    F_REQUESTS, F_NEW_NETS, F_NEW_COUNTRIES, F_NEW_AGENTS, F_HOUR, F_ERRORS, F_TOKENS_IN, F_TOKENS_OUT, F_NETS, F_BUSY,
-    FEATURES,
-) = range(11)  # fmt: skip
+    F_REQUESTS, F_NEW_NETS, F_NEW_COUNTRIES, F_NEW_AGENTS, F_NEW_MODELS, F_HOUR, F_ERRORS, F_TOKENS_IN, F_TOKENS_OUT, F_NETS,
+    F_BUSY, FEATURES,
+) = range(12)  # fmt: skip
 HOUR_DOUBT = 0.02
 """A share of windows below this is as rare as this."""
 TOKEN_UNIT = 100.0

@@ -23,6 +23,7 @@ from schemas.tally import (
     C_KEY_A,
     C_KEY_B,
     C_MEASURES,
+    C_MODELS,
     C_NAME,
     C_NAME_LENGTH,
     C_SETS,
@@ -122,6 +123,25 @@ def gather_keys_kernel(
         entries[found, G_VALUES + 4] |= records[r, C_NETS]
         entries[found, G_VALUES + 5] |= records[r, C_COUNTRIES]
         entries[found, G_VALUES + 6] |= records[r, C_AGENTS]
+        entries[found, G_VALUES + 7] |= records[r, C_MODELS]
+
+
+@entry
+def windows_kernel(entries: Any, used: Any, over: Any, steps: Any, windows: Any) -> Any:
+    """Which windows have entries of steps before ``over``; returns how many were written, some more than once.
+
+    Args:
+        entries, used: of a `KeyRows`.
+        steps: of a window.
+        windows: i64[entries], out.
+    """
+    count = np.int64(0)
+    for e in range(used[0]):
+        window = entries[e, G_STEP] // steps
+        if entries[e, G_STEP] < over and (count == 0 or windows[count - 1] != window):
+            windows[count] = window
+            count += 1
+    return count
 
 
 @entry

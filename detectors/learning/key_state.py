@@ -1,6 +1,6 @@
 """What is learned of API keys, window by window: what is kept of each, and what a window is compared with it.
 
-Of each window of a key there are ten features (`FEATURES`); each is compared with the key's own level, drawn to that of all
+Of each window of a key there are eleven features (`FEATURES`); each is compared with the key's own level, drawn to that of all
 keys of its judge partition while it is young. The positive distances are added up. Some keys are wild by nature, so that this
 sum is compared with what it usually is for the key. That is the *score*; what it has above a reference, window after window,
 is its *sum* (CUSUM).
@@ -36,10 +36,10 @@ Bools = npt.NDArray[np.bool_]
 
 WINDOW_S = 300
 FEATURE_NAMES = (
-    "requests", "new networks", "new countries", "new user agents", "unusual hour", "errors", "input tokens a request",
-    "output tokens a request", "networks", "busy windows",
+    "requests", "new networks", "new countries", "new user agents", "new models", "unusual hour", "errors",
+    "input tokens a request", "output tokens a request", "networks", "busy windows",
 )  # fmt: skip
-FLOORS = (1.0, 0.7, 0.4, 0.5, 1.0, 1.0, 0.4, 0.4, 0.35, 0.15)
+FLOORS = (1.0, 0.7, 0.4, 0.5, 0.5, 1.0, 1.0, 0.4, 0.4, 0.35, 0.15)
 """Of each feature: what is never more than one standard deviation."""
 RAMPED = (F_REQUESTS,)
 """What can be raised a little every day, and is capped, as the sum of distances is. The others change when a customer does."""

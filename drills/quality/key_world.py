@@ -3,7 +3,9 @@
 Not requests but what a window of five minutes holds of each key, drawn directly: four weeks of ten thousand keys are thirty
 million such rows. Volumes are Zipf's. Servers run day and night from a few networks and add one now and then, applications
 bring homes that change by the day, batch jobs run at their hours, developers work by day and travel. Customers move to other
-networks, upgrade, have incidents and rewrite their prompts. Nothing here is tuned to be easy: what is honest is new often.
+networks, upgrade, have incidents and rewrite their prompts. Most ask for one model or two, and for another now and then; some
+offer all of them to people of their own. Twice a model is launched that most go over to, a third of them on its first day.
+Nothing here is tuned to be easy: what is honest is new often.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from detectors.kernels.key_features import (
     V_AGENTS,
     V_COUNTRIES,
     V_ERRORS,
+    V_MODELS,
     V_NETS,
     V_REQUESTS,
     V_TOKENS_IN,
@@ -33,6 +36,12 @@ START = 1_800_000_000 // WINDOW_S // DAY // 7 * 7 * DAY + 4 * DAY
 """A Monday at midnight."""
 DRAWS = 24
 """Of a key's requests in a window so many networks are drawn at most."""
+CATALOGUE = 12
+"""Models that there are from the beginning, the first is asked for most; then come those of …"""
+LAUNCHES = (11, 20)
+"""… these days."""
+OFFERS_ALL = 0.05
+"""Of keys so many are asked by people who choose among all models."""
 _FRESH = 1 << 40
 """Networks and agents of others are numbered from here."""
 
@@ -83,6 +92,19 @@ class KeyWorld:
         self._regime = np.zeros((2, keys))
         self._incident_until = np.full(keys, -1)
         self._burst_until, self._burst = np.full(keys, -1), np.ones(keys)
+        self._begin_models(np.random.default_rng([seed, 19, keys]))
+
+    def _begin_models(self, chance: np.random.Generator) -> None:
+        keys = self.keys
+        popular = 1 / np.arange(1, CATALOGUE + 1)
+        self._popular = popular / popular.sum()
+        self._models = chance.choice(CATALOGUE, (keys, 2), p=self._popular)
+        """The one that is asked for, and the one that some requests go to."""
+        self._aside = np.where(chance.random(keys) < 0.5, 0.0, chance.uniform(0.02, 0.4, keys))
+        self._offers_all = chance.random(keys) < OFFERS_ALL
+        later = chance.exponential(3 * DAY, (len(LAUNCHES), keys)) * (chance.random((len(LAUNCHES), keys)) > 0.25)
+        going = chance.random((len(LAUNCHES), keys)) < 0.8
+        self._goes_over = np.where(going, np.array(LAUNCHES)[:, None] * DAY + 0.4 * DAY + later, np.inf).astype(np.float64)
 
     def mean(self, window: int) -> F64:
         """f64[keys]: requests to be expected in a window, without chance."""
@@ -118,6 +140,7 @@ class KeyWorld:
             spread = np.exp(chance.normal(0, 1, len(ids)) * 0.7 / np.sqrt(many) + self._regime[which, ids])
             values[:, place] = many * self._tokens[which][ids] * spread
         self._origins(window, ids, many, values, chance)
+        values[:, V_MODELS] = self._asked_for(window, ids, many)
         return ids, values
 
     def pass_by(self, window: int) -> None:
@@ -149,6 +172,36 @@ class KeyWorld:
         bursting = some(0.4)
         self._burst_until[bursting] = window + chance.integers(1, 8, len(bursting))
         self._burst[bursting] = np.exp(chance.uniform(np.log(2), np.log(8), len(bursting)))
+
+        self._change_models(window)
+
+    def _change_models(self, window: int) -> None:
+        chance, keys = np.random.default_rng([self._seed, 23, self.keys, window]), self.keys
+        tries = np.flatnonzero(chance.random(keys) < np.where(self.kind == DEVELOPER, 1 / 8, 1 / 40) / DAY)
+        there = CATALOGUE + sum(day * DAY <= window for day in LAUNCHES)
+        self._models[tries, 1] = chance.integers(0, there, len(tries))
+        self._aside[tries] = chance.uniform(0.02, 0.4, len(tries))
+        changes = np.flatnonzero(chance.random(keys) < 1 / 60 / DAY)
+        self._models[changes, 0] = chance.choice(CATALOGUE, len(changes), p=self._popular)
+        for launch, when in enumerate(self._goes_over):
+            over = np.flatnonzero((when > window - 1) & (when <= window))
+            self._models[over, 1], self._models[over, 0] = self._models[over, 0], CATALOGUE + launch
+            self._aside[over] = 0.3
+
+    def _asked_for(self, window: int, ids: I64, many: I64) -> I64:
+        """i64[n]: the models that these keys ask for in so many requests, as bits."""
+        chance = np.random.default_rng([self._seed, 29, self.keys, window])
+        found = self.model_bins(self._models[ids, 0])
+        also = chance.random(len(ids)) < 1 - (1 - self._aside[ids]) ** many
+        found[also] |= self.model_bins(self._models[ids[also], 1])
+        for index in np.flatnonzero(self._offers_all[ids]).tolist():
+            chosen = chance.choice(CATALOGUE, min(int(many[index]), 12), p=self._popular)
+            found[index] |= np.bitwise_or.reduce(self.model_bins(chosen))
+        return found
+
+    def model_bins(self, models: I64) -> I64:
+        """i64[n]: of each model its bin, as a bit; which ones meet in a bin depends on the seed."""
+        return bins(np.asarray(models) + (self._seed << 8))
 
     def _origins(self, window: int, ids: I64, many: I64, values: I64, chance: np.random.Generator) -> None:
         """Networks, countries and agents, by drawing for some of the requests where they come from."""
@@ -195,6 +248,7 @@ class KeyAttack:
         values[V_TOKENS_IN] += int(many * tokens * usual_in * np.exp(chance.normal(0, 0.7 / np.sqrt(many))))
         values[V_TOKENS_OUT] += int(many * tokens * usual_out * np.exp(chance.normal(0, 0.7 / np.sqrt(many))))
         assert honest
+        values[V_MODELS] |= self._models(world, window, many, seed, same_origin=same_origin)
         if same_origin:
             if values[V_NETS] == 0:
                 values[V_NETS] = bins(np.array([world._net_base[self.key]]))[0]
@@ -211,7 +265,21 @@ class KeyAttack:
         agent = base + chosen % (8 if self.kind in ("shared", "resale") else 1) if new_agent else world._agent_base[[self.key]]
         values[V_AGENTS] |= np.bitwise_or.reduce(bins(agent))
 
+    def _models(self, world: KeyWorld, window: int, many: int, seed: int, *, same_origin: bool) -> int:
+        """What is asked for: what runs where its owner runs it asks for what he does; strangers take what they like, which
+        often is what he likes."""
+        own = np.random.default_rng([seed, 31, self.number])
+        liked = own.choice(CATALOGUE, 8, replace=False)
+        as_owner = own.random() < THIEVES_AS_OWNERS
+        if same_origin or (as_owner and self.kind in ("leaked_quiet", "leaked_loud", "night")):
+            return int(world.model_bins(world._models[[self.key], 0])[0])
+        wide = {"shared": 4, "resale": 4, "probing": 8}.get(self.kind, 1)
+        chance = np.random.default_rng([seed, 37, self.number, window])
+        return int(np.bitwise_or.reduce(world.model_bins(chance.choice(liked[:wide], min(many, 32)))))
 
+
+THIEVES_AS_OWNERS = 0.4
+"""So many thieves who work alone ask for the model that the key asks for anyway."""
 ATTACK_KINDS = ("leaked_quiet", "leaked_loud", "shared", "resale", "tokens", "in_place", "night", "probing")
 _LONG = {
     "leaked_quiet": 72,

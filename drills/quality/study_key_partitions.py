@@ -26,7 +26,7 @@ from drills.quality.study_keys import ACT_PER_DAY, ATTACKS, DAYS, FIRST_DAY, NOT
 SYSTEMS = ("keys", "keys, throttle")
 
 
-class _Part:
+class Part:
     """One judge partition: its model, and room for the copies that attacks are put onto."""
 
     def __init__(self, keys: int, partitions: int) -> None:
@@ -59,7 +59,7 @@ def run(seed: int, keys: int, partitions: int, days: int = DAYS) -> Study:
     """One seed."""
     world = KeyWorld(seed, keys, days)
     study = Study(seed, keys, attacks=attacks(world, seed, ATTACKS, FIRST_DAY))
-    parts, place_of = [_Part(keys, partitions) for _ in range(partitions)], np.arange(keys) % partitions
+    parts, place_of = [Part(keys, partitions) for _ in range(partitions)], np.arange(keys) % partitions
     waiting, live = list(reversed(study.attacks)), list[KeyAttack]()
     for relative in range(days * DAY):
         ids, values = world.draw(relative)
@@ -74,14 +74,14 @@ def run(seed: int, keys: int, partitions: int, days: int = DAYS) -> Study:
             mine = place_of[ids] == place
             if mine.any():
                 part.judge(study, relative, ids[mine], values[mine])
-            rows = [(one.number, _row(one, world, relative, ids, values, seed)) for one in live if place_of[one.key] == place]
+            rows = [(one.number, row_of(one, world, relative, ids, values, seed)) for one in live if place_of[one.key] == place]
             busy = [(number, row) for number, row in rows if row[V_REQUESTS] > 0]
             if busy:
                 part.attack(study, relative, np.array([number for number, _ in busy]), np.stack([row for _, row in busy]))
     return study
 
 
-def _row(attack: KeyAttack, world: KeyWorld, relative: int, ids: I64, values: I64, seed: int) -> I64:
+def row_of(attack: KeyAttack, world: KeyWorld, relative: int, ids: I64, values: I64, seed: int) -> I64:
     """i64[VALUES]: what the key does, and the attack."""
     row = np.zeros(VALUES, np.int64)
     at = int(np.searchsorted(ids, attack.key))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.oracles.levels import Levels
 
-FEATURES = 10
+FEATURES = 11
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Doings:
     tokens_in: int
     tokens_out: int
     sets: Sequence[frozenset[int]]
-    """Bins of networks, countries and user agents"""
+    """Bins of networks, countries, user agents and models"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def slept_windows(window: int, last: int, woke: tuple[int, int], wakes: int) -> 
 
 
 def feature_values(doings: Doings, known: Known, grown: bool) -> list[float]:
-    """Ten numbers; NaN: not known."""
+    """Eleven numbers; NaN: not known."""
     requests, (nets, *_) = doings.requests, doings.sets
     new = [float(len(now - before)) if grown else math.nan for now, before in zip(doings.sets, known.seen, strict=True)]
     rare = max(math.log2((known.overall + 0.02) / (known.hour + 0.02)), 0.0)
@@ -70,7 +70,7 @@ def judge(
     reference)."""
     features = feature_values(doings, known, levels.at(series, -1, 0).count >= young)
     if not whole:
-        features[6] = features[7] = math.nan
+        features[7] = features[8] = math.nan
     z = [0.0 if math.isnan(value) else levels.z(0, series, f, value) for f, value in enumerate(features)]
     total = more + sum(min(max(one, 0.0), z_most) for one in z)
     score = totals.z(0, series, 0, total)

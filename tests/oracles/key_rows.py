@@ -36,3 +36,12 @@ def summed(
             for index, value in enumerate(values):
                 one[index] = one[index] + value if index < SUMS else one[index] | value
     return {key: tuple(one) for key, one in found.items()}
+
+
+def model_bin(seeds: Sequence[int], name: bytes) -> int:
+    """The bit of 64 that stands for a model's name."""
+    room, mixed = max(len(name) - 8, 0), len(name) * (seeds[6] | 1)
+    for at, seed in zip((0, (room + 1) // 3, (2 * room + 1) // 3, room), seeds[2:6], strict=True):
+        mixed += int.from_bytes(name[at : at + 8], "little") * (seed | 1)
+    mixed %= 2**64
+    return 1 << ((mixed ^ mixed >> 32) * 0x9E3779B97F4A7C15 % 2**64 >> 58)
