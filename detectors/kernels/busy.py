@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.compiled import entry, inlined
+from schemas.compiled import entry, inlined, part
 from schemas.tally import NAME_BYTES_MAX
 
 SERIES, TESTED, NEW = 2, 4, 4
@@ -26,7 +26,7 @@ B_USED, B_A, B_B, B_TOTAL, B_PEAK, B_NAME_LENGTH, BUSY_WORDS = range(7)
 bytes."""
 
 
-@inlined
+@part
 def count_route_kernel(
     busy: Any, busy_names: Any, peak_min: Any, a: Any, b: Any, requests: Any, names: Any, name: Any, name_length: Any
 ) -> Any:

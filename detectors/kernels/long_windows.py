@@ -170,10 +170,16 @@ def fetch_long_kernel(w: Any, g: Any, long: Any, slot: Any, dimension: Any) -> N
 
 @inlined
 def concerns_long_kernel(w: Any, g: Any, long: Any, slot: Any, dimension: Any, row: Any) -> Any:
-    """May a row that closes add something to an entry? Most do not, and this is all that they cost."""
-    if g.tag[np.int64(w.tag[slot]) & np.int64(len(g.tag) - PROBES - 1)] != EMPTY:
-        return True
-    return parts_kernel(w, long, dimension, row) != 0
+    """May a row that closes add something to an entry? Most do not, and this is all that they cost.
+
+    Once a table has been full for a while no entry is empty: then all tags that are a key's are compared, many at once.
+    """
+    tag = w.tag[slot]
+    home, is_known = np.int64(tag) & np.int64(len(g.tag) - PROBES - 1), False
+    if g.tag[home] != EMPTY:
+        for at in range(home, home + PROBES):
+            is_known |= g.tag[at] == tag
+    return is_known or parts_kernel(w, long, dimension, row) != 0
 
 
 @inlined
