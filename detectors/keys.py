@@ -77,7 +77,8 @@ class KeysSection(DetectorSection, frozen=True, forbid_unknown_fields=True, kw_o
     suspect_s: Annotated[int, msgspec.Meta(ge=300, le=604_800)] = 21_600
     """Nothing is learned of a key under suspicion for so long; then it is its new normal."""
     models: bool = True
-    """Whether the models that a key asks for are looked at: 4 ns an event that names one. Holds from the start only."""
+    """Whether the models that a key asks for are looked at, at some nanoseconds for each event that names one. Holds from the
+    start only."""
     quiet_s: Annotated[int, msgspec.Meta(ge=300, le=604_800)] = 86_400
     """People are told of a key once in so long."""
     severity: Annotated[int, msgspec.Meta(ge=1, le=10)] = 7

@@ -201,8 +201,9 @@ def model_bin_kernel(seeds: Any, buffer: Any, start: Any, length: Any) -> Any:
     """
     told = ~U64(0) >> (U64(64) - (U64(min(length, 8)) << U64(3)))
     room = max(length - 8, 0)
-    first, second = word_at(buffer, start) & told, word_at(buffer, start + (room + 1) // 3) & told
-    third, last = word_at(buffer, start + (2 * room + 1) // 3) & told, word_at(buffer, start + room) & told
+    third_of = (room * 43 + 64) >> 7
+    first, second = word_at(buffer, start) & told, word_at(buffer, start + third_of) & told
+    third, last = word_at(buffer, start + room - third_of) & told, word_at(buffer, start + room) & told
     h = (first * (seeds[2] | _ODD) + second * (seeds[3] | _ODD)) + (third * (seeds[4] | _ODD) + last * (seeds[5] | _ODD))
     h += U64(length) * (seeds[6] | _ODD)
     return _bin((h ^ (h >> U64(32))) * _MODEL_MIX)

@@ -41,7 +41,8 @@ def summed(
 def model_bin(seeds: Sequence[int], name: bytes) -> int:
     """The bit of 64 that stands for a model's name."""
     room, mixed = max(len(name) - 8, 0), len(name) * (seeds[6] | 1)
-    for at, seed in zip((0, (room + 1) // 3, (2 * room + 1) // 3, room), seeds[2:6], strict=True):
+    third = (43 * room + 64) // 128
+    for at, seed in zip((0, third, room - third, room), seeds[2:6], strict=True):
         mixed += int.from_bytes(name[at : at + 8], "little") * (seed | 1)
     mixed %= 2**64
     return 1 << ((mixed ^ mixed >> 32) * 0x9E3779B97F4A7C15 % 2**64 >> 58)
