@@ -21,9 +21,9 @@ from schemas.narrow import Reader, narrow
 from schemas.sample import Sample, empty_sample
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample, sample_of
 
-TALLY_SCHEMA = 5
-SCHEMAS_READ = (4, TALLY_SCHEMA)
-"""Those of schema 4 have no digest: observers may be exchanged after judges."""
+TALLY_SCHEMA = 6
+SCHEMAS_READ = (4, 5, TALLY_SCHEMA)
+"""Those of schema 4 have no digest, those of 5 say nobody who was verified: observers may be exchanged after judges."""
 UNKNOWN_MS = -(2**62)
 """A newest time that is not known yet."""
 SILENT_MS = UNKNOWN_MS + 1
