@@ -13,9 +13,11 @@ from detectors.learning.floods import BASES, COLUMNS, MARKS, FloodConfig, FloodM
 from detectors.learning.uses import HOUR_STEPS, STEP_S, VERIFY_STEPS, Uses, registered, verified
 from detectors.learning.verifications import Verifications
 from drills.run import START_S
+from replay.matching import Matcher
 from schemas.config import Input
 from schemas.decode import Decoder
 from schemas.fields import Flag, Number, Poison, Text
+from schemas.mitigation import Target
 from schemas.sample import S_STRATUM, VERIFIED, of_strata
 from tests.engines import as_chunk, config_of, decide, only
 from tests.test_registrations import flat
@@ -114,6 +116,12 @@ def asked(events: list[list[int]], hours: int) -> tuple[list[float], list[float]
         uses.take(rows[edges[step] : edges[step + 1]])
         found[step // HOUR_STEPS] += uses.aged(step)[4:]
     return found[:, 0].tolist(), found[:, 1].tolist()
+
+
+def test_what_is_read_again_for_a_mitigation_leaves_it_out() -> None:
+    for word, rows in (("verification", []), ("other", [0])):
+        columns = decoded({**PLAIN, "event": word}).columns
+        assert Matcher(Target(type="account", value="acct_1"), "default").rows(columns, np.arange(columns.n)).tolist() == rows
 
 
 AGE = VERIFY_STEPS // HOUR_STEPS
