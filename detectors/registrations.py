@@ -1,10 +1,11 @@
 """``registrations``: a flood of registrations, by what it changes of how a service's registrations usually are.
 
 How it decides: every ten seconds, for each service, it counts the registrations of the last 10 s, 60 s and 10 min, and every
-ten minutes those of the last hour and day, and of each window what they have of eleven *marks*: user agents that are new to
+ten minutes those of the last hour and day, and of each window what they have of twelve *marks*: user agents that are new to
 the service, hosting networks, disposable mail domains, countries that hardly anybody comes from, how surprising names are,
 their digits, how rare mail domains are, networks that somebody registered from minutes before, failures, and, of accounts
-that became an hour and six hours old, how many nobody used since (`detectors.learning.uses`). Each count and mark becomes a
+that became an hour and six hours old, how many nobody used since, and, where a service says who is verified, how many were
+not (`detectors.learning.uses`, `detectors.learning.verifications`). Each count and mark becomes a
 signed z against what is usual at that hour (`detectors.learning.floods`); z are added up, for windows and in a CUSUM. The
 largest of these sums is the score. From the past scores alone two limits are read off (`detectors.learning.calibration`):
 from ``notify`` on people are told; from ``act`` on, which is far rarer, something may be done. At the end of each hour the
@@ -24,7 +25,8 @@ autonomous systems in the events the marks that need them are silent. The first 
 off is told, and for a week nothing acts. Unused accounts are only seen where registrations and requests name the account in
 the same words and are of one service: of one host, or of hosts that ``input.services`` puts together. Whoever has each
 account ask for something once is not seen by them. A sample shows what some accounts do, not all: the share that is used is
-that of those.
+that of those. Verifications tell nothing of whoever has each mail address confirmed; an outage that leaves more than half of
+them looks like a campaign.
 
 Costs: the sample; 0.2 ms each ten seconds for each service that registers anybody, 1 MB of memory for each, four services in
 a judge partition at most.
@@ -56,7 +58,7 @@ import msgspec
 from detectors.windowed import Detector, DetectorSection, Profile, WindowRule
 
 NAME = "registrations"
-VERSION = 2
+VERSION = 3
 Path = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1000)]
 

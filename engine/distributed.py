@@ -27,7 +27,7 @@ from engine.route_episodes import judge_routes
 from engine.sampling import Held, merge_samples, part_of
 from engine.strata import HELD_STEPS_MAX, ROUTED, STEPS, Cell, Series, gather
 from schemas.narrow import Reader
-from schemas.sample import E_CELL, S_TICK, S_TOTAL, Sample, Stratum
+from schemas.sample import E_CELL, S_TICK, S_TOTAL, Sample, Stratum, of_strata
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample
 
 SERVICES_MAX = 4
@@ -91,6 +91,7 @@ class Distributed:
 
     def add(self, sample: Sample) -> int:
         """Take in a tally's sample. Its arrays may be used again when this returns. How many events found no room."""
+        sample = of_strata(sample)
         if not self._on or not len(sample.cells):
             return 0
         if not self._resuming and int(sample.cells[0, S_TICK]) <= self._closed:

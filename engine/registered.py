@@ -15,7 +15,7 @@ from detectors.kernels.names import asn_of, digits_of, length_of, rank_of, regis
 from detectors.kernels.registering import NOBODY_REGISTERS, of_registrations_kernel
 from detectors.learning.floods import STEP_S
 from detectors.learning.marks import Attribute, Rows
-from detectors.learning.uses import registered
+from detectors.learning.uses import registered, verified
 from detectors.lists import Addresses, holds
 from detectors.surplus import networks
 from engine.sampling import Held, merge_samples
@@ -33,6 +33,7 @@ from schemas.sample import (
     S_STRATUM,
     S_TICK,
     S_TOTAL,
+    VERIFIED,
     Sample,
     Stratum,
 )
@@ -149,11 +150,15 @@ def uses_of_services(sample: Sample) -> list[tuple[Service, I64]]:
     stratum = sample.cells[sample.entries[:, E_CELL], S_STRATUM]
     notes, who = (sample.entries[:, E_ATTRIBUTES + at] for at in (sampled.Attribute.NOTES, sampled.Attribute.WHO))
     makes = (stratum == Stratum.REGISTERED) & registers(notes)
-    chosen = (who != 0) & (makes | ((stratum == Stratum.ACCOUNTS) & ~registers(notes)))
+    is_verified = stratum == VERIFIED
+    chosen = (who != 0) & (makes | is_verified | ((stratum == Stratum.ACCOUNTS) & ~registers(notes)))
     if not chosen.any():
         return []
     cells = sample.cells[sample.entries[chosen, E_CELL]]
-    says = np.where(makes[chosen], registered(rank_of(notes[chosen])), cells[:, S_LEVEL])
+    level = cells[:, S_LEVEL]
+    says = np.where(
+        makes[chosen], registered(rank_of(notes[chosen])), np.where(is_verified[chosen], verified(level), level)
+    )  # fmt: skip
     events = np.stack([cells[:, S_TICK], who[chosen], says], axis=1)
     found = []
     for a in np.unique(cells[:, S_SERVICE_A]).tolist():

@@ -15,7 +15,7 @@ from detectors.learning.hours import Hours
 from detectors.learning.levels import F64
 from detectors.learning.marks import Attribute, Rows, Usual, joined, sums_of
 from detectors.learning.unused_days import Day, UnusedDays, day_limit
-from detectors.learning.uses import HOUR_STEPS, LONG_STEPS, NO_USES, Aged, Uses
+from detectors.learning.uses import HOUR_STEPS, LONG_STEPS, NO_USES, VERIFY_STEPS, Aged, Uses
 from detectors.learning.verdicts import Verdicts
 from detectors.registrations import DETECTOR, RegistrationsSection
 from detectors.surplus import span_of
@@ -63,10 +63,13 @@ MARK_WORDS = {
     "digits": "digits in names", "rare_domain": "rare mail domains", "same_network": "networks that come again",
     "failed": "failures",
     "unused": "accounts that nobody uses within an hour", "idle": "accounts that nobody uses within six hours",
+    "unverified": "accounts that are not verified",
 }  # fmt: skip
 MARK_Z = 3.0
 AGED = (Base.AGED_HOUR, Mark.UNUSED, HOUR_STEPS), (Base.AGED_LONG, Mark.IDLE, LONG_STEPS)
 """Of accounts that grew old: how many there are, how many of them nobody used, and the steps that it took them."""
+VERIFIED = (Base.ASKED, Mark.UNVERIFIED, VERIFY_STEPS)
+"""The same of those that should have been verified by then, and were not."""
 
 
 def slow_config(change_max: float) -> FloodConfig:
@@ -438,6 +441,8 @@ class Registrants:
         for name, (base, mark, _) in zip(("hour", "six_hours"), AGED, strict=True):
             found[f"accounts_aged_{name}"] = int(day[base])
             found[f"unused_{name}"] = round(float(day[BASES + mark] / max(1.0, day[base])), 3)
+        if day[Base.ASKED]:
+            found["unverified"] = round(float(day[BASES + Mark.UNVERIFIED] / day[Base.ASKED]), 3)
         return found
 
     def save(self) -> dict[str, Any]:
@@ -481,7 +486,7 @@ class Registrants:
 def add_aged(sums: F64, aged: Aged) -> None:
     """Add accounts that grew old to the sums of a step of the slow model: hours later than their registrations, so that the
     model of minutes has no use for them."""
-    for (base, mark, _), (many, unseen) in zip(AGED, (aged[:2], aged[2:]), strict=True):
+    for (base, mark, _), (many, unseen) in zip((*AGED, VERIFIED), (aged[:2], aged[2:4], aged[4:]), strict=True):
         sums[0, base] += many
         sums[0, BASES + mark] += unseen
         sums[0, BASES + MARKS + mark] += unseen

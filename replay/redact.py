@@ -46,7 +46,7 @@ _PARAMETER = re.compile(r"[A-Za-z][A-Za-z_.-]{0,31}\Z")
 _JA = re.compile(r"(?:[tqd][0-9]{2}[di][0-9a-z]{6}_[0-9a-f]{12}_[0-9a-f]{12}|[0-9a-f]{32})\Z")
 _COUNTRY = re.compile(r"[A-Za-z]{2}\Z")
 _MODEL = re.compile(r"[A-Za-z0-9._:/-]{1,60}\Z")
-_EVENT = re.compile(r"(?:registration|signup|sign_up|login|logout|request)\Z")
+_EVENT = re.compile(r"(?:registration|signup|sign_up|verification|login|logout|request)\Z")
 _RESPONSE_FLAGS = re.compile(r"[A-Z,-]{1,20}\Z")
 _PLATFORMS = frozenset(
     {

@@ -97,7 +97,9 @@ class TargetIndex:
             found.append((rows, np.full(len(rows), number, np.int64)))
         if not found:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        return np.concatenate([rows for rows, _ in found]), np.concatenate([numbers for _, numbers in found])
+        rows, numbers = (np.concatenate(some) for some in zip(*found, strict=True))
+        counted = columns.numbers[Number.FLAGS, rows] & Flag.VERIFICATION == 0
+        return rows[counted], numbers[counted]
 
     def _by_address(self, columns: Columns, found: list[Pairs]) -> None:
         if not self._prefixes:

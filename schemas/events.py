@@ -2,8 +2,8 @@
 
 The decoders read these names among many others (docs/formats.md), with compiled kernels and not through these structs:
 they are the documentation, the JSON Schemas in docs/schemas/, and what a producer in Python can encode with msgspec.
-Fields that are not there are left out or null. Which kind a record is decides nothing by itself: a registration says so in
-``event``, and everything else is a request.
+Fields that are not there are left out or null. Which kind a record is decides nothing by itself: a registration and a
+verification say so in ``event``, and everything else is a request.
 """
 
 from __future__ import annotations
@@ -110,5 +110,18 @@ class Registration(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The name that was chosen."""
 
 
-KINDS: dict[str, type[Event]] = {"request": Request, "registration": Registration, "access-log": AccessLogRecord}
+class Verification(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """An account that registered earlier was verified: a mail address, a phone or a means of payment confirmed (topic
+    ``registrations``). It is neither a registration nor a request: no measure counts it. With a status from 400 on, or one of
+    ``auth_failed``, ``denied`` and ``cancelled``, nobody was verified, and it is a request like any other."""
+
+    event: Literal["verification"] = msgspec.field(default_factory=lambda: "verification")
+    """What makes the record a verification. Always written."""
+    account: Text
+    """Whose, in the words of its registration. A verification that names none is refused (``not_an_event``)."""
+
+
+KINDS: dict[str, type[Event]] = {
+    "request": Request, "registration": Registration, "verification": Verification, "access-log": AccessLogRecord,
+}  # fmt: skip
 """By the name of their JSON Schema."""

@@ -120,6 +120,7 @@ class Flag(IntEnum):
     CANCELLED = 16  # the client went away (499, envoy DC, reset)
     OWN_DENIAL = 32  # 429, 503, or an explicit word of our own edge
     TIME_REPLACED = 64  # its clock was ahead of the record's bound
+    VERIFICATION = 128  # an earlier account was verified: it is no request, and no measure counts it
 
 
 class Poison(IntEnum):
@@ -135,7 +136,7 @@ class Poison(IntEnum):
     BAD_ADDRESS = 7  # an address that is none
     BAD_STATUS = 8  # not 100..599
     BAD_NUMBER = 9  # NaN, infinite, negative or not a number where one must be
-    NOT_AN_EVENT = 10  # JSON without a time and any of address, path, key or account
+    NOT_AN_EVENT = 10  # JSON without a time and any of address, path, key or account; a verification without an account
     BINARY = 11  # NUL bytes
     BAD_ESCAPE = 12
 

@@ -37,6 +37,11 @@ class Stratum(IntEnum):
     PAGES = 4  # anything else
 
 
+VERIFIED = len(Stratum)
+"""Where a stratum stands: accounts that were verified, chosen as those of ACCOUNTS are, of which nothing else is told. It is no
+stratum: nobody asked for anything, and only `engine.registered` looks at it."""
+
+
 class Attribute(IntEnum):
     """What entries say, each as a 64-bit word: the first word of the value's key, 0 where there is none.
 
@@ -56,7 +61,7 @@ class Attribute(IntEnum):
 
 
 S_TICK, S_SERVICE_A, S_SERVICE_B, S_STRATUM, S_LEVEL, S_TOTAL, CELL_WORDS = range(7)
-"""Columns of a cell: ``S_TOTAL`` is how many events there were (of ACCOUNTS: events, too, not accounts)."""
+"""Columns of a cell: ``S_TOTAL`` is how many events there were (of ACCOUNTS and VERIFIED: events, too, not accounts)."""
 E_CELL, E_PRIORITY, E_WEIGHT, E_IP_HIGH, E_IP_LOW, E_ATTRIBUTES = range(6)
 ENTRY_WORDS = E_ATTRIBUTES + len(Attribute)
 """Columns of an entry: its cell, its priority (an unsigned number), how many equal ones it stands for (2^level times as many
@@ -84,3 +89,13 @@ def empty_sample() -> Sample:
         np.zeros((0, CELL_WORDS), np.int64), np.zeros((0, ENTRY_WORDS), np.int64), np.zeros(0, np.int64),
         np.zeros(1, np.int64), np.zeros(0, np.uint8),
     )  # fmt: skip
+
+
+def of_strata(sample: Sample) -> Sample:
+    """What a sample has of events that are of a stratum, with all texts."""
+    chosen = sample.cells[:, S_STRATUM] != VERIFIED
+    if chosen.all():
+        return sample
+    entries = sample.entries[chosen[sample.entries[:, E_CELL]]]
+    entries[:, E_CELL] = (np.cumsum(chosen) - 1)[entries[:, E_CELL]]
+    return Sample(sample.cells[chosen], entries, sample.words, sample.text_start, sample.text)

@@ -33,9 +33,9 @@ from schemas.sample import (
     S_TICK,
     S_TOTAL,
     TEXT_BYTES_MAX,
+    VERIFIED,
     Attribute,
     Sample,
-    Stratum,
     empty_sample,
 )
 
@@ -175,7 +175,7 @@ def _read_cells(columns: _Columns, count: int, words: I64, first_tick: int) -> t
     _expect("ticks", _within(ahead, 0, 2**32) and 0 <= first_tick < 2**62)
     cells[:, S_TICK] = ahead + first_tick
     cells[:, S_SERVICE_A] = _words_at(words, columns.next(count))
-    for column, most in ((S_SERVICE_B, None), (S_STRATUM, len(Stratum) - 1), (S_LEVEL, LEVEL_MAX), (S_TOTAL, TOTAL_MAX)):
+    for column, most in ((S_SERVICE_B, None), (S_STRATUM, VERIFIED), (S_LEVEL, LEVEL_MAX), (S_TOTAL, TOTAL_MAX)):
         cells[:, column] = columns.next(count)
         _expect("strata, levels and totals", most is None or _within(cells[:, column], 0, most))
     counts = columns.next(count)

@@ -14,7 +14,7 @@ from detectors.registry import registered
 from floodwall.reference import config_schema, documents, field_texts, write
 from schemas.config import Config, Section, parse_config
 from schemas.decode import Decoder
-from schemas.events import KINDS, AccessLogRecord, Event, Registration, Request
+from schemas.events import KINDS, AccessLogRecord, Event, Registration, Request, Verification
 from schemas.fields import Flag, Number, Text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -105,6 +105,12 @@ RECORDS: list[tuple[Event, dict[Number, int], dict[Text, bytes], int]] = [
         {},
         {Text.EMAIL_DOMAIN: b"mail.example.org"},
         Flag.HAS_IP | Flag.REGISTRATION,
+    ),
+    (
+        Verification(**COMMON, account="acct_2"),
+        {},
+        {Text.ACCOUNT: b"acct_2"},
+        Flag.HAS_IP | Flag.AUTHENTICATED | Flag.VERIFICATION,
     ),
 ]  # fmt: skip
 

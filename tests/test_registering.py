@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from detectors.kernels.names import make_notes, registers
 from detectors.kernels.registering import E_NOTES, E_WHO, NOBODY_REGISTERS
 from engine.registered import of_registrations
-from schemas.sample import CELL_WORDS, E_ATTRIBUTES, E_CELL, ENTRY_WORDS, S_STRATUM, S_TICK, Sample, Stratum
+from schemas.sample import CELL_WORDS, E_ATTRIBUTES, E_CELL, ENTRY_WORDS, S_STRATUM, S_TICK, VERIFIED, Sample, Stratum
 
 
 @settings(max_examples=50, deadline=None)
@@ -19,14 +19,14 @@ def test_registrations_and_accounts_are_kept_and_texts_where_anybody_registers(
 ) -> None:
     random = np.random.default_rng(seed)
     cells = random.integers(0, 9, (many, CELL_WORDS))
-    cells[:, S_TICK], cells[:, S_STRATUM] = np.sort(cells[:, S_TICK]), random.integers(0, len(Stratum), many)
+    cells[:, S_TICK], cells[:, S_STRATUM] = np.sort(cells[:, S_TICK]), random.integers(0, VERIFIED + 1, many)
     entries = random.integers(1, 99, (count if many else 0, ENTRY_WORDS))
     entries[:, E_CELL] = np.sort(random.integers(0, max(many, 1), len(entries)))
     entries[:, E_NOTES] = np.where(random.random(len(entries)) < 0.1, make_notes(2.0, 5, 1, 3), 0) if registering else 0
     sample = Sample(cells, entries, np.array([1, 2]), np.array([0, 1, 2]), np.array([65, 66], np.uint8))
 
     came = of_registrations(sample)
-    chosen = np.flatnonzero(cells[:, S_STRATUM] <= Stratum.ACCOUNTS)
+    chosen = np.flatnonzero((cells[:, S_STRATUM] <= Stratum.ACCOUNTS) | (cells[:, S_STRATUM] == VERIFIED))
     assert came.sample.cells.tolist() == cells[chosen].tolist()
     expected = entries[np.isin(entries[:, E_CELL], chosen)]
     accounts = cells[expected[:, E_CELL], S_STRATUM] == Stratum.ACCOUNTS

@@ -41,6 +41,8 @@ def lines() -> tuple[bytes, ...]:
             country="DE", user_agent=f"Browser/{chance.randrange(5)}", email_domain=f"mail{chance.randrange(9)}.example",
             user_name=chance.choice(["anna.meyer", "jan84", "lena_b"]), account=f"a{number}",
         ))  # fmt: skip
+        if number % 5:
+            found.append(line(min(at_ms + 60_000, 1000 * SPAN_S), event="verification", account=f"a{number}"))
     for number, at_ms in enumerate(range(1000 * (SPAN_S - 60), 1000 * SPAN_S, 300)):
         found.append(line(
             at_ms, client_ip="203.0.113.9", country="NL", user_agent="curl/8", email_domain="mailinator.com",

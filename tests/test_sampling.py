@@ -35,6 +35,7 @@ from schemas.sample import (
     S_SERVICE_A,
     S_STRATUM,
     S_TOTAL,
+    VERIFIED,
     Sample,
     Stratum,
     empty_sample,
@@ -68,12 +69,14 @@ def events_of(chance: random.Random, many: int) -> list[dict[str, Any]]:
             "user_agent": chance.choice(["curl/8", "x" * 200, "y" * 300]),
             "host": chance.choice(["api.example", "www.example"]),
             "country": chance.choice(["DE", "FR"]), "fingerprint": "t13d", "email_domain": "example.org",
-            "account": f"a{chance.randrange(accounts)}", "api_key_hash": "k1", "event": "registration", "auth_failed": True,
+            "account": f"a{chance.randrange(accounts)}", "api_key_hash": "k1",
+            "event": chance.choice(["registration", "verification"]), "auth_failed": True,
             "denied": True, "cancelled": True, "referrer": chance.choice(["https://a.example/", "https://b.example/?x"]),
             "user_name": chance.choice(["anna.meyer84", "q7xk2zzp", "Zoë", "", "j" * 100]), "asn": 64500 + chance.randrange(9),
         }  # fmt: skip
         rare = {"event": 0.2, "auth_failed": 0.05, "denied": 0.05, "cancelled": 0.1, "api_key_hash": 0.2, "host": 0.3}
-        events.append(event | {name: value for name, value in optional.items() if chance.random() < rare.get(name, 0.6)})
+        event |= {name: value for name, value in optional.items() if chance.random() < rare.get(name, 0.6)}
+        events.append({"account": "a0", **event} if event.get("event") == "verification" else event)
     return events
 
 
@@ -118,7 +121,7 @@ def test_weights_add_up_to_all_events_where_nothing_was_left_out(chance: random.
     whole = sample.cells[:, S_LEVEL] == 0
     assert (weights[whole] == sample.cells[whole, S_TOTAL]).all()
     assert np.bincount(sample.entries[:, 0]).max() <= KEPT
-    assert set(sample.cells[:, S_STRATUM].tolist()) <= set(Stratum)
+    assert set(sample.cells[:, S_STRATUM].tolist()) <= {*Stratum, VERIFIED}
 
 
 CONFIG = config_of()
@@ -216,7 +219,7 @@ def test_damaged_samples_are_refused_or_are_samples(chance: random.Random) -> No
     except StateError:
         return
     cells, entries = sample.cells, sample.entries
-    assert ((cells[:, S_STRATUM] >= 0) & (cells[:, S_STRATUM] < len(Stratum))).all()
+    assert ((cells[:, S_STRATUM] >= 0) & (cells[:, S_STRATUM] <= VERIFIED)).all()
     assert ((cells[:, S_LEVEL] >= 0) & (cells[:, S_LEVEL] <= 64)).all()
     assert ((entries[:, E_CELL] >= 0) & (entries[:, E_CELL] < len(cells))).all()
     merge_samples([sample, sample])

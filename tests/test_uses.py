@@ -59,7 +59,7 @@ def test_each_account_counts_once_when_an_hour_and_once_when_six_hours_have_pass
     made = [(begin, who, registered(9)) for who in (1, 2, 3, 4)]
     used = [(begin + GRACE_S - 1, 1, 0), (begin + 60, 2, 0), (begin + 2 * 3600, 3, 0), (begin + 2 * 3600, 2, 0)]
     found = steps_of(Uses(), [*made, *used], 100 + LONG_STEPS + 10)
-    assert found == {100 + HOUR_STEPS: (4.0, 3.0, 0.0, 0.0), 100 + LONG_STEPS: (0.0, 0.0, 4.0, 2.0)}
+    assert found == {100 + HOUR_STEPS: (4.0, 3.0, 0.0, 0.0, 0.0, 0.0), 100 + LONG_STEPS: (0.0, 0.0, 4.0, 2.0, 0.0, 0.0)}
 
 
 def test_only_accounts_that_samples_show_are_followed() -> None:
@@ -67,7 +67,7 @@ def test_only_accounts_that_samples_show_are_followed() -> None:
     made = [(begin, 10 + rank, registered(rank)) for rank in range(6)]
     busy = [(STEP_S * step, BUSY, 3) for step in range(4 * HOUR_STEPS)]
     found = steps_of(Uses(), [*made, *busy], 3 * HOUR_STEPS)
-    assert found == {2 * HOUR_STEPS: (3.0, 3.0, 0.0, 0.0)}
+    assert found == {2 * HOUR_STEPS: (3.0, 3.0, 0.0, 0.0, 0.0, 0.0)}
 
 
 def test_an_outage_makes_nobody_look_unused() -> None:
@@ -86,7 +86,7 @@ def test_too_many_accounts_leave_the_lowest_ranks_out_and_no_more_are_kept() -> 
     ranks = np.minimum(chance.geometric(0.5, 4 * ACCOUNTS_MAX) - 1, 31)
     events = np.stack([np.repeat(np.arange(4) * 50, ACCOUNTS_MAX), 1 + np.arange(4 * ACCOUNTS_MAX), registered(ranks)], axis=1)
     uses.take(events)
-    [waiting, _, _] = uses.save()
+    [waiting, *_] = uses.save()
     assert len(waiting) <= ACCOUNTS_MAX
     assert sorted(waiting[:, 0].tolist()) == (1 + np.flatnonzero(ranks >= waiting[:, 2].min())).tolist()
 
@@ -109,9 +109,9 @@ def test_wherever_it_is_saved_it_goes_on_the_same() -> None:
 
 def test_who_grew_old_is_added_to_the_slow_models_sums() -> None:
     sums = np.zeros((1, COLUMNS))
-    add_aged(sums, (5.0, 2.0, 4.0, 1.0))
+    add_aged(sums, (5.0, 2.0, 4.0, 1.0, 3.0, 1.0))
     assert sums[0, [Base.AGED_HOUR, BASES + Mark.UNUSED, Base.AGED_LONG, BASES + Mark.IDLE]].tolist() == [5.0, 2.0, 4.0, 1.0]
-    assert Uses().aged(0) == (0.0, 0.0, 0.0, 0.0)
+    assert Uses().aged(0) == (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     assert len(NO_USES) == 0
 
 

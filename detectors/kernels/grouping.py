@@ -22,11 +22,14 @@ from detectors.kernels.blocks import (
     D_NET,
     D_ROUTE,
     D_SERVICE,
+    F_VERIFICATION,
     M_EVIDENCE,
+    N_FLAGS,
     N_TIME,
     T_ACCOUNT,
     T_AGENT,
     T_API_KEY,
+    T_HOST,
     T_METHOD,
     T_MODEL,
     T_PATH,
@@ -59,7 +62,8 @@ from detectors.kernels.memo import (
     text_key_kernel,
 )
 from detectors.kernels.sampling import SampleTable, sample_block_kernel
-from schemas.compiled import entry, inlined
+from detectors.kernels.verified import sample_verified_kernel
+from schemas.compiled import entry, inlined, part
 from schemas.fields import COMMON, NUMBERS, VALUES
 from schemas.tally import (
     C_DIMENSION,
@@ -143,8 +147,8 @@ def group_kernel(
     models = wanted & (1 << WANT_MODELS) != 0 and (present >> (NUMBERS + T_MODEL)) & 1 != 0
     at = np.int64(0)
     while at < n:
-        count = np.int64(0)
-        while at < n and count < BLOCK:
+        count, verified = np.int64(0), np.int64(0)
+        while at < n and count + verified < BLOCK:
             i = at
             at += 1
             if i + AHEAD < n:
@@ -157,10 +161,14 @@ def group_kernel(
             if not from_ms <= time_ms < to_ms:
                 progress[P_OUTSIDE] += 1
                 continue
-            k = count
-            count += 1
             t = time_ms // 1000
             tick_min, tick_max = min(tick_min, t), max(tick_max, t)
+            if numbers[N_FLAGS, i] & F_VERIFICATION != 0:
+                verified += 1
+                block.event[BLOCK - verified] = i  # no request: what follows is not for it
+                continue
+            k = count
+            count += 1
             entry = route_entry_kernel(
                 routes, seeds, buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]),
                 np.int64(text_start[T_PATH, i]), np.int64(text_length[T_PATH, i]),
@@ -173,6 +181,11 @@ def group_kernel(
             items_kernel(
                 wanted, numbers, ip_high, ip_low, text_start, text_length, buffer, i, seeds, texts, agents, words,
                 routes.key[entry, 0], block, k,
+            )  # fmt: skip
+        if samples and verified > 0:
+            rows, names_at, mask = verify_kernel(
+                verified, tick_max - tick_min + 1, numbers, text_start, text_length, buffer, seeds, service, service_a,
+                service_b, texts, routes, block, table, rows, names_at, mask, sample,
             )  # fmt: skip
         mask = make_room_kernel(table, mask, rows, rows + 2 * len(dimensions) * count)
         for d in range(len(dimensions)):
@@ -236,6 +249,38 @@ def group_kernel(
     progress[P_ROWS], progress[P_NAMES], progress[P_MASK] = rows, names_at, np.int64(mask)
     progress[P_TICK_MIN], progress[P_TICK_MAX] = tick_min, tick_max
     progress[P_OLDEST], progress[P_NEWEST] = oldest, newest
+
+
+@part
+def verify_kernel(
+    verified: Any, seconds: Any, numbers: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any, service: Any,
+    service_a: Any, service_b: Any, texts: Any, routes: Any, block: Any, table: Any, rows: Any, names_at: Any, mask: Any,
+    sample: Any,
+) -> Any:  # fmt: skip
+    """Take in the verifications of a block, which no measure counts: the last ``verified`` of its events. Their service has a
+    row at that tick, which says where its sample goes, be it one of zeros. Returns ``rows``, ``names_at`` and ``mask`` then."""
+    mask = make_room_kernel(table, mask, rows, rows + verified)
+    for k in range(BLOCK - verified, BLOCK):
+        i = block.event[k]
+        a, b, t, length = service_a, service_b, numbers[N_TIME, i] // 1000, np.int64(text_length[T_HOST, i])
+        if length > 0:
+            a, b = text_key_kernel(texts, seeds, buffer, np.int64(text_start[T_HOST, i]), length)
+        sample_verified_kernel(
+            sample, t, np.int64(a), np.int64(b), seconds, text_start, text_length, buffer, seeds, service, texts, i
+        )
+        h = hash_words_kernel(seeds, a, b, U64(D_SERVICE))
+        row, slot = find_row_kernel(table, mask, h, a, b, t, D_SERVICE)
+        if row < 0:
+            length = name_kernel(
+                table, names_at, np.int64(D_SERVICE), i, k, text_start, text_length, buffer, service,
+                np.int64(len(service) - 64), routes, block,
+            )  # fmt: skip
+            put_row_kernel(table, slot, rows, h, a, b, t, D_SERVICE, names_at, length)
+            for column in range(C_MEASURES, RECORD_WORDS):
+                table.records[rows, column] = 0
+            rows += 1
+            names_at += length
+    return rows, names_at, mask
 
 
 @inlined

@@ -7,8 +7,10 @@ from typing import Any
 from detectors.kernels.names import registers_kernel
 from schemas.compiled import entry
 from schemas.sample import CELL_WORDS, E_ATTRIBUTES, E_CELL, ENTRY_WORDS, S_STRATUM, S_TICK, Attribute, Stratum
+from schemas.sample import VERIFIED as _VERIFIED
 
 ACCOUNTS, E_WHO, E_NOTES = int(Stratum.ACCOUNTS), E_ATTRIBUTES + int(Attribute.WHO), E_ATTRIBUTES + int(Attribute.NOTES)
+VERIFIED = int(_VERIFIED)
 NOBODY_REGISTERS = 1 << 62
 
 
@@ -27,7 +29,7 @@ def of_registrations_kernel(came_cells: Any, came_entries: Any, cells: Any, entr
     many, count, at, first = 0, 0, 0, NOBODY_REGISTERS
     for cell in range(len(came_cells)):
         stratum = came_cells[cell, S_STRATUM]
-        chosen = stratum <= ACCOUNTS
+        chosen = stratum <= ACCOUNTS or stratum == VERIFIED
         while at < len(came_entries) and came_entries[at, E_CELL] == cell:
             if chosen:
                 for column in range(ENTRY_WORDS):

@@ -47,6 +47,8 @@ class Base(IntEnum):
     """Accounts that became an hour old, of those that samples of requests would show (`detectors.learning.uses`) …"""
     AGED_LONG = 6
     """… and six hours"""
+    ASKED = 7
+    """Accounts of services that say who was verified, once there was time for it (`detectors.learning.verifications`)"""
 
 
 class Mark(IntEnum):
@@ -65,9 +67,11 @@ class Mark(IntEnum):
     """Nobody used the account within an hour …"""
     IDLE = 10
     """… and within six"""
+    UNVERIFIED = 11
+    """Its mail address, phone or means of payment was not confirmed"""
 
 
-BASE_OF = np.array([3, 0, 0, 3, 2, 2, 4, 0, 1, 5, 6], np.int64)
+BASE_OF = np.array([3, 0, 0, 3, 2, 2, 4, 0, 1, 5, 6, 7], np.int64)
 """`Base` of each mark."""
 MARKS, BASES = len(Mark), len(Base)
 COLUMNS = BASES + 2 * MARKS

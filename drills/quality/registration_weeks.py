@@ -138,6 +138,23 @@ def first_uses(random: np.random.Generator, shares: F64) -> F64:
     return found
 
 
+VERIFIED_SHARE = 0.85
+VERIFIED_MU, VERIFIED_SIGMA = 5.2, 1.3
+"""Of the logarithm of seconds until people confirm their mail address: three minutes for half, half an hour for 95 %."""
+
+
+def verifications(random: np.random.Generator, seed: int, days: int, spread: float, steps: I64) -> F64:
+    """f64[n]: seconds until accounts that were made in these steps are verified; infinite where they never are.
+
+    Args:
+        spread: the standard deviation of the share from day to day.
+    """
+    shares = np.clip(VERIFIED_SHARE + generator(seed, 9720, 0).normal(0, spread, days), 0.0, 1.0)
+    lag_s = random.lognormal(VERIFIED_MU, VERIFIED_SIGMA, len(steps))
+    found: F64 = np.where(random.random(len(steps)) < shares[(steps - FIRST_STEP) // DAY_STEPS], lag_s, np.inf)
+    return found
+
+
 Disguise = Callable[[np.random.Generator, Rows], None]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from schemas.columns import U8
 from schemas.compiled import inlined, part
 from schemas.decoding.addresses import V4_PREFIX, forwarded_address_kernel, is_host_name_kernel, parse_address_kernel, parse_v4
 from schemas.decoding.escapes import JSON_ESCAPES
@@ -53,6 +54,8 @@ _CREDENTIAL_COLUMNS = (1 << (len(Number) + int(Text.API_KEY))) | (1 << (len(Numb
 F_HAS_IP, F_AUTHENTICATED = int(Flag.HAS_IP), int(Flag.AUTHENTICATED)
 F_AUTH_FAILED, F_REGISTRATION = int(Flag.AUTH_FAILED), int(Flag.REGISTRATION)
 F_CANCELLED, F_OWN_DENIAL, F_TIME_REPLACED = int(Flag.CANCELLED), int(Flag.OWN_DENIAL), int(Flag.TIME_REPLACED)
+F_VERIFICATION = int(Flag.VERIFICATION)
+_NO_VERIFICATION = F_AUTH_FAILED | F_CANCELLED | F_OWN_DENIAL
 # Constants that are arguments are np.int64: for a plain int numba would compile the callee anew for each value.
 N_TIME, N_DURATION, N_STATUS = np.int64(Number.TIME_MS), np.int64(Number.DURATION_MS), np.int64(Number.STATUS)
 N_BYTES, N_ASN, N_FLAGS = np.int64(Number.BYTES), np.int64(Number.ASN), np.int64(Number.FLAGS)
@@ -105,8 +108,19 @@ _REGISTRATIONS = [
     "user-registration", "user_registered", "account_created", "account.created", "user_created", "user.created",
     "user.registered",
 ]  # fmt: skip
-_REGISTRATION_TEXT = np.frombuffer("".join(f"{word:<24}" for word in _REGISTRATIONS).encode(), np.uint8)
+_VERIFICATIONS = [
+    "verification", "verified", "account_verified", "account.verified", "user_verified", "user.verified", "email_verified",
+    "email.verified", "phone_verified", "phone.verified", "payment_verified", "payment.verified",
+]  # fmt: skip
 _WORD_WIDTH = 24
+
+
+def _as_text(words: list[str]) -> U8:
+    """u8[words * _WORD_WIDTH]: each filled up with blanks."""
+    return np.frombuffer("".join(f"{word:<{_WORD_WIDTH}}" for word in words).encode(), np.uint8)
+
+
+_REGISTRATION_TEXT, _VERIFICATION_TEXT = _as_text(_REGISTRATIONS), _as_text(_VERIFICATIONS)
 _ZERO = np.uint64(0)
 LOWER, UPPER = np.int64(0), np.int64(1)
 
@@ -124,16 +138,16 @@ def is_true_kernel(buffer: Any, start: Any) -> Any:
 
 
 @part
-def is_registration_kernel(buffer: Any, start: Any, end: Any) -> Any:
-    """Is the value one of the words for a registration?"""
+def is_one_of_kernel(buffer: Any, start: Any, end: Any, words: Any) -> Any:
+    """Is the value one of these words (as `_as_text` writes them)?"""
     length = end - start
     if length > _WORD_WIDTH:
         return False
-    for word in range(len(_REGISTRATION_TEXT) // _WORD_WIDTH):
+    for word in range(len(words) // _WORD_WIDTH):
         same = True
         for index in range(_WORD_WIDTH):
             byte = byte_at(buffer, start + index) if index < length else np.int64(32)
-            if byte != _REGISTRATION_TEXT[word * _WORD_WIDTH + index]:
+            if byte != words[word * _WORD_WIDTH + index]:
                 same = False
                 break
         if same:
@@ -166,8 +180,12 @@ def _word_flags_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     flags = np.int64(0)
     if _has(seen, S_REGISTRATION) and is_true_kernel(buffer, state[SLOT_START + S_REGISTRATION]):
         flags |= F_REGISTRATION
-    if _has(seen, S_EVENT) and is_registration_kernel(buffer, state[SLOT_START + S_EVENT], state[SLOT_END + S_EVENT]):
-        flags |= F_REGISTRATION
+    if _has(seen, S_EVENT):
+        start, end = state[SLOT_START + S_EVENT], state[SLOT_END + S_EVENT]
+        if is_one_of_kernel(buffer, start, end, _REGISTRATION_TEXT):
+            flags |= F_REGISTRATION
+        elif is_one_of_kernel(buffer, start, end, _VERIFICATION_TEXT):
+            flags |= F_VERIFICATION
     if _has(seen, S_AUTH_FAILED) and is_true_kernel(buffer, state[SLOT_START + S_AUTH_FAILED]):
         flags |= F_AUTH_FAILED
     if _has(seen, S_DENIED) and is_true_kernel(buffer, state[SLOT_START + S_DENIED]):
@@ -177,6 +195,19 @@ def _word_flags_kernel(buffer: Any, state: Any, seen: Any) -> Any:
     if _has(seen, S_RESPONSE_FLAGS):
         flags |= envoy_flags_kernel(buffer, state[SLOT_START + S_RESPONSE_FLAGS], state[SLOT_END + S_RESPONSE_FLAGS])
     return flags
+
+
+@part
+def _verification_kernel(buffer: Any, state: Any, seen: Any, flags: Any, status: Any) -> Any:
+    """(flags, reason): a verification says whose; one that failed was a request, and is one."""
+    if status >= 400 or flags & _NO_VERIFICATION != 0:
+        return flags & ~F_VERIFICATION, OK
+    start, end = state[SLOT_START + S_ACCOUNT], state[SLOT_END + S_ACCOUNT]
+    named = _has(seen, S_ACCOUNT) and end > start
+    if not named or (state[SLOT_INFO + S_ACCOUNT] & BARE != 0 and byte_at(buffer, start) > 57):
+        state[STOPPED_AT] = state[SLOT_START + S_EVENT]
+        return flags, NOT_AN_EVENT
+    return flags & ~F_REGISTRATION, OK
 
 
 @inlined
@@ -486,6 +517,10 @@ def finish_event_kernel(
         mask |= np.int64(1) << REPLACED_SHIFT
     if seen & _WORDS_OF_FLAGS != 0:
         flags |= _word_flags_kernel(buffer, state, seen)
+        if flags & F_VERIFICATION != 0:
+            flags, reason = _verification_kernel(buffer, state, seen, flags, status)
+            if reason != OK:
+                return reason
     if ok:
         flags |= F_HAS_IP
         mask |= np.int64(source) << SOURCE_SHIFT

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detectors.kernels.names import DIGIT, NAME_BYTES_MAX, OTHER, SURPRISES, SYMBOLS, symbol_of
-from schemas.sample import CELL_WORDS, ENTRY_WORDS, KEPT, TEXT_BYTES_MAX, Sample, Stratum
+from schemas.sample import CELL_WORDS, ENTRY_WORDS, KEPT, TEXT_BYTES_MAX, VERIFIED, Sample, Stratum
 from tests.oracles import grouping
 from tests.oracles.hashing import MASK, hash_words, siphash_1_3_128
 
@@ -106,6 +106,10 @@ class Sampler:
         stratum = stratum_of(event)
         cell = plain.cells.setdefault((event["time_ms"] // 1000, *self.key(host), stratum), Cell())
         cell.total += 1
+        if stratum == VERIFIED:
+            cell.put(self.hash(0, 0, who), 1, (*[0] * 8, who, 0))
+            plain.text[self.key(host)[0]] = host[:TEXT_BYTES_MAX]
+            return
         if stratum == Stratum.ACCOUNTS:
             priority = self.hash(0, 0, who)
         else:
@@ -119,9 +123,11 @@ class Sampler:
         plain.text |= {self.key(text)[0]: text[:TEXT_BYTES_MAX] for text in (*texts[:-1], referrer, host) if text}
 
 
-def stratum_of(event: dict[str, Any]) -> Stratum:
+def stratum_of(event: dict[str, Any]) -> int:
     """The first that fits."""
-    _, failed, cancelled, named = grouping.flags_of(event)
+    denied, failed, cancelled, named = grouping.flags_of(event)
+    if event.get("event") == "verification" and not (denied or failed or cancelled) and event["status"] < 400:
+        return VERIFIED
     if event.get("event") == "registration" and not failed and event["status"] < 400:
         return Stratum.REGISTERED
     if failed or (400 <= event["status"] < 500 and not cancelled):
