@@ -23,7 +23,8 @@ from schemas.sample_wire import SampleHead, decode_sample, encode_sample, sample
 
 TALLY_SCHEMA = 6
 SCHEMAS_READ = (4, 5, TALLY_SCHEMA)
-"""Those of schema 4 have no digest, those of 5 no models and nobody who was verified: observers may be exchanged after judges."""
+"""Those of schema 4 have no digest, those of 5 no models and nobody who was verified: observers may be exchanged after
+judges."""
 UNKNOWN_MS = -(2**62)
 """A newest time that is not known yet."""
 SILENT_MS = UNKNOWN_MS + 1
