@@ -9,12 +9,12 @@ not (`detectors.learning.uses`, `detectors.learning.verifications`). Each count 
 signed z against what is usual at that hour (`detectors.learning.floods`); z are added up, for windows and in a CUSUM. The
 largest of these sums is the score. From the past scores alone two limits are read off (`detectors.learning.calibration`):
 from ``notify`` on people are told; from ``act`` on, which is far rarer, something may be done. At the end of each hour the
-share of the last day's accounts that nobody used is looked at alone, against that of the days before
-(`detectors.learning.unused_days`): a sixth of ``notify_per_day`` is for it, and nothing is done. Then it says what the surplus
-is made of: values of an attribute (user agent, country, mail domain, /24 or /48, autonomous system, referrer) that more of
-the last ten minutes have than usual and than chance explains. Networks and disposable mail domains among them are challenged
-first and, if the flood lasts into the next cell of renewal, may not register for ``restrict_ttl_s``; user agents are
-challenged; all of them together within ``collateral_max``, the share of usual registrations that they match. Countries,
+last day is compared with the days before (`detectors.learning.days`): the share of its accounts that nobody used, and the
+number of registrations all day long; three sixteenths of ``notify_per_day`` are for that, and nothing is done. Then it says
+what the surplus is made of: values of an attribute (user agent, country, mail domain, /24 or /48, autonomous system, referrer)
+that more of the last ten minutes have than usual and than chance explains. Networks and disposable mail domains among them
+are challenged first and, if the flood lasts into the next cell of renewal, may not register for ``restrict_ttl_s``; user agents
+are challenged; all of them together within ``collateral_max``, the share of usual registrations that they match. Countries,
 autonomous systems, referrers, and mail domains that are on no list of disposable ones are named and never acted on: for those
 there is the operator's playbook.
 
@@ -37,7 +37,8 @@ what is rare and honest can be framed for ``restrict_ttl_s``. A mail domain that
 registration is no evidence about the domain it names.
 
 Key: the service; what is acted on are networks, mail domains and user agents. Quiet time: people are told
-once in an episode, which is over when an hour passes without a score at the limit.
+once in an episode, which is over when an hour passes without a score at the limit; of what lasts for hours and days six hours,
+and again when it has become ten times rarer than what they were told.
 
 Parameters: `RegistrationsSection`.
 

@@ -100,7 +100,7 @@ def combined_lines(
     Args:
         tails, mimics: what a real log's lines hold behind the time, and for each event which of them it takes (-1: its own).
     """
-    actor = events["actor"].tolist()
+    addresses, agents = actors.addresses_of(events["actor"]), actors.agents_of(events["actor"])
     seconds, which = np.unique(events["time_ms"] // 1000, return_inverse=True)
     clock = _objects([_clock(second) for second in seconds.tolist()])[which].tolist()
     numbers = zip(events["status"].tolist(), events["bytes"].tolist(), strict=True)
@@ -109,11 +109,11 @@ def combined_lines(
     found = []
     own = [-1] * len(events) if mimics is None else mimics.tolist()
     for index, (status, size) in enumerate(numbers):
-        who = actors.address[actor[index]].encode()
+        who = addresses[index].encode()
         if tails is not None and own[index] >= 0:
             found.append(b"%s - - %s %s\n" % (who, clock[index], tails[own[index]]))
             continue
-        agent = actors.agent[actor[index]].encode()
+        agent = agents[index].encode()
         request = b'"%s HTTP/1.1" %d %d "%s" "%s"' % (methods[index], status, size, sites[index].encode(), agent)
         found.append(b"%s - - %s %s\n" % (who, clock[index], request))
     return found
@@ -128,7 +128,7 @@ def _common(events: Events, actors: Actors) -> list[Pieces]:
     """The fields that every kind of event has, from the opening brace to the user agent."""
     seconds, which = np.unique(events["time_ms"] // 1000, return_inverse=True)
     moments = [f'{{"time":"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}'.encode() for second in seconds.tolist()]
-    who = _objects([actors.who_json[actor] for actor in events["actor"].tolist()])
+    who = _objects(actors.who_json_of(events["actor"]))
     ids = [request_number(number) for number in events["id"].tolist()]
     numbers = zip(ids, *(events[name].tolist() for name in ("status", "bytes", "duration_ms")), strict=True)
     amounts = [b'","request_id":"%015x","status":%d,"bytes":%d,"duration_ms":%d,' % row for row in numbers]
@@ -166,7 +166,7 @@ def _methods_and_paths(events: Events, form: bytes) -> Pieces:
 
 def _identities(events: Events, actors: Actors) -> Pieces:
     """Key and account, as far as the log knows them."""
-    found = _objects([actors.key_json[actor] for actor in events["actor"].tolist()])
+    found = _objects(actors.key_json_of(events["actor"]))
     found[_ANONYMOUS[events["shape"]]] = b""
     new = np.flatnonzero(events["flags"] & FLAG_NEW_ACCOUNT)
     new = new[~_ANONYMOUS[events["shape"][new]]]

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from engine.judge import Judge
 
 MAGIC = b"FLOODWALL-STATE\n"
-SCHEMA = 9
+SCHEMA = 10
 _ROWS: dict[str, tuple[type[Any], tuple[int, ...]]] = {
     "a": (np.uint64, ()), "b": (np.uint64, ()), "dimension": (np.uint8, ()), "tick": (np.int64, ()),
     "values": (np.int64, (VALUES,)), "name_length": (np.uint8, ()), "names": (np.uint8, (NAME_BYTES_MAX,)),

@@ -28,7 +28,7 @@ MIXED = ("flood_fifty", "registrations_obvious")
 
 
 def addresses_of(drill: Drill, events: Events) -> np.ndarray:
-    return np.array(drill.world.actors.address)[events["actor"]]
+    return np.array(drill.world.actors.addresses_of(events["actor"]))
 
 
 def objects(drill: Drill, events: Events, stream: str, access_format: str = "json") -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def test_the_rate_is_what_was_asked_for_and_follows_the_hours_and_the_week() -> 
 def test_every_storm_of_honest_traffic_is_there() -> None:
     drill, events = honest_hour()
     actors = drill.world.actors
-    key, who = np.array(actors.key)[events["actor"]], addresses_of(drill, events)
+    key, who = np.array(actors.keys_of(events["actor"])), addresses_of(drill, events)
     began = (events["time_ms"] - events["duration_ms"]) // 1000
 
     job = drill.world.named("batch")[0]

@@ -1,4 +1,8 @@
-"""People who sign up: a visit, a registration, and then, for many, first calls with the key that it gave them."""
+"""People who sign up: a visit, a registration, and then, for many, first calls with the key that it gave them.
+
+Hardly anybody signs up twice. Most come from homes that nobody signed up from before, a fifth from networks that many share,
+a few from where somebody has an account, and of a few homes two sign up on the same day.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drills.columns import CELL_S, FLAG_NEW_ACCOUNT, FLAG_REFUSED, I64, Events, chosen, concatenated, generator, whole
+from drills.columns import (
+    CELL_S,
+    F64,
+    FLAG_NEW_ACCOUNT,
+    FLAG_REFUSED,
+    I64,
+    Events,
+    chosen,
+    concatenated,
+    generator,
+    mixed,
+    whole,
+)
 from drills.honest.calls import requests_of, take_time
 from drills.honest.people import pages
 from drills.honest.programs import first_calls
@@ -23,6 +39,15 @@ REFUSED_SHARE = 0.07
 """A name that is taken, a mistyped address; most try again."""
 USED_SHARE, USED_SPREAD = 0.62, 0.03
 """New accounts that ever call anything, and the standard deviation of that from day to day."""
+SHARED_SHARE, SHARED_SPREAD = 0.22, 0.02
+"""New accounts from networks that many share, and the standard deviation of that from day to day …"""
+CARRIER_SHARE, OFFICES_SHARE = 0.15, 0.1
+"""… of them those from the carrier and the offices that are in our lists; the others are on nobody's"""
+RETURNING_SHARE, TWICE_SHARE = 0.04, 0.04
+"""From a home that has an account (an agency's, a school's, a tester's), and from one that got its first some hours ago: a
+couple, or the same person with another mail address (some of those find nobody, so that it is three in a hundred)"""
+TWICE_CELLS, TWICE_CELLS_MAX = 180.0, 1380
+"""Minutes between the two, on average and at most: within a day."""
 USED_CAMPAIGN = 0.12
 """So many fewer of those whom a campaign brings."""
 REMEMBERED_CELLS = 24 * 3600 // CELL_S
@@ -103,17 +128,43 @@ class SignUps:
         visit_ms = ((cell + random.random(count)) * CELL_S * 1000).astype(np.int64)
         form_ms = visit_ms + random.integers(2000, 40_000, count)
         again_ms = np.where(random.random(count) < REFUSED_SHARE, random.integers(12_000, 60_000, count), 0)
-        planned = _Planned(
-            world.groups["prospects"].pick(random, regions, count), (cell << 12) + np.arange(count), visit_ms, form_ms, again_ms
-        )
+        planned = _Planned(self._who(cell, regions, count), (cell << 12) + np.arange(count), visit_ms, form_ms, again_ms)
         if count:
             self._use(planned, self._share_used(cell) - USED_CAMPAIGN * (factor > 1), random)
         return planned
 
+    def _who(self, cell: int, regions: F64, count: int) -> I64:
+        """Who signs up in a cell."""
+        world, random = self._world, generator(self._world.seed, self._source + 502, cell)
+        found = self._homes(cell, regions, np.arange(count))
+        shared = SHARED_SHARE + SHARED_SPREAD * self._of_day(cell, 503)
+        kinds = (1 - shared - RETURNING_SHARE - TWICE_SHARE, shared, RETURNING_SHARE, TWICE_SHARE)
+        kind, more = chosen(random, kinds, count), random.random(count)
+        carrier, offices = CARRIER_SHARE, CARRIER_SHARE + OFFICES_SHARE
+        for here, pick in (
+            ((kind == 1) & (more < carrier), world.groups["carrier"].pick),
+            ((kind == 1) & (more >= carrier) & (more < offices), world.groups["offices"].pick),
+            ((kind == 1) & (more >= offices), world.actors.newcomers.sharing),
+            (kind == 2, world.groups["prospects"].pick),
+        ):
+            found[here] = pick(random, regions, int(here.sum()))
+        for index in np.flatnonzero(kind == 3).tolist():
+            before = cell - 1 - min(int(random.exponential(TWICE_CELLS)), TWICE_CELLS_MAX)
+            found[index] = self._homes(before, world.people.regions(before), np.zeros(1, np.int64))[0]
+        return found
+
+    def _homes(self, cell: int, regions: F64, places: I64) -> I64:
+        """Whose home is the first, second … of a cell, if it is anybody's: the same for whoever asks later."""
+        return self._world.actors.newcomers.homes(mixed(self._world.seed, self._source + 502, cell, places), regions)
+
     def _share_used(self, cell: int) -> float:
         """Of the accounts of this day so many are ever used."""
-        chance = generator(self._world.seed, self._source + 501, cell // (24 * 3600 // CELL_S))
-        return USED_SHARE + USED_SPREAD * float(np.clip(chance.standard_normal(), -2.3, 2.3))
+        return USED_SHARE + USED_SPREAD * self._of_day(cell, 501)
+
+    def _of_day(self, cell: int, source: int) -> float:
+        """How much a day differs from others, in standard deviations."""
+        chance = generator(self._world.seed, self._source + source, cell // (24 * 3600 // CELL_S))
+        return float(np.clip(chance.standard_normal(), -2.3, 2.3))
 
     def _register(self, planned: _Planned, random: np.random.Generator) -> list[Events]:
         """The visits and registrations of a cell."""

@@ -17,6 +17,7 @@ from drills.render import lines
 from drills.run import START_S, Drill, Plan
 from drills.scoring.decide import Decider
 from drills.scoring.score import SOURCES
+from drills.service.newcomers import FIRST as NEWCOMERS
 from engine.in_force import is_enforced
 from schemas.mitigation import Mitigation
 
@@ -98,14 +99,15 @@ def quiet(plan: Plan) -> Quiet:
     actors = drill.world.actors
     names: list[I64] = [_numbered(column) for column in (actors.address, actors.key, actors.account)]
     found = Quiet(days=plan.span_s / DAY_S)
-    day, seen = -1, np.zeros(len(actors), np.bool_)
+    day, seen, new = -1, np.zeros(len(actors), np.bool_), [np.zeros(0, np.int64)]
 
     def close_day() -> None:
         share = min(1.0, plan.span_s / DAY_S)
         for numbers in names:
             present = np.unique(numbers[seen])
             found.source_days += share * int((present >= 0).sum())
-        seen[:] = False
+        found.source_days += share * len(np.unique(actors.newcomers.addresses_of(np.unique(np.concatenate(new)))))
+        seen[:], new[:] = False, [np.zeros(0, np.int64)]
 
     for events in drill.blocks(BLOCK_S):
         if not len(events):
@@ -114,7 +116,8 @@ def quiet(plan: Plan) -> Quiet:
         if day not in (-1, today):
             close_day()
         day = today
-        seen[events["actor"]] = True
+        seen[events["actor"][events["actor"] < NEWCOMERS]] = True
+        new.append(np.unique(events["actor"][events["actor"] >= NEWCOMERS]).astype(np.int64))
         found.events += len(events)
         decider.take(b"".join(lines(events, actors, STREAM)))
     close_day()

@@ -42,8 +42,10 @@ AGENTS, COUNTRIES = 30, 40
 RELEASE_DAYS = 9
 """So often a browser's new version begins to take over."""
 HOSTED_SHARE, DISPOSABLE_SHARE, FIRM_SHARE, REFUSED_SHARE = 0.02, 0.03, 0.26, 0.07
-HOMES = 40_000
-"""Networks that people register from; an address comes again now and then."""
+HOMES, SHARED = 600_000, 9000
+"""Networks of homes, and those that many share, as drills have them (`drills.service.newcomers`) …"""
+SHARED_SHARE, TWICE_SHARE, TWICE_ROWS = 0.26, 0.03, 1080.0
+"""… from which so many register, and so many from where somebody did hours before: so many registrations ago, on average."""
 CAMPAIGN_FACTOR, CAMPAIGN_STEPS = 4.0, 720
 """Each Tuesday morning marketing brings so many times the usual for two hours."""
 CAMPAIGN_AT = DAY_STEPS + 32_400 // STEP_S
@@ -72,6 +74,17 @@ def _zipf(random: np.random.Generator, many: int, count: int, power: float = 1.0
     return found
 
 
+def _networks(random: np.random.Generator, count: int) -> I64:
+    """Those that people register from, one after the other."""
+    kind = random.random(count)
+    found = 1 + SHARED + random.integers(0, HOMES, count)
+    found[kind < SHARED_SHARE] = 1 + _zipf(random, SHARED, int((kind < SHARED_SHARE).sum()))
+    twice = np.flatnonzero(kind > 1 - TWICE_SHARE)
+    before = twice - 1 - random.exponential(TWICE_ROWS, len(twice)).astype(np.int64)
+    found[twice[before >= 0]] = found[before[before >= 0]]
+    return found
+
+
 def people(random: np.random.Generator, step: I64) -> Rows:
     """Registrations as people make them, in these steps."""
     count = len(step)
@@ -85,7 +98,7 @@ def people(random: np.random.Generator, step: I64) -> Rows:
     updated = random.random(count) < 0.35 * (day / RELEASE_DAYS - release)
     agent = np.where(updated, 1000 + release.astype(np.int64), _zipf(random, AGENTS, count))
     hosted = random.random(count) < HOSTED_SHARE
-    network = np.where(hosted, 10**6 + random.integers(0, 3000, count), 1 + _zipf(random, HOMES, count, 0.3))
+    network = np.where(hosted, 10**6 + random.integers(0, 3000, count), _networks(random, count))
     name = random.integers(0, NAMES_PER_KIND, count)
     asn = np.where(hosted, 500 + network % 40, 1 + network % 400)
     words = np.stack([agent + 1, 1 + _zipf(random, COUNTRIES, count), domain + 1, network, asn, np.zeros(count, np.int64)], 1)

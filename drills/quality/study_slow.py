@@ -22,18 +22,19 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.learning.calibration import Calibration, CalibrationConfig
+from detectors.learning.days import Days, day_limit
+from detectors.learning.episodes import Episode
 from detectors.learning.floods import BASES, COLUMNS, MARKS, STEP_S, Base, FloodModel, Mark
 from detectors.learning.hours import Hours
 from detectors.learning.levels import F64
 from detectors.learning.marks import Rows, Usual, sums_of
-from detectors.learning.unused_days import UnusedDays, day_limit
 from detectors.registrations import RegistrationsSection
 from drills.columns import generator
 from drills.quality.registration_weeks import FIRST_STEP, PER_STEP, first_uses, honest, people, shares_used, verifications
 from engine.registrants import (
     AGED,
     DAY_SHARE,
-    EPISODE_STEPS,
+    SLOW_EPISODE_STEPS,
     SLOW_STEPS,
     SUSPECT,
     VERIFIED,
@@ -51,8 +52,6 @@ VERIFIED_SPREAD = 0.03
 COLD_DAYS, HOUR_STEPS, HOURLY, DAILY = 8, 360, 6, 144
 GAP = 6
 """An hour: what comes again within it is the same alarm."""
-EPISODE = 6 * EPISODE_STEPS // SLOW_STEPS
-"""Six hours: people are told again of what comes later."""
 DAY_LIMIT = day_limit(DAY_SHARE * RegistrationsSection().notify_per_day)
 
 
@@ -150,44 +149,62 @@ def _slow(rows: Rows, marks: F64, first: int, known: bool) -> F64:
 
 @dataclass(slots=True)
 class Judged:
-    """The product's slow model with its limits, and the verdict on the day's share of unused accounts."""
+    """The product's slow model with its limits, and the verdict on what days are like."""
 
     alone: bool
     """Without that verdict, with all of the alarms"""
     model: FloodModel = field(default_factory=lambda: FloodModel(slow_config(RegistrationsSection().change_max)))
-    unused: UnusedDays = field(default_factory=UnusedDays)
+    days: Days = field(default_factory=Days)
     limits: Calibration = field(default_factory=lambda: Calibration(_limits(days_known=False)))
     hours: Hours = field(default_factory=lambda: Hours(1))
+    episodes: tuple[Episode, Episode] = field(default_factory=lambda: (_episode(), _episode()))
 
-    def step(self, step: int, sums: F64) -> bool:
-        """Ten minutes: judged and learned. Whether they are told of."""
+    def step(self, step: int, sums: F64) -> int:
+        """Ten minutes: judged and learned. How many notices they make."""
         tick = _tick(step)
         self.limits.begin(tick)
         score = float(self.model.step(tick, sums[None]).score[0])
         self.model.learn(np.array([score >= SUSPECT * self.limits.notify]))
         self.hours.see(0, score, self.limits.notify)
-        told = score >= self.limits.notify
-        add_day(self.unused, sums[None], learned=True)
+        add_day(self.days, sums[None], learned=True)
+        told = self._told(step, score)
         if step % HOURLY == HOURLY - 1:
-            day = None if self.alone else _day(self.unused, tick)
-            told |= day is not None and day >= DAY_LIMIT
-            self.limits.config = _limits(days_known=day is not None)
             self.hours.end(tick, [self.limits])
         return told
 
-    def until(self, first: int, sums: F64) -> float:
-        """Hours until something is told, if what follows is this."""
-        model, unused = self.model.fork(np.zeros(1, np.int64)), copy.deepcopy(self.unused)
+    def _told(self, step: int, score: float) -> int:
+        """As `engine.registrants.Registrants` has it."""
+        slow, told = 0, 0
+        if score >= self.limits.notify:
+            slow = int(self.episodes[0].tells(step, self.limits.per_day(score)))
+        if step % HOURLY == HOURLY - 1:
+            self.days.end_hour()
+            day = None if self.alone else self.days.judge(_tick(step))
+            self.limits.config = _limits(days_known=day is not None)
+            if day is not None and day.score >= DAY_LIMIT:
+                told = int(self.episodes[1].tells(step, day.per_day))
+        return max(slow, told)
+
+    def until(self, first: int, sums: F64) -> tuple[float, float]:
+        """Hours until something is at its limit, and until people are told, if what follows is this."""
+        model, limits = self.model.fork(np.zeros(1, np.int64)), self.limits.config
+        rest = Judged(self.alone, model, copy.deepcopy(self.days), self.limits, self.hours, copy.deepcopy(self.episodes))
+        over = float("inf")
         for step, one in enumerate(sums, first):
-            tick = _tick(step)
-            told = float(model.step(tick, one[None]).score[0]) >= self.limits.notify
-            add_day(unused, one[None], learned=True)
-            if step % HOURLY == HOURLY - 1:
-                day = _day(unused, tick)
-                told |= not self.alone and day is not None and day >= DAY_LIMIT
+            score = float(model.step(_tick(step), one[None]).score[0])
+            add_day(rest.days, one[None], learned=True)
+            told = rest._told(step, score)
+            if any(episode.last == step for episode in rest.episodes):
+                over = min(over, (step - first + 1) / HOURLY)
             if told:
-                return (step - first + 1) / HOURLY
-        return float("inf")
+                self.limits.config = limits
+                return over, (step - first + 1) / HOURLY
+        self.limits.config = limits
+        return over, float("inf")
+
+
+def _episode() -> Episode:
+    return Episode(SLOW_EPISODE_STEPS // SLOW_STEPS)
 
 
 def _limits(*, days_known: bool) -> CalibrationConfig:
@@ -195,32 +212,24 @@ def _limits(*, days_known: bool) -> CalibrationConfig:
     return CalibrationConfig(share * section.notify_per_day, share * section.act_per_day, section.start_score)
 
 
-def _day(unused: UnusedDays, tick: int) -> float | None:
-    unused.end_hour()
-    day = unused.judge(tick)
-    return None if day is None else day.score
-
-
 def _tick(step: int) -> int:
     """The last second of a step."""
     return 10 * FIRST_STEP + 600 * (step + 1) - 1
 
 
-def study(seed: int, days: int, world: World, *, alone: bool = False) -> tuple[list[list[float]], float]:
-    """(of each strength the hours until each campaign was told, infinite where none of a day's was; false alarms a day)"""
+def study(seed: int, days: int, world: World, *, alone: bool = False) -> tuple[list[list[tuple[float, float]]], float]:
+    """(of each strength what `Judged.until` says of each campaign; notices a day for no reason)"""
     judged = Judged(alone)
     calm, more = traffic(seed, days, world)
-    found: list[list[float]] = [[] for _ in STRENGTHS]
-    alarms, last = 0, -EPISODE - 1
+    found: list[list[tuple[float, float]]] = [[] for _ in STRENGTHS]
+    notices = 0
     for step, sums in enumerate(calm):
         if step >= COLD_DAYS * DAILY and step % DAILY == 48 and step + DAILY <= len(calm):
             for index in range(len(STRENGTHS)):
                 both = calm[step : step + DAILY] + from_its_first_step(more[index], step)
                 found[index].append(judged.until(step, both))
-        if judged.step(step, sums) and step >= COLD_DAYS * DAILY:
-            alarms += step - last > EPISODE
-            last = step
-    return found, alarms / (days - COLD_DAYS)
+        notices += judged.step(step, sums) * (step >= COLD_DAYS * DAILY)
+    return found, notices / (days - COLD_DAYS)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -229,7 +238,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--days", type=int, default=28)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--first", type=int, help="seeds from this one on, for tuning")
-    parser.add_argument("--alone", action="store_true", help="without the verdict on the day's share of unused accounts")
+    parser.add_argument("--alone", action="store_true", help="without the verdict on what days are like")
     options = parser.parse_args(words)
     seeds = SEEDS[: options.seeds] if options.first is None else range(options.first, options.first + options.seeds)
     titles = " | ".join(f"{strength:g} × the usual" for strength in STRENGTHS)
@@ -242,10 +251,11 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _cell(hours: list[float]) -> str:
-    """How many campaigns were told, and after how many hours half of those."""
-    told = [one for one in hours if np.isfinite(one)]
-    return f"{len(told) / len(hours):.2f}, {np.median(told):.1f} h" if told else "0"
+def _cell(hours: list[tuple[float, float]]) -> str:
+    """How many campaigns were at a limit, and after how many hours half of those; and how many made a notice of their own."""
+    over = [one for one, _ in hours if np.isfinite(one)]
+    told = sum(np.isfinite(one) for _, one in hours) / len(hours)
+    return f"{len(over) / len(hours):.2f}, {np.median(over):.1f} h; {told:.2f}" if over else "0"
 
 
 if __name__ == "__main__":

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from drills.columns import I64
 from drills.service.addresses import asns_of, countries_of, text_of
+from drills.service.newcomers import FIRST, Newcomers
 from drills.service.words import AGENTS, fingerprint_of
+
+T = TypeVar("T")
 
 _FINGERPRINTS = tuple(fingerprint_of(agent) for agent in AGENTS)
 
 
 @dataclass(slots=True)
 class Actors:
-    """Rows of all actors, honest ones first; attacks add theirs behind."""
+    """Rows of all actors, honest ones first; attacks add theirs behind. Newcomers have numbers and no rows."""
 
+    newcomers: Newcomers
     address: list[str] = field(default_factory=list)
     key: list[str] = field(default_factory=list)
     """The gateway's hash of the key; empty: none."""
@@ -50,12 +55,49 @@ class Actors:
             self.agent.append(name)
             self.key.append(keys[index])
             self.account.append(accounts[index])
-            self.who_json.append(
-                f'"client_ip":"{text}","country":"{countries[index]}","asn":{asns[index]},"user_agent":"{name}",'
-                f'"fingerprint":"{_FINGERPRINTS[agent]}"'.encode()
-            )
+            self.who_json.append(_who_json(text, countries[index], asns[index], agent))
             self.key_json.append(identity_json(keys[index], accounts[index]))
         return np.arange(first, first + count, dtype=np.int64)
+
+    def addresses_of(self, numbers: I64) -> list[str]:
+        """Of each of these actors (i64[n]), newcomers too."""
+        return self._of(numbers, self.address, lambda new: [text_of(one) for one in self.newcomers.addresses_of(new).tolist()])
+
+    def agents_of(self, numbers: I64) -> list[str]:
+        """Of each its program's name."""
+        return self._of(numbers, self.agent, lambda new: [AGENTS[one] for one in self.newcomers.agents_of(new).tolist()])
+
+    def keys_of(self, numbers: I64) -> list[str]:
+        """Of each its key's hash; newcomers have none."""
+        return self._of(numbers, self.key, lambda new: [""] * len(new))
+
+    def who_json_of(self, numbers: I64) -> list[bytes]:
+        """Of each the fields that say who."""
+        return self._of(numbers, self.who_json, self._who_json_of_new)
+
+    def key_json_of(self, numbers: I64) -> list[bytes]:
+        """Of each the fields that name key and account: of newcomers none, a new account is its event's."""
+        return self._of(numbers, self.key_json, lambda new: [b""] * len(new))
+
+    def _of(self, numbers: I64, column: list[T], make: Callable[[I64], list[T]]) -> list[T]:
+        """A column of the table, with what newcomers would have in it."""
+        if not len(numbers) or int(numbers.max()) < FIRST:
+            return [column[number] for number in numbers.tolist()]
+        new = np.unique(numbers[numbers >= FIRST]).astype(np.int64)
+        made = dict(zip(new.tolist(), make(new), strict=True))
+        return [made[number] if number >= FIRST else column[number] for number in numbers.tolist()]
+
+    def _who_json_of_new(self, new: I64) -> list[bytes]:
+        places, agents = self.newcomers.addresses_of(new), self.newcomers.agents_of(new).tolist()
+        rows = zip(places.tolist(), countries_of(places), asns_of(places).tolist(), agents, strict=True)
+        return [_who_json(text_of(place), country, asn, agent) for place, country, asn, agent in rows]
+
+
+def _who_json(address: str, country: str, asn: int, agent: int) -> bytes:
+    return (
+        f'"client_ip":"{address}","country":"{country}","asn":{asn},"user_agent":"{AGENTS[agent]}",'
+        f'"fingerprint":"{_FINGERPRINTS[agent]}"'
+    ).encode()
 
 
 def identity_json(key: str, account: str) -> bytes:

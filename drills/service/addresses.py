@@ -71,9 +71,14 @@ def _in_clouds(addresses: I64) -> npt.NDArray[np.bool_]:
     return (addresses >= CLOUD_FIRST) & (addresses < CLOUD_FIRST + CLOUD_ADDRESSES)
 
 
+def is_in(places: I64, countries: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """bool[n]: which of these IPv4 /16s or IPv6 /48s (16 bits each) are in one of the countries."""
+    return np.isin(_COUNTRY_OF[places], [_COUNTRIES.index(country) for country in set(countries)])
+
+
 def households(random: np.random.Generator, count: int, countries: tuple[str, ...] | None, taken: set[int]) -> list[int]:
     """``count`` new addresses in networks all over 240.0.0.0/4 (one in four IPv6), in these countries; noted in ``taken``."""
-    wanted = None if countries is None else np.isin(_COUNTRY_OF, [_COUNTRIES.index(country) for country in set(countries)])
+    wanted = None if countries is None else is_in(np.arange(1 << 16), countries)
     found: list[int] = []
     while len(found) < count:
         need = 8 * (count - len(found)) + 64

@@ -11,6 +11,7 @@ from drills.columns import CELL_S, F64, I64, between, chosen, generator, mixed
 from drills.service import addresses
 from drills.service.actors import Actors
 from drills.service.calendar import STORM_S, Episode, Storms, episodes
+from drills.service.newcomers import Newcomers
 from drills.service.season import REGIONS, Season
 from drills.service.shapes import EMBED, LARGE, MEDIUM, SMALL
 from drills.service.words import BROWSERS, CRAWLERS, SDKS, SERVERLESS, choice_of
@@ -68,7 +69,7 @@ class World:
         self.events_per_second = events_per_second
         self.episodes: tuple[Episode, ...] = episodes(seed, start_s, stop_s, events_per_second, storms)
         self.programs, self.people = Season(seed, "programs"), Season(seed, "people")
-        self.actors = Actors()
+        self.actors = Actors(Newcomers(seed))
         self.taken: set[int] = set()
         self.groups: dict[str, Group] = {}
         self._random = generator(seed, 9200, 0)
