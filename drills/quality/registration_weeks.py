@@ -106,13 +106,17 @@ def people(random: np.random.Generator, step: I64) -> Rows:
     return Rows(step, np.ones(count), words, SURPRISE[name], DIGITS[name], hosted, LISTED[domain], refused)
 
 
-def honest(seed: int, days: int) -> Rows:
-    """Weeks of them, with a campaign each Tuesday."""
+def honest(seed: int, days: int, spread: float = 0.0) -> Rows:
+    """Weeks of them, with a campaign each Tuesday.
+
+    ``spread``: the standard deviation of the logarithm of a day's number, beside what hours differ by.
+    """
     random = generator(seed, 9700, 0)
     steps = np.arange(days * DAY_STEPS) + FIRST_STEP
     season = Season(seed, "people")
     minutes = np.array([season.level(int(cell)) for cell in range(FIRST_STEP // 6, FIRST_STEP // 6 + days * 1440)])
     rate = PER_STEP * np.repeat(minutes, 6)
+    rate *= np.repeat(np.exp(spread * generator(seed, 9720, 0).standard_normal(days)), DAY_STEPS)
     of_week = np.arange(len(steps)) % (7 * DAY_STEPS)
     rate *= np.where((of_week >= CAMPAIGN_AT) & (of_week < CAMPAIGN_AT + CAMPAIGN_STEPS), CAMPAIGN_FACTOR, 1.0)
     return people(random, np.repeat(steps, random.poisson(rate)))
