@@ -84,6 +84,9 @@ class Block(NamedTuple):
     route: I64Array  # i64[BLOCK]: entry of the memo of routes
     route_key: npt.NDArray[np.uint64]  # u64[BLOCK, 2]
     agent: npt.NDArray[np.uint64]  # u64[BLOCK]: first word of the user agent's key, where agents are wanted
+    who: npt.NDArray[np.uint64]  # u64[BLOCK]: of the account or key, as are the next two where samples are wanted
+    priority: npt.NDArray[np.uint64]  # u64[BLOCK]: in the sample
+    stratum: I64Array  # i64[BLOCK]: `schemas.sample.Stratum`; -1: we denied it ourselves
     member: I64Array  # i64[BLOCK]: those that have a key of the dimension at hand
     key: npt.NDArray[np.uint64]  # u64[BLOCK, 3]: its words and its hash
     scratch: npt.NDArray[np.uint8]  # u8[ROUTE_BYTES_MAX + 64]
@@ -99,6 +102,9 @@ def allocate_block() -> Block:
         route=np.zeros(BLOCK, np.int64),
         route_key=np.zeros((BLOCK, 2), np.uint64),
         agent=np.zeros(BLOCK, np.uint64),
+        who=np.zeros(BLOCK, np.uint64),
+        priority=np.zeros(BLOCK, np.uint64),
+        stratum=np.zeros(BLOCK, np.int64),
         member=np.zeros(BLOCK, np.int64),
         key=np.zeros((BLOCK, 3), np.uint64),
         scratch=np.zeros(ROUTE_BYTES_MAX + 64, np.uint8),

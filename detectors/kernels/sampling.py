@@ -147,16 +147,15 @@ def sample_block_kernel(
     """
     cells, progress = sample.cells, sample.progress
     word_mask = U64(len(sample.word_slots) - 1)
+    prioritise_kernel(numbers, ip_high, ip_low, text_start, text_length, buffer, seeds, texts, block, count)
     for k in range(count):
         if k + AHEAD < count:  # where its words are sought
             prefetch(sample.word_slots, np.int64(block.route_key[k + AHEAD, 0] & word_mask), 0)
             prefetch(sample.word_slots, np.int64(block.agent[k + AHEAD] & word_mask), 0)
-        if block.measures[k, M_OWN_DENIALS] != 0:
+        stratum = block.stratum[k]
+        if stratum < 0:
             continue
         i = block.event[k]
-        flags = numbers[N_FLAGS, i]
-        who_text = T_ACCOUNT if text_length[T_ACCOUNT, i] > 0 else T_API_KEY
-        stratum = stratum_kernel(flags, numbers[N_STATUS, i], text_length[who_text, i] > 0, block.measures[k, M_NON_ASSET])
         a, b, t = np.int64(block.key[k, 0]), np.int64(block.key[k, 1]), block.tick[k]
         cell = progress[Q_LAST + stratum]
         if cell < 0 or cells[cell, S_TICK] != t or cells[cell, S_SERVICE_A] != a or cells[cell, S_SERVICE_B] != b:
@@ -166,22 +165,14 @@ def sample_block_kernel(
                 continue
             progress[Q_LAST + stratum] = cell
         cells[cell, S_TOTAL] += 1
-        who = attribute_kernel(texts, seeds, text_start, text_length, buffer, who_text, i)
-        route = block.route_key[k, 0] if text_length[T_PATH, i] > 0 else ZERO
-        named = flags & F_HAS_IP != 0
-        is_v4 = (ip_high[i] == ZERO) & (ip_low[i] >> _S32 == U64(0xFFFF))
-        high, low = ip_high[i] if named else ZERO, ip_low[i] if named & is_v4 else ZERO
-        length = np.int64(text_length[T_AGENT, i])
-        mark = mark_kernel(buffer, np.int64(text_start[T_AGENT, i]) if length > 0 else np.int64(0), length)
-        # Routes and accounts are words under the secret seed: nobody can choose what meets them so that two events are one.
-        counts = U64(stratum != ACCOUNTS)
-        time_and_route, address = (route ^ U64(numbers[N_TIME, i])) * counts, (high ^ low) * counts
-        priority = hash_words_kernel(seeds, time_and_route, address, who ^ (mark * counts))
+        priority = block.priority[k]
         if not is_below_kernel(priority, cells[cell, S_LEVEL]):
             continue
-        says = sample.says
+        says, flags, who = sample.says, numbers[N_FLAGS, i], block.who[k]
+        high, low = address_kernel(flags, ip_high[i], ip_low[i])
         says[0], says[1] = np.int64(high), np.int64(low)
-        says[2], says[8] = np.int64(route), np.int64(who)
+        says[2] = np.int64(block.route_key[k, 0]) if text_length[T_PATH, i] > 0 else np.int64(0)
+        says[8] = np.int64(who)
         if wanted & WANT_AGENTS:
             says[3] = np.int64(block.agent[k])
         else:
@@ -198,6 +189,40 @@ def sample_block_kernel(
             rank = rank_kernel(hash_words_kernel(seeds, ZERO, ZERO, who)) if who != ZERO else np.int64(0)
             says[9] = notes_kernel(buffer, named_at, name, numbers[N_ASN, i], rank)
         keep_kernel(sample, cell, priority, text_start, text_length, buffer, routes, block, k, i)
+
+
+@inlined
+def prioritise_kernel(
+    numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any, texts: Any, block: Any,
+    count: Any,
+) -> None:  # fmt: skip
+    """Write down of the events of a block which stratum each is of, whose it is, and its priority.
+
+    Before any of them is turned away: whether one is cannot be foretold, and all that is begun of the next ones is lost then.
+    """
+    for k in range(count):
+        i = block.event[k]
+        flags = numbers[N_FLAGS, i]
+        who_text = T_ACCOUNT if text_length[T_ACCOUNT, i] > 0 else T_API_KEY
+        stratum = stratum_kernel(flags, numbers[N_STATUS, i], text_length[who_text, i] > 0, block.measures[k, M_NON_ASSET])
+        who = attribute_kernel(texts, seeds, text_start, text_length, buffer, who_text, i)
+        route = block.route_key[k, 0] if text_length[T_PATH, i] > 0 else ZERO
+        high, low = address_kernel(flags, ip_high[i], ip_low[i])
+        length = np.int64(text_length[T_AGENT, i])
+        mark = mark_kernel(buffer, np.int64(text_start[T_AGENT, i]) if length > 0 else np.int64(0), length)
+        # Routes and accounts are words under the secret seed: nobody can choose what meets them so that two events are one.
+        counts = U64(stratum != ACCOUNTS)
+        time_and_route, address = (route ^ U64(numbers[N_TIME, i])) * counts, (high ^ low) * counts
+        block.priority[k] = hash_words_kernel(seeds, time_and_route, address, who ^ (mark * counts))
+        block.who[k], block.stratum[k] = who, np.int64(-1) if block.measures[k, M_OWN_DENIALS] != 0 else stratum
+
+
+@inlined
+def address_kernel(flags: Any, high: Any, low: Any) -> Any:
+    """(u64, u64): the words of an event's address as the sample has them: of IPv6 the /64, zeros where there is none."""
+    named = flags & F_HAS_IP != 0
+    is_v4 = (high == ZERO) & (low >> _S32 == U64(0xFFFF))
+    return high if named else ZERO, low if named & is_v4 else ZERO
 
 
 @inlined
