@@ -14,6 +14,7 @@ from detectors.kernels.sampling import (
     G_TEXT,
     Q_CELLS,
     Q_WORDS,
+    ROOM,
     TEXT_ROOM_BYTES,
     TEXTS,
     W_LENGTH,
@@ -28,12 +29,17 @@ from schemas.sample import (
     CELL_WORDS,
     E_CELL,
     ENTRY_WORDS,
+    S_LEVEL,
     S_SERVICE_A,
     S_STRATUM,
     S_TICK,
     Sample,
 )
 
+U64 = np.uint64
+BUCKETS = 64
+FEW = 8
+"""So many are put in order faster without buckets."""
 _CELL_KEY = S_STRATUM + 1
 """The first so many columns say which cell it is."""
 
@@ -49,6 +55,8 @@ class SampleOut(NamedTuple):
     order: I64Array  # i64[2 * events], scratch
     scratch: I64Array  # i64[2 * events]
     named: npt.NDArray[np.uint8]  # u8[2 * events], scratch
+    places: I64Array  # i64[ROOM], scratch: the entries of a cell in their order …
+    buckets: I64Array  # i64[BUCKETS + 1], scratch: … by the first bits of their priorities
     counts: I64Array  # i64[3]: how many cells, entries and words there are
 
 
@@ -63,6 +71,8 @@ def allocate_sample_out(events: int) -> SampleOut:
         order=np.zeros(2 * events, np.int64),
         scratch=np.zeros(2 * events, np.int64),
         named=np.zeros(2 * events, np.uint8),
+        places=np.zeros(ROOM, np.int64),
+        buckets=np.zeros(BUCKETS + 1, np.int64),
         counts=np.zeros(3, np.int64),
     )
 
@@ -98,17 +108,15 @@ def finish_sample_kernel(table_parts: Any, out_parts: Any) -> None:
 @inlined
 def put_entries_kernel(table: Any, out: Any, cell: Any, rank: Any, at: Any) -> Any:
     """Write the entries of a cell from entry ``at`` on, by their priorities; returns where the next ones go."""
-    count = table.cells[cell, G_COUNT]
+    count, places = table.cells[cell, G_COUNT], out.places
+    order_entries_kernel(table.priority, cell, count, table.cells[cell, S_LEVEL], places, out.buckets)
     for index in range(count):
         if index + AHEAD < count:
-            following = np.int64(table.place[cell, index + AHEAD])
+            following = np.int64(table.place[cell, places[index + AHEAD]])
             prefetch(table.entries, following, 0)
             prefetch(table.entries, following, LINE_BYTES)
             prefetch(table.entry_text, following, 0)
-        rank_in_cell, priority = np.int64(0), table.priority[cell, index]
-        for other in range(count):  # all with all, because many are compared at once and none is unforeseen
-            rank_in_cell += np.int64(table.priority[cell, other] < priority)
-        kept, to = np.int64(table.place[cell, index]), at + rank_in_cell
+        kept, to = np.int64(table.place[cell, places[index]]), at + index
         for column in range(ENTRY_WORDS):
             out.entries[to, column] = table.entries[kept, column]
         out.entries[to, E_CELL] = rank
@@ -116,6 +124,34 @@ def put_entries_kernel(table: Any, out: Any, cell: Any, rank: Any, at: Any) -> A
             if table.entry_text[kept, attribute] >= 0:
                 out.named[table.entry_text[kept, attribute]] = 1
     return at + count
+
+
+@inlined
+def order_entries_kernel(priority: Any, cell: Any, count: Any, level: Any, places: Any, buckets: Any) -> None:
+    """Write the entries of a cell into ``places`` by their priorities.
+
+    These are hashes below 2^64 / 2^level, so that their first bits tell nearly all of them apart.
+    """
+    if count > FEW:
+        shift, mask = U64(max(58 - level, 0)), U64(BUCKETS - 1)
+        buckets[:] = 0
+        for index in range(count):
+            buckets[np.int64(priority[cell, index] >> shift & mask) + 1] += 1
+        for bucket in range(1, BUCKETS):
+            buckets[bucket] += buckets[bucket - 1]
+        for index in range(count):
+            bucket = np.int64(priority[cell, index] >> shift & mask)
+            places[buckets[bucket]] = index
+            buckets[bucket] += 1
+    else:
+        for index in range(count):
+            places[index] = index
+    for index in range(1, count):
+        place, to = places[index], index
+        while to > 0 and priority[cell, places[to - 1]] > priority[cell, place]:
+            places[to] = places[to - 1]
+            to -= 1
+        places[to] = place
 
 
 @inlined
