@@ -18,7 +18,6 @@ from detectors.kernels.windows import BUSY, CLOSED, MUTED, NEVER, Windows
 from detectors.surge import Surge, SurgeConfig, SurgeSection
 from engine.crossing import Crossing, unsigned
 from engine.service import SILENT_MINUTES_MAX, numbers_of, surge_rule, take_numbers
-from schemas.columns import I64
 from schemas.fields import Dimension, Measure
 from schemas.tally import NAME_BYTES_MAX
 
@@ -166,22 +165,24 @@ class BusyRoutes:
     def _judge(self, partition: int, place: int, route: _Route, over: int, totals: dict[int, int]) -> list[Crossing]:
         """Minutes before ``over`` that were not judged yet; those without a total were silent."""
         ends = min(over, route.heard + SILENT_MINUTES_MAX)
-        found = self._observe(partition, place, route, np.arange(route.next, ends, dtype=np.int64), totals)
+        found = self._observe(partition, place, route, ends, totals)
         if ends < over:
             self._series[partition][place] = None
             self._retire(partition, range(place, place + 1))
         return found
 
-    def _observe(self, partition: int, place: int, route: _Route, minutes: I64, totals: dict[int, int]) -> list[Crossing]:
-        if not len(minutes):
+    def _observe(self, partition: int, place: int, route: _Route, ends: int, totals: dict[int, int]) -> list[Crossing]:
+        first = route.next
+        if ends <= first:
             return []
-        counts = np.array([totals.get(int(minute), 0) for minute in minutes], np.int64)
-        route.next, route.latest = int(minutes[-1]) + 1, int(counts[-1])
+        counts = [totals.get(minute, 0) for minute in range(first, ends)]
+        route.next, route.latest = ends, counts[-1]
         known, largest = route.surge.steps, _fading(route, counts)
-        outcome = route.surge.observe(MINUTE_S * minutes, counts.astype(np.float64))
+        times = np.arange(MINUTE_S * first, MINUTE_S * ends, MINUTE_S, dtype=np.int64)
+        outcome = route.surge.observe(times, np.array(counts, np.float64))
         found = []
         for index in np.flatnonzero(outcome.alarm).tolist():
-            tick, observed = MINUTE_S * (int(minutes[index]) + 1) - 1, int(counts[index])
+            tick, observed = MINUTE_S * (first + index + 1) - 1, counts[index]
             expected = round(float(outcome.expected[index]))
             assert self._section is not None
             if abs(observed - expected) < self._section.least or tick - MINUTE_S < self._windows.scalars[partition, MUTED]:
@@ -245,10 +246,10 @@ class BusyRoutes:
         return self._windows.busy_names[partition, start : start + length].tobytes()
 
 
-def _fading(route: _Route, counts: I64) -> list[int]:
+def _fading(route: _Route, counts: list[int]) -> list[int]:
     """Before each minute the largest one that the route had."""
     before = []
-    for count in counts.tolist():
+    for count in counts:
         before.append(route.largest)
         route.largest = max(count, route.largest - (route.largest >> FADING))
     return before

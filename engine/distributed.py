@@ -253,9 +253,9 @@ class Distributed:
         for step in range(max(self._step, last - EMPTY_STEPS_MAX), last) if self._step != NEVER else ():
             ended = self._log.end_step(step * WINDOW_S)
             for strata in self._services.values():
-                suspect = any(series.suspect >= step - 1 for series in strata.series)
-                for series in strata.series:
-                    series.end_step(step, ended[strata.place * len(STRATA) + series.stratum], suspect=suspect)
+                suspect, first = max([series.suspect for series in strata.series]) >= step - 1, strata.place * len(STRATA)
+                for series, held in zip(strata.series, ended[first : first + len(STRATA)], strict=True):
+                    series.end_step(step, held, suspect=suspect)
                 self._set_bounds(strata)
             self._take_in()
         self._step = last

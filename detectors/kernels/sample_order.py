@@ -140,9 +140,9 @@ def order_entries_kernel(priority: Any, cell: Any, count: Any, level: Any, place
         for bucket in range(1, BUCKETS):
             buckets[bucket] += buckets[bucket - 1]
         for index in range(count):
-            bucket = np.int64(priority[cell, index] >> shift & mask)
-            places[buckets[bucket]] = index
-            buckets[bucket] += 1
+            mine = np.int64(priority[cell, index] >> shift & mask)
+            places[buckets[mine]] = index
+            buckets[mine] += 1
     else:
         for index in range(count):
             places[index] = index
