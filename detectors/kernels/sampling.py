@@ -1,8 +1,8 @@
 """Choose a few of each second's events while they are grouped: the sample (`schemas.sample`) in the making.
 
 `sample_block_kernel` looks at the events of a block after their services are known. Most events of a busy cell are turned
-away by their priority, before anything is written. Entries lie in order of arrival; dropped ones stay where they are until the
-tally ends, for an event adds one entry at most. `detectors.kernels.sample_order` makes a
+away by their priority, before anything is written. Where a dropped entry was the next one is written, which is in the nearest
+cache then. `detectors.kernels.sample_order` makes a
 `Sample` of it.
 """
 
@@ -87,8 +87,9 @@ ROOM = KEPT + 1
 TEXTS = int(Attribute.WHO)
 SAYS = ENTRY_WORDS - E_IP_HIGH
 W_WORD, W_START, W_LENGTH, WORD_COLUMNS = range(4)
-Q_CELLS, Q_ENTRIES, Q_WORDS, Q_TEXT, Q_LEFT_OUT, Q_LAST = range(6)
-"""How far a sample has come: cells, entries, words, bytes of text, what did not fit; then each stratum's last cell."""
+Q_CELLS, Q_ENTRIES, Q_FREE, Q_WORDS, Q_TEXT, Q_LEFT_OUT, Q_LAST = range(7)
+"""How far a sample has come: cells, entries, how many of those are free again, words, bytes of text, what did not fit; then
+each stratum's last cell."""
 SAMPLE_PROGRESS = Q_LAST + len(Stratum)
 
 
@@ -102,6 +103,7 @@ class SampleTable(NamedTuple):
     place: I32Array  # i32[events, ROOM]: … and where those entries are
     entries: I64Array  # i64[events, ENTRY_WORDS]
     entry_text: I32Array  # i32[events, TEXTS]: which of the words each attribute is; -1: none
+    free: I32Array  # i32[events]: entries that were dropped, the last one first to be taken
     words: I64Array  # i64[2 * events, WORD_COLUMNS]
     word_slots: I32Array
     text: npt.NDArray[np.uint8]
@@ -120,6 +122,7 @@ def allocate_sample(events: int) -> SampleTable:
         place=np.zeros((events, ROOM), np.int32),
         entries=np.zeros((events, ENTRY_WORDS), np.int64),
         entry_text=np.zeros((events, TEXTS), np.int32),
+        free=np.zeros(events, np.int32),
         words=np.zeros((2 * events, WORD_COLUMNS), np.int64),
         word_slots=np.zeros(2 * slots, np.int32),
         text=np.zeros(TEXT_ROOM_BYTES if events else 0, np.uint8),
@@ -323,8 +326,7 @@ def keep_kernel(
         if column == SAYS or says[column] > entries[entry, E_IP_HIGH + column]:
             return
     else:
-        entry = sample.progress[Q_ENTRIES]
-        sample.progress[Q_ENTRIES] += 1
+        entry = new_entry_kernel(sample)
         entries[entry, E_CELL], entries[entry, E_PRIORITY], entries[entry, E_WEIGHT] = cell, np.int64(priority), 1
         sample.priority[cell, count], sample.place[cell, count] = priority, np.int32(entry)
         cells[cell, G_COUNT] = count + 1
@@ -334,15 +336,28 @@ def keep_kernel(
 
 
 @inlined
+def new_entry_kernel(sample: Any) -> Any:
+    """i64: an entry that nobody has."""
+    progress = sample.progress
+    if progress[Q_FREE] > 0:
+        progress[Q_FREE] -= 1
+        return np.int64(sample.free[progress[Q_FREE]])
+    progress[Q_ENTRIES] += 1
+    return progress[Q_ENTRIES] - 1
+
+
+@inlined
 def raise_level_kernel(sample: Any, cell: Any) -> None:
     """Halve what a cell keeps: entries that are not below its bound any more are left out."""
-    cells, priority, place = sample.cells, sample.priority, sample.place
+    cells, priority, place, free = sample.cells, sample.priority, sample.place, sample.free
     cells[cell, S_LEVEL] += 1
-    level, kept = cells[cell, S_LEVEL], np.int64(0)
+    level, kept, freed = cells[cell, S_LEVEL], np.int64(0), sample.progress[Q_FREE]
     for at in range(cells[cell, G_COUNT]):
-        priority[cell, kept], place[cell, kept] = priority[cell, at], place[cell, at]
-        kept += np.int64(is_below_kernel(priority[cell, at], level))
-    cells[cell, G_COUNT] = kept
+        stays, entry = np.int64(is_below_kernel(priority[cell, at], level)), place[cell, at]
+        priority[cell, kept], place[cell, kept], free[freed] = priority[cell, at], entry, entry
+        kept += stays
+        freed += 1 - stays
+    cells[cell, G_COUNT], sample.progress[Q_FREE] = kept, freed
 
 
 @inlined

@@ -11,13 +11,13 @@ from detectors.kernels.hashing import hash_words_kernel
 from detectors.kernels.sampling import (
     G_COUNT,
     KEPT_MAX,
-    Q_ENTRIES,
     Q_LEFT_OUT,
     TEXTS,
     ZERO,
     attribute_kernel,
     cell_kernel,
     is_below_kernel,
+    new_entry_kernel,
     raise_level_kernel,
 )
 from schemas.compiled import inlined, part
@@ -57,8 +57,7 @@ def keep_account_kernel(sample: Any, cell: Any, priority: Any, who: Any) -> None
         if sample.priority[cell, at] == priority:
             entries[np.int64(sample.place[cell, at]), E_WEIGHT] += 1
             return
-    entry = sample.progress[Q_ENTRIES]
-    sample.progress[Q_ENTRIES] += 1
+    entry = new_entry_kernel(sample)
     entries[entry, E_CELL], entries[entry, E_PRIORITY], entries[entry, E_WEIGHT] = cell, np.int64(priority), 1
     for column in range(E_IP_HIGH, ENTRY_WORDS):
         entries[entry, column] = 0
