@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from detectors.kernels.blocks import WANT_LISTED, WANT_MODELS, WANT_REST, WANT_SAMPLE
+from detectors.kernels.blocks import OF_KEYS, WANT_LISTED, WANT_MODELS, WANT_REST, WANT_SAMPLE
 from detectors.kernels.long_windows import E_CELLS, MINUTE_S, NO_WHOLE, SECONDS_MIN, LongRules
 from detectors.kernels.windows import BINS_SHIFT, DISTINCT, NO_LIMIT, RATIO, SUM, Rules
 from detectors.lists import Addresses, lay_out_lists
@@ -298,6 +298,10 @@ def lay_out(
                 if rule.window_s > 1:
                     arrays.rule_of_spec[dimension, index] = sums.index(whole)
     wanted = sum({*(1 << rule.value for rule in chosen if isinstance(rule.value, Item)), *(1 << item for item in items)})
+    for item in Item:
+        whose = {rule.dimension for rule in chosen if rule.value is item} | ({*looked_at} if item in items else set())
+        if whose == {Dimension.API_KEY}:
+            wanted |= 1 << OF_KEYS + item
     if any(rule.value is Measure.LISTED for rule in chosen):
         wanted |= 1 << WANT_LISTED
     rest = any(value >= COMMON for dimension, held in enumerate(columns) for value in arrays.tracked[dimension, : len(held)])

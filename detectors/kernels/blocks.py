@@ -44,9 +44,9 @@ D_EMAIL_DOMAIN = int(Dimension.EMAIL_DOMAIN)
 
 I_NET, I_COUNTRY, I_FAILED_ROUTE = int(Item.NET), int(Item.COUNTRY), int(Item.FAILED_ROUTE)
 I_AGENT, I_ACCOUNT = int(Item.USER_AGENT), int(Item.ACCOUNT)
-WANT_LISTED, WANT_REST, WANT_SAMPLE, WANT_MODELS = range(len(Item), len(Item) + 4)
-"""Bits behind those of the items in what a configuration wants: listed agents, any value from `COMMON` on, the sample, and the
-models that API keys ask for."""
+WANT_LISTED, WANT_REST, WANT_SAMPLE, WANT_MODELS, OF_KEYS = range(len(Item), len(Item) + 5)
+"""Bits behind those of the items in what a configuration wants: listed agents, any value from `COMMON` on, the sample, the
+models that API keys ask for; and from the last on again one for each item, which only rows of API keys want."""
 
 WANT_AGENTS = 1 << I_AGENT | 1 << WANT_LISTED
 """Any of these bits: user agents are looked up."""

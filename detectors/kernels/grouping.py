@@ -26,6 +26,7 @@ from detectors.kernels.blocks import (
     M_EVIDENCE,
     N_FLAGS,
     N_TIME,
+    OF_KEYS,
     T_ACCOUNT,
     T_AGENT,
     T_API_KEY,
@@ -142,6 +143,8 @@ def group_kernel(
     oldest, newest = progress[P_OLDEST], progress[P_NEWEST]
     service_length = np.int64(len(service) - 64)
     service_a, service_b = text_key_kernel(texts, seeds, service, np.int64(0), service_length)
+    if (present >> (NUMBERS + T_API_KEY)) & 1 == 0:
+        wanted &= ~(wanted >> OF_KEYS)  # of nobody here
     rolls_up, rest = rolls_up_kernel(dimensions), wanted & (1 << WANT_REST) != 0
     samples = wanted & (1 << WANT_SAMPLE) != 0
     models = wanted & (1 << WANT_MODELS) != 0 and (present >> (NUMBERS + T_MODEL)) & 1 != 0
