@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detectors.kernels.long_windows import MINUTE_S, SECONDS_MIN
 from detectors.registry import registered
 from drills.scoring.decide import decided
 from schemas.config import Config, parse_config
@@ -107,12 +108,18 @@ def bucket_rules(scenario: Scenario) -> dict[str, Any]:
     """Our sections for a leaky bucket of capacity C that leaks one in L seconds.
 
     It runs over when, within some span of W seconds, more than C + W / L come. A window of W whole seconds spans less than W,
-    so whoever crosses one of these rules makes the bucket run over. All spans up to twice that in which it leaks dry are asked.
+    so whoever crosses one of these rules makes the bucket run over. All spans up to twice that in which it leaks dry are asked,
+    of sums over two minutes in whole ones, as windows have them.
     """
     detector, word = ("distinct", "items") if scenario.counts in _ITEMS else ("rate", "measure")
+    spans = {
+        max(1, int((step + 1) * scenario.leak_s) - 1) if scenario.leak_s >= 1 else step + 1
+        for step in range(2 * scenario.capacity + 1)
+    }
+    if detector == "rate":
+        spans = {span if span <= SECONDS_MIN else span - span % MINUTE_S for span in spans}
     rules = []
-    for step in range(2 * scenario.capacity + 1):
-        window_s = max(1, int((step + 1) * scenario.leak_s) - 1) if scenario.leak_s >= 1 else step + 1
+    for window_s in sorted(spans):
         limit = int(scenario.capacity + window_s / scenario.leak_s)
         if scenario.counts in _ITEMS:
             limit -= BINS_SHARED * (limit >= BINS_FILL_FROM)

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.crowdsec import SCENARIOS, Scenario, bucket_rules, compare
+from detectors.registry import window_rules
+from tests.engines import config_of
 
 SUMS = [name for name, scenario in SCENARIOS.items() if "rate" in bucket_rules(scenario)]
 
@@ -47,6 +49,15 @@ def test_a_burst_over_the_capacity_crosses(name: str) -> None:
     times_ms = [10 * number for number in range(scenario.capacity + 3)]
     assert runs_over(scenario, times_ms)
     assert crosses(scenario, times_ms)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_is_rules_that_windows_have(name: str) -> None:
+    sections = bucket_rules(SCENARIOS[name])
+    rules = window_rules(config_of({"detectors": sections}))
+    asked = [(rule["window_s"], rule["limit"]) for section in sections.values() for rule in section["rules"]]
+    assert set(asked) <= {(rule.window_s, rule.limit) for rule in rules}
+    assert len(asked) == len(set(asked))
 
 
 def test_a_case_is_compared_by_whom_both_raise() -> None:
