@@ -78,7 +78,10 @@ def run(folder: Path) -> None:
         records = decided(config, [log.read_bytes()]).mitigations
         enforced = {(one.target.type, one.target.value) for one in records if is_enforced(one)}
         print(f"\nthe day alone: {len(records)} mitigations, {len(enforced)} targets in force")
-        heads = ("attack", "strength", "found", "after", "sources", "events covered", "by", "honest covered", "wronged")
+        heads = (
+            "attack", "strength", "found", "after", "sources", "events covered", "by", "people told after", "honest covered",
+            "wronged",
+        )  # fmt: skip
         print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
         for name in ATTACKS:
             if name not in BLIND:
@@ -95,8 +98,10 @@ def _score(name: str, log: Path, config: Config, place: Path) -> tuple[str, ...]
 
     plant(lines, [name], place, seed=SEED, strength="ordinary", at_s=(AT_S,), normal_per_second=NORMAL_PER_SECOND)
     card = score_folder(place, config).card
-    attack, _, *cells = tell.row(card.attacks[0])
+    found = card.attacks[0]
+    attack, _, *cells = tell.row(found)
     cells.pop()  # victims
     honest = tell.share_text(card.honest_covered / card.honest_events)
     strength = strength_text(ATTACKS[name], strength_of(name, "ordinary"))
-    return attack, strength, *cells, honest, str(len(card.honest_sources))
+    told = "" if found.alert_seconds is None else tell.seconds_text(found.alert_seconds)
+    return attack, strength, *cells, told, honest, str(len(card.honest_sources))
