@@ -111,12 +111,10 @@ class Registration(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Verification(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """An account that registered earlier was verified: a mail address, a phone or a means of payment confirmed (topic
-    ``registrations``). It is neither a registration nor a request: no measure counts it. With a status from 400 on, or one of
-    ``auth_failed``, ``denied`` and ``cancelled``, nobody was verified, and it is a request like any other."""
+    """An earlier account was verified: mail, phone or means of payment (topic ``registrations``). No measure counts it."""
 
     event: Literal["verification"] = msgspec.field(default_factory=lambda: "verification")
-    """What makes the record a verification. Always written."""
+    """What makes the record a verification. Always written. One that failed or was refused is a request like any other."""
     account: Text
     """Whose, in the words of its registration. A verification that names none is refused (``not_an_event``)."""
 
