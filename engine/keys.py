@@ -241,16 +241,16 @@ class LearnedKeys:
         places, lasts = self._find(window, doings)
         requests, known = doings.values[:, V_REQUESTS], places < self._places
         self._books.count(window, doings.partitions[known], places[known], requests[known])
-        if known.all():
-            return places, lasts
+        changed = False
         for at in np.unique(doings.partitions[~known]).tolist():
             new = np.flatnonzero(~known & (doings.partitions == at))
             keys, entries = [(a, b) for a, b in doings.keys[new].tolist()], doings.entries[new].tolist()
             part = self._parts[at]
             given = part.book.admit(window, keys, lambda index, entries=entries: self._name(entries[index]), requests[new])
             if given:
+                changed = True
                 part.model.forget(given, part.book.sleepers.recall(np.array([part.book.keys[place] for place in given])))
-        return self._find(window, doings)
+        return self._find(window, doings) if changed else (places, lasts)
 
     def _learn(
         self, window: int, present: list[int], judged: Judged, values: I64, limits: Limits, suspect: Bools

@@ -46,7 +46,7 @@ I_NET, I_COUNTRY, I_FAILED_ROUTE = int(Item.NET), int(Item.COUNTRY), int(Item.FA
 I_AGENT, I_ACCOUNT = int(Item.USER_AGENT), int(Item.ACCOUNT)
 WANT_LISTED, WANT_REST, WANT_SAMPLE, WANT_MODELS, OF_KEYS = range(len(Item), len(Item) + 5)
 """Bits behind those of the items in what a configuration wants: listed agents, any value from `COMMON` on, the sample, the
-models that API keys ask for; and from the last on again one for each item, which only rows of API keys want."""
+models that API keys ask for; and from `OF_KEYS` on again one for each item: set where only rows of API keys want it."""
 
 WANT_AGENTS = 1 << I_AGENT | 1 << WANT_LISTED
 """Any of these bits: user agents are looked up."""

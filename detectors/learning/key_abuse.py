@@ -135,7 +135,7 @@ class KeyAbuse:
         return Limits(*(np.array(limit) for limit in self.limits))
 
     def judge(self, window: int, ids: I64, values: I64, *, whole: bool = True, last: I64 | None = None) -> Judged:
-        """`KeyState.judge`, of this partition."""
+        """`KeyState.judge`, of a partition that lies alone."""
         return self._home.judge(window, ids, values, whole=whole, last=last)
 
     def begin_step(self, window: int) -> None:
@@ -144,20 +144,20 @@ class KeyAbuse:
         self.totals.begin(window * WINDOW_S)
 
     def learn(self, window: int, values: I64, judged: Judged, weights: F64) -> None:
-        """`KeyState.learn`, of this partition."""
+        """`KeyState.learn`, of a partition that lies alone."""
         self.begin_step(window)
         self._home.learn(window, values, judged, weights)
 
     def weights(self, window: int, judged: Judged, found: Bools | None = None) -> F64:
-        """`KeyState.weights`, of this partition."""
+        """`KeyState.weights`, of a partition that lies alone."""
         return self._home.weights(window, judged, self._limits(), found)
 
     def note_peaks(self, judged: Judged) -> None:
-        """`KeyState.note_peaks`."""
+        """`KeyState.note_peaks`, of a partition that lies alone."""
         self._home.note_peaks(judged)
 
     def decide(self, window: int, judged: Judged) -> tuple[Bools, Bools]:
-        """`KeyState.decide`, of this partition."""
+        """`KeyState.decide`, of a partition that lies alone."""
         return self._home.decide(window, judged, self._limits())
 
     def forget(self, places: list[int], last: I64 | None = None) -> None:

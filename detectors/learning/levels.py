@@ -198,12 +198,9 @@ class Levels:
             ids: i64[n], which series.
             values: f64[n, features]; NaN: not seen, whose distance is 0.
         """
-        found, config = np.zeros(values.shape), self.config
-        tables = Tables(
-            self.mean, self.variance, self.count, self._within, SEEN_MIN, config.series, self._of().floor,
-            config.shrink_steps, config.shrink_season_steps,
-        )  # fmt: skip
-        score_kernel(*tables, ids, config.season(tick), np.ascontiguousarray(values, np.float64), found)
+        found = np.zeros(values.shape)
+        tables = self._of().tables._replace(mean=self.mean, variance=self.variance, counts=self.count, within=self._within)
+        score_kernel(*tables, ids, self.config.season(tick), np.ascontiguousarray(values, np.float64), found)
         return found
 
     def _of(self) -> LevelStack:

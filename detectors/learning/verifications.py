@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.learning.levels import HOUR_S
 from schemas.columns import I64
 from schemas.errors import StateError
 
-HOUR_S = 3600
 HOURS = 7 * 24
 SILENCE = 12.0
 """Chance makes no pause in which so many are usual: one of 160,000 is so long."""
