@@ -17,6 +17,7 @@ import numpy as np
 
 from detectors.kernels.blocks import OF_KEYS, WANT_LISTED, WANT_MODELS, WANT_REST, WANT_SAMPLE
 from detectors.kernels.long_windows import E_CELLS, MINUTE_S, NO_WHOLE, SECONDS_MIN, LongRules
+from detectors.kernels.machine import LANES
 from detectors.kernels.windows import BINS_SHIFT, DISTINCT, NO_LIMIT, RATIO, SUM, Rules
 from detectors.lists import Addresses, lay_out_lists
 from schemas.config import Action, Section, dimension_of
@@ -242,6 +243,7 @@ def lay_out(
     slow = [tuple(rule for rule in rules if rule.is_long) for rules in every]
     specs = [_specs(rules, held) for rules, held in zip(by_dimension, columns, strict=True)]
     most_columns, most_specs, most_rules = (max(1, *map(len, what)) for what in (columns, specs, by_dimension))
+    lanes = -(-most_specs // LANES) * LANES
     many = np.array([len(rules) for rules in by_dimension], np.int64)
 
     def table(width: int, fill: int = 0) -> Any:
@@ -253,10 +255,12 @@ def lay_out(
         column_count=np.array([len(held) for held in columns], np.int64),
         sum_count=np.array([sum(isinstance(value, Measure) for value in held) for held in columns], np.int64),
         tracked=table(most_columns), span=np.array([_span(rules) for rules in every]),
-        spec_count=np.array([len(some) for some in specs], np.int64), spec_column=table(most_specs),
-        spec_least=table(most_specs, NO_LIMIT), tick_count=np.zeros(DIMENSIONS, np.int64), tick_column=table(most_rules),
+        spec_count=np.array([len(some) for some in specs], np.int64),
+        spec_first=np.array([min(some, default=0) for some in specs]), spec_lanes=table(lanes),
+        spec_least=table(lanes, NO_LIMIT), tick_count=np.zeros(DIMENSIONS, np.int64), tick_column=table(most_rules),
         tick_least=table(most_rules, NO_LIMIT), rule_count=many,
-        always_count=np.zeros(DIMENSIONS, np.int64), always=table(most_rules), rule_kind=table(most_rules),
+        union_count=np.zeros(DIMENSIONS, np.int64), union_column=table(most_rules), union_limit=table(most_rules),
+        rule_kind=table(most_rules),
         rule_column=table(most_rules),
         rule_spec=table(most_rules, -1), rule_window=table(most_rules, 1), rule_limit=table(most_rules),
         rule_items=table(most_rules), rule_of_column=table(most_rules), rule_of_spec=table(most_rules, -1),
@@ -270,8 +274,7 @@ def lay_out(
         held, sums = columns[dimension], specs[dimension]
         for index, value in enumerate(held):
             arrays.tracked[dimension, index] = value if isinstance(value, Measure) else MEASURES + value
-        arrays.spec_column[dimension, : len(sums)] = sums
-        union = 0
+        arrays.spec_lanes[dimension, : len(sums)] = -1
         for index, rule in enumerate(rules):
             column = _place(held, rule.value)
             arrays.rule_kind[dimension, index], arrays.rule_column[dimension, index] = rule.kind, column
@@ -280,17 +283,16 @@ def lay_out(
                 arrays.rule_list[dimension, index] = lists.index(rule.listed)
             arrays.rule_limit[dimension, index] = bins_of(rule.limit) if rule.kind == DISTINCT else rule.limit
             if rule.kind == DISTINCT:
+                union = arrays.union_count[dimension]
                 arrays.rule_union[dimension, index], arrays.rule_items[dimension, index] = union, rule.limit
-                union += 1
+                arrays.union_column[dimension, union], arrays.union_limit[dimension, union] = column, bins_of(rule.limit)
+                arrays.union_count[dimension] += 1
             elif rule.window_s > 1:
                 spec = sums.index(column)
                 arrays.rule_spec[dimension, index] = spec
                 arrays.spec_least[dimension, spec] = min(rule.limit, arrays.spec_least[dimension, spec])
             else:
                 _guard_tick(arrays, dimension, column, rule.limit)
-            if rule.kind == DISTINCT:
-                arrays.always[dimension, arrays.always_count[dimension]] = index
-                arrays.always_count[dimension] += 1
             if rule.of is not None:
                 whole = _place(held, rule.of)
                 arrays.rule_of_column[dimension, index] = whole
@@ -381,17 +383,23 @@ def _lay_out_long(
 
 
 def _columns(rules: Sequence[WindowRule]) -> list[Measure | Item]:
-    """What rows of a dimension hold: the requests, the other measures, then the sets."""
+    """What rows of a dimension hold: the requests, the measures that are kept as sums, the other measures, then the sets."""
     measures = {rule.value for rule in rules if isinstance(rule.value, Measure)}
     measures |= {rule.of for rule in rules if rule.of is not None}
+    measures -= {Measure.REQUESTS}
+    kept = measures & _kept([rule for rule in rules if not rule.is_long])
     items = {rule.value for rule in rules if isinstance(rule.value, Item)}
-    return [Measure.REQUESTS, *sorted(measures - {Measure.REQUESTS}), *sorted(items)]
+    return [Measure.REQUESTS, *sorted(kept), *sorted(measures - kept), *sorted(items)]
+
+
+def _kept(rules: Sequence[WindowRule]) -> set[Measure]:
+    """What is summed over the longest window."""
+    return {value for r in rules if r.window_s > 1 for value in (r.value, r.of) if isinstance(value, Measure)}
 
 
 def _specs(rules: Sequence[WindowRule], held: Sequence[Measure | Item]) -> list[int]:
-    """The column of every sum that is kept, over the longest window."""
-    values = [value for rule in rules if rule.window_s > 1 for value in (rule.value, rule.of) if isinstance(value, Measure)]
-    return sorted({_place(held, value) for value in values})
+    """The column of every sum that is kept: they follow one another."""
+    return sorted({_place(held, value) for value in _kept(rules)})
 
 
 def _place(held: Sequence[Measure | Item], value: Measure | Item) -> int:

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from engine.judge import Judge
 
 _EXCHANGED = (
-    "rule_limit", "rule_items", "spec_least", "tick_least", "rule_share", "rule_list", "list_start", "list_low", "list_high",
-    "busy_least",
+    "rule_limit", "rule_items", "spec_least", "tick_least", "union_limit", "rule_share", "rule_list", "list_start", "list_low",
+    "list_high", "busy_least",
 )  # fmt: skip
 """What of a plan may differ without windows that are laid out otherwise."""
 

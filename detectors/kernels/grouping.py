@@ -62,7 +62,7 @@ from detectors.kernels.memo import (
     route_entry_kernel,
     text_key_kernel,
 )
-from detectors.kernels.sampling import SampleTable, sample_block_kernel
+from detectors.kernels.sampling import SampleTable, keep_candidates_kernel, sample_block_kernel
 from detectors.kernels.verified import sample_verified_kernel
 from schemas.compiled import entry, inlined, part
 from schemas.fields import COMMON, NUMBERS, VALUES
@@ -204,8 +204,8 @@ def group_kernel(
                 members = service_keys_kernel(text_start, text_length, buffer, service_a, service_b, texts, seeds, block, count)
                 if samples:
                     sample_block_kernel(
-                        wanted, numbers, ip_high, ip_low, text_start, text_length, buffer, seeds, service, texts, routes, block,
-                        count, tick_max - tick_min + 1, sample,
+                        numbers, ip_high, ip_low, text_start, text_length, buffer, seeds, service, texts, block, count,
+                        tick_max - tick_min + 1, sample,
                     )  # fmt: skip
             elif (present >> (NUMBERS + TEXT_OF_DIMENSION[dimension])) & 1 == 0:
                 continue
@@ -249,6 +249,10 @@ def group_kernel(
                     add_rest(table.records, last_row * RECORD_WORDS + C_REST, block.measures, k * VALUES + COMMON)
                 if of_models:
                     add_model_kernel(table.records, last_row, seeds, text_start, text_length, buffer, block.event[k])
+    if samples:
+        keep_candidates_kernel(
+            wanted, numbers, ip_high, ip_low, text_start, text_length, buffer, seeds, texts, routes, sample
+        )
     progress[P_ROWS], progress[P_NAMES], progress[P_MASK] = rows, names_at, np.int64(mask)
     progress[P_TICK_MIN], progress[P_TICK_MAX] = tick_min, tick_max
     progress[P_OLDEST], progress[P_NEWEST] = oldest, newest

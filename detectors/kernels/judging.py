@@ -22,7 +22,7 @@ from detectors.kernels.long_windows import (
     judge_long_kernel,
     long_part_kernel,
 )
-from detectors.kernels.machine import count_bits, prefetch
+from detectors.kernels.machine import LANES, add_lanes, count_bits, prefetch, subtract_lanes
 from detectors.kernels.windows import (
     BUSY,
     CLOSED,
@@ -221,6 +221,7 @@ def fetch_kernel(w: Any, dimension: Any, columns: Any, tick: Any) -> None:
 def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     """Let the longest window, which ends at ``tick``, lose what lies before it; its rows are freed."""
     columns, many_specs = rules.column_count[dimension], rules.spec_count[dimension]
+    first, table = R_VALUES + rules.spec_first[dimension], dimension * rules.spec_lanes.shape[1]
     position = (tick - rules.span[dimension]) & (len(w.chains) - 1)
     row = np.int64(w.chains[position, dimension, HEAD])
     if row < 0:
@@ -228,8 +229,9 @@ def expire_kernel(w: Any, rules: Any, dimension: Any, tick: Any) -> None:
     while row >= 0:
         slot, following = follow_kernel(w, row, columns, 0)
         if slot >= 0:
-            for s in range(many_specs):
-                w.keys[slot, K_SUMS + s] -= w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
+            sums, values = slot * w.keys.shape[1] + K_SUMS, row * w.rows.shape[1] + first
+            for s in range(0, many_specs, LANES):
+                subtract_lanes(w.keys, sums + s, w.rows, values + s, rules.spec_lanes, table + s)
             w.keys[slot, K_WEIGHT] -= w.rows[row, R_VALUES + 0]
             left = w.keys[slot, K_ROWS] - (ONE_CLOSED + 1)
             w.keys[slot, K_ROWS] = left
@@ -283,9 +285,7 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
     kind, column, limit = rules.rule_kind[dimension, r], rules.rule_column[dimension, r], rules.rule_limit[dimension, r]
     if kind == DISTINCT:
         place = w.union_at + rules.rule_union[dimension, r]
-        united = w.keys[slot, place] | w.rows[row, R_VALUES + column]
-        w.keys[slot, place] = united
-        if count_bits(united) <= limit or w.cells[slot, r] == cell:
+        if count_bits(w.keys[slot, place]) <= limit or w.cells[slot, r] == cell:
             return np.int64(-1)
         united = unite_items_kernel(w, row, column, w.rows[row, R_TICK] - rules.rule_window[dimension, r])
         w.keys[slot, place] = united
@@ -306,16 +306,21 @@ def compare_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any, r: A
 
 @inlined
 def add_sums_kernel(w: Any, rules: Any, slot: Any, dimension: Any, row: Any) -> Any:
-    """Add a row that closes to its key's sums; may one of them, or the row itself, be over a limit? Mostly not, and then only
-    rules about sets are looked at."""
-    is_over = False
-    for s in range(rules.spec_count[dimension]):
-        total = w.keys[slot, K_SUMS + s] + w.rows[row, R_VALUES + rules.spec_column[dimension, s]]
-        w.keys[slot, K_SUMS + s] = total
-        is_over |= total > rules.spec_least[dimension, s]
+    """Add a row that closes to its key's sums and unions; may one of them, or the row itself, be over a limit? Mostly not, and
+    then no rule is looked at.
+    """
+    sums, values = slot * w.keys.shape[1] + K_SUMS, row * w.rows.shape[1] + R_VALUES
+    first, table = values + rules.spec_first[dimension], dimension * rules.spec_lanes.shape[1]
+    over = np.int64(0)
+    for s in range(0, rules.spec_count[dimension], LANES):
+        over |= add_lanes(w.keys, sums + s, w.rows, first + s, rules.spec_lanes, table + s, rules.spec_least)
     for k in range(rules.tick_count[dimension]):
-        is_over |= w.rows[row, R_VALUES + rules.tick_column[dimension, k]] > rules.tick_least[dimension, k]
-    return is_over
+        over |= np.int64(w.rows[row, R_VALUES + rules.tick_column[dimension, k]] > rules.tick_least[dimension, k])
+    for u in range(rules.union_count[dimension]):
+        united = w.keys[slot, w.union_at + u] | w.rows[row, R_VALUES + rules.union_column[dimension, u]]
+        w.keys[slot, w.union_at + u] = united
+        over |= np.int64(count_bits(united) > rules.union_limit[dimension, u])
+    return over != 0
 
 
 @inlined
@@ -354,8 +359,7 @@ def judge_tick_kernel(
                         w.names, slot * NAME_BYTES_MAX, np.int64(w.name_length[slot]),
                     )  # fmt: skip
                     placed |= bit
-            for k in range(many_rules if is_over else rules.always_count[dimension]):
-                r = k if is_over else rules.always[dimension, k]
+            for r in range(many_rules if is_over else 0):
                 observed = compare_kernel(w, rules, slot, dimension, row, r, cell)
                 if observed >= 0:
                     if tick - rules.rule_window[dimension, r] < w.scalars[MUTED]:

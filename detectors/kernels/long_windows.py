@@ -138,12 +138,14 @@ def claim_entry_kernel(g: Any, long: Any, scalars: Any, tag: Any, a: Any, b: Any
 
 @inlined
 def move_on_kernel(g: Any, long: Any, at: Any, dimension: Any, minute: Any) -> None:
-    """Empty the buckets of the minutes since the newest."""
-    newest = g.entries[at, E_NEWEST]
+    """Empty the buckets of the minutes since the newest, from that of ``minute`` (see `begin_long_kernel`) backwards."""
+    passed = minute - g.entries[at, E_NEWEST]
     for c in range(long.column_count[dimension]):
         minutes, first = long.column_minutes[dimension, c], long.column_at[dimension, c]
-        for passed in range(max(newest + 1, minute - minutes + 1), minute + 1):
-            g.entries[at, first + passed % minutes] = 0
+        bucket = g.now[dimension, c]
+        for _ in range(min(passed, minutes)):
+            g.entries[at, bucket] = 0
+            bucket = bucket - 1 if bucket > first else first + minutes - 1
     g.entries[at, E_NEWEST] = minute
 
 
@@ -221,16 +223,19 @@ def add_long_kernel(w: Any, g: Any, long: Any, slot: Any, dimension: Any, row: A
 
 
 @inlined
-def sum_long_kernel(g: Any, long: Any, at: Any, dimension: Any, c: Any, since: Any, minute: Any) -> Any:
-    """The sum of a column over the minutes from ``since`` to ``minute``, the newest."""
+def sum_long_kernel(g: Any, long: Any, at: Any, dimension: Any, c: Any, many: Any) -> Any:
+    """The sum of a column over ``many`` minutes, of which the one at hand is the last."""
     minutes, first = long.column_minutes[dimension, c], long.column_at[dimension, c]
+    behind = g.now[dimension, c] + 1
     total = np.int64(0)
-    for m in range(since, minute + 1):
-        total += g.entries[at, first + m % minutes]
+    for bucket in range(max(behind - many, first), behind):
+        total += g.entries[at, bucket]
+    for bucket in range(min(behind - many, first) + minutes, first + minutes):  # those before the first of all
+        total += g.entries[at, bucket]
     return total
 
 
-@part
+@inlined
 def judge_long_kernel(
     w: Any, g: Any, long: Any, slot: Any, dimension: Any, row: Any, tick: Any, cell: Any, out: Any, out_at: Any
 ) -> Any:
@@ -243,12 +248,12 @@ def judge_long_kernel(
         c = long.rule_part[dimension, r]
         if w.rows[row, R_VALUES + long.column[dimension, c]] == 0 or g.entries[at, E_CELLS + r] == cell:
             continue
-        since = minute - long.rule_minutes[dimension, r] + 1
-        observed = sum_long_kernel(g, long, at, dimension, c, since, minute)
-        if observed <= long.rule_limit[dimension, r] or since * MINUTE_S <= w.scalars[MUTED]:
+        many = long.rule_minutes[dimension, r]
+        observed = sum_long_kernel(g, long, at, dimension, c, many)
+        if observed <= long.rule_limit[dimension, r] or (minute - many + 1) * MINUTE_S <= w.scalars[MUTED]:
             continue
         if long.rule_whole[dimension, r] != NO_WHOLE:
-            whole = sum_long_kernel(g, long, at, dimension, long.rule_whole[dimension, r], since, minute)
+            whole = sum_long_kernel(g, long, at, dimension, long.rule_whole[dimension, r], many)
             if 1000 * observed < long.rule_share[dimension, r] * whole:
                 continue
         g.entries[at, E_CELLS + r] = cell

@@ -21,9 +21,10 @@ _I64, _I128 = ir.IntType(64), ir.IntType(128)
 
 
 def allocate_lines(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Zeros that begin at a cache line, so that records of whole lines take no more of them than they must."""
+    """Zeros that begin at a cache line, so that records of whole lines take no more of them than they must. Memory goes on for
+    a line behind them: vectors may be read beyond the end."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    room = np.zeros(size + LINE_BYTES, np.uint8)
+    room = np.zeros(size + 2 * LINE_BYTES, np.uint8)
     start = -room.ctypes.data % LINE_BYTES
     return room[start : start + size].view(dtype).reshape(shape)
 
@@ -142,6 +143,51 @@ add_rest = _put_rest(adding=True)
 """The same: measures are added, sets united."""
 
 
+LANES = 4
+"""Words that the next two work on at once, of which a table says by -1 or 0 whether each is meant."""
+
+
+def _meant(context: Any, builder: Any, signature: Any, arguments: Any, words: int, table: int) -> Any:
+    """The words of an array, with those that a table does not mean as zeros."""
+    held = builder.load(_words(context, builder, signature, arguments, words, words + 1, LANES), align=8)
+    return builder.and_(held, builder.load(_words(context, builder, signature, arguments, table, table + 1, LANES), align=8))
+
+
+def _as_bits(builder: Any, lanes: Any) -> Any:
+    """i64: a bit for each lane of a comparison."""
+    return builder.zext(builder.bitcast(lanes, ir.IntType(LANES)), _I64)
+
+
+@_intrinsic
+def add_lanes(
+    typing_context: Any, sums: Any, at: Any, values: Any, value_at: Any, table: Any, table_at: Any, least: Any
+) -> Any:  # fmt: skip
+    """i64: those of `LANES` sums from word ``at`` on, as bits, that are over ``least[table_at]`` and so on once the values from
+    word ``value_at`` on have been added to them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target = _words(context, builder, signature, arguments, 0, 1, LANES)
+        total = builder.add(builder.load(target, align=8), _meant(context, builder, signature, arguments, 2, 4))
+        builder.store(total, target, align=8)
+        bounds = builder.load(_words(context, builder, signature, arguments, 6, 5, LANES), align=8)
+        return _as_bits(builder, builder.icmp_signed(">", total, bounds))
+
+    return types.int64(sums, types.int64, values, types.int64, table, types.int64, least), generate
+
+
+@_intrinsic
+def subtract_lanes(typing_context: Any, sums: Any, at: Any, values: Any, value_at: Any, table: Any, table_at: Any) -> Any:
+    """Take the values from word ``value_at`` on off `LANES` sums from word ``at`` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target = _words(context, builder, signature, arguments, 0, 1, LANES)
+        left = builder.sub(builder.load(target, align=8), _meant(context, builder, signature, arguments, 2, 4))
+        builder.store(left, target, align=8)
+        return context.get_dummy_value()
+
+    return types.void(sums, types.int64, values, types.int64, table, types.int64), generate
+
+
 @_intrinsic
 def count_bits(typing_context: Any, word: Any) -> Any:
     """i64: how many bits of an i64 are set."""
@@ -150,6 +196,16 @@ def count_bits(typing_context: Any, word: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return types.int64(types.int64), generate
+
+
+@_intrinsic
+def leading_zeros(typing_context: Any, word: Any) -> Any:
+    """i64: how many bits of a u64 are zero before the first that is set."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
 
 
 @_intrinsic

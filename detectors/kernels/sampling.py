@@ -1,9 +1,9 @@
 """Choose a few of each second's events while they are grouped: the sample (`schemas.sample`) in the making.
 
 `sample_block_kernel` looks at the events of a block after their services are known. Most events of a busy cell are turned
-away by their priority, before anything is written. Where a dropped entry was the next one is written, which is in the nearest
-cache then. `detectors.kernels.sample_order` makes a
-`Sample` of it.
+away by their priority, before anything is written; the others become candidates. What a candidate says is only put down once
+the whole batch has been looked at (`keep_candidates_kernel`): until then half of them are turned away, too, because the level
+of their cell has risen. `detectors.kernels.sample_order` makes a `Sample` of it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ from detectors.kernels.blocks import (
     T_METHOD,
     T_PATH,
     WANT_AGENTS,
-    route_name_kernel,
 )
 from detectors.kernels.hashing import hash_words_kernel
-from detectors.kernels.machine import copy_bytes, prefetch
-from detectors.kernels.memo import mark_kernel, text_key_kernel
+from detectors.kernels.machine import copy_bytes, leading_zeros, prefetch
+from detectors.kernels.memo import L_ROUTE, mark_kernel, route_entry_kernel, route_start_kernel, text_key_kernel
 from detectors.kernels.names import RANK_MAX, notes_kernel
 from schemas.compiled import inlined, part
 from schemas.fields import Text
@@ -58,6 +57,7 @@ from schemas.sample import (
     Attribute,
     Stratum,
 )
+from schemas.sample import VERIFIED as _VERIFIED
 
 U64 = np.uint64
 I64Array = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ TICK_MIX, _STRATUM_MIX, _S32 = U64(0x9E3779B97F4A7C15), U64(0xC2B2AE3D27D4EB4F),
 T_FINGERPRINT, T_EMAIL_DOMAIN = int(Text.FINGERPRINT), int(Text.EMAIL_DOMAIN)
 T_REFERRER, T_USER_NAME = int(Text.REFERRER), int(Text.USER_NAME)
 REGISTERED, FAILED, ACCOUNTS = int(Stratum.REGISTERED), int(Stratum.FAILED), int(Stratum.ACCOUNTS)
-ASSETS, PAGES = int(Stratum.ASSETS), int(Stratum.PAGES)
+ASSETS, PAGES, VERIFIED = int(Stratum.ASSETS), int(Stratum.PAGES), int(_VERIFIED)
 KEPT_MAX, TEXT_MAX = int(KEPT), int(TEXT_BYTES_MAX)
 CELLS_PER_SECOND = 64 * len(Stratum)
 """64 services in each second that a tally spans: whoever invents more with Host headers of his own gets no cell for them."""
@@ -75,11 +75,15 @@ TEXT_ROOM_BYTES = 2 << 20
 """All texts of a tally together: 50,000 of 40 bytes. So its part for one judge partition stays far below the 16 MiB that a
 broker takes, even if every event had five texts that nobody else has."""
 
-SEEN_WORDS = 4
+SEEN_WORDS, RANKS = 8, 32
 G_COUNT, G_TEXT, G_SEEN = range(CELL_WORDS, CELL_WORDS + 3)
-CELL_COLUMNS = G_SEEN + SEEN_WORDS
-"""Behind the columns of a cell: how many entries it has, the text of its service, and bits of the priorities that it ever kept:
-one whose bit is not set has no equal there, and nobody looks for it."""
+G_BELOW = G_SEEN + SEEN_WORDS
+G_RANKS = G_BELOW + 1
+CELL_COLUMNS = G_RANKS + RANKS
+"""Behind the columns of a cell: how many entries it has, the text of its service, and bits of the priorities of its candidates:
+one whose bit was not set has no equal there, and nobody looks for it. Those are counted: how many are below the bound of the
+cell's level, and of each level those that are below no higher one's. So many entries at least there will be, and the level
+rises before any of them is put down."""
 AHEAD = 8
 """So many events ahead, what is sought in memory is fetched."""
 ROOM = KEPT + 1
@@ -87,9 +91,12 @@ ROOM = KEPT + 1
 TEXTS = int(Attribute.WHO)
 SAYS = ENTRY_WORDS - E_IP_HIGH
 W_WORD, W_START, W_LENGTH, WORD_COLUMNS = range(4)
-Q_CELLS, Q_ENTRIES, Q_FREE, Q_WORDS, Q_TEXT, Q_LEFT_OUT, Q_LAST = range(7)
-"""How far a sample has come: cells, entries, how many of those are free again, words, bytes of text, what did not fit; then
-each stratum's last cell."""
+N_CELL, N_EVENT, N_PRIORITY, N_SEEN, N_WHO, N_ROUTE, N_AGENT, CANDIDATE = range(8)
+"""Of a candidate: its cell, its index in the batch, its priority, whether the bit of that was set, and the first words of its
+account, its route and (where agents are wanted) its user agent."""
+Q_CELLS, Q_ENTRIES, Q_FREE, Q_WORDS, Q_TEXT, Q_LEFT_OUT, Q_CANDIDATES, Q_LAST = range(8)
+"""How far a sample has come: cells, entries, how many of those are free again, words, bytes of text, what did not fit, the
+candidates of the batch; then each stratum's last cell."""
 SAMPLE_PROGRESS = Q_LAST + len(Stratum)
 
 
@@ -101,6 +108,8 @@ class SampleTable(NamedTuple):
     cell_slots: I32Array  # i32[power of two]
     priority: npt.NDArray[np.uint64]  # u64[events, ROOM]: of the entries of each cell, in any order …
     place: I32Array  # i32[events, ROOM]: … and where those entries are
+    candidates: I64Array  # i64[events + 1, CANDIDATE], scratch of a batch: the columns N_…
+    left: I64Array  # i64[events + 1], scratch: candidates that are left when the batch has been looked at
     entries: I64Array  # i64[events, ENTRY_WORDS]
     entry_text: I32Array  # i32[events, TEXTS]: which of the words each attribute is; -1: none
     free: I32Array  # i32[events]: entries that were dropped, the last one first to be taken
@@ -120,6 +129,8 @@ def allocate_sample(events: int) -> SampleTable:
         cell_slots=np.zeros(slots, np.int32),
         priority=np.zeros((events, ROOM), np.uint64),
         place=np.zeros((events, ROOM), np.int32),
+        candidates=np.zeros((events + 1, CANDIDATE), np.int64),
+        left=np.zeros(events + 1, np.int64),
         entries=np.zeros((events, ENTRY_WORDS), np.int64),
         entry_text=np.zeros((events, TEXTS), np.int32),
         free=np.zeros(events, np.int32),
@@ -141,20 +152,16 @@ def start_sample(table: SampleTable) -> None:
 
 @part
 def sample_block_kernel(
-    wanted: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any,
-    service: Any, texts: Any, routes: Any, block: Any, count: Any, seconds: Any, sample: Any,
+    numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any, service: Any,
+    texts: Any, block: Any, count: Any, seconds: Any, sample: Any,
 ) -> None:  # fmt: skip
     """Offer the events of a block to the sample. Their services are the keys of the block.
 
     ``seconds`` is how many the tally spans until now.
     """
     cells, progress = sample.cells, sample.progress
-    word_mask = U64(len(sample.word_slots) - 1)
     prioritise_kernel(numbers, ip_high, ip_low, text_start, text_length, buffer, seeds, texts, block, count)
     for k in range(count):
-        if k + AHEAD < count:  # where its words are sought
-            prefetch(sample.word_slots, np.int64(block.route_key[k + AHEAD, 0] & word_mask), 0)
-            prefetch(sample.word_slots, np.int64(block.agent[k + AHEAD] & word_mask), 0)
         stratum = block.stratum[k]
         if stratum < 0:
             continue
@@ -167,31 +174,88 @@ def sample_block_kernel(
                 progress[Q_LEFT_OUT] += 1
                 continue
             progress[Q_LAST + stratum] = cell
-        cells[cell, S_TOTAL] += 1
-        priority = block.priority[k]
-        if not is_below_kernel(priority, cells[cell, S_LEVEL]):
-            continue
-        says, flags, who = sample.says, numbers[N_FLAGS, i], block.who[k]
-        high, low = address_kernel(flags, ip_high[i], ip_low[i])
-        says[0], says[1] = np.int64(high), np.int64(low)
-        says[2] = np.int64(block.route_key[k, 0]) if text_length[T_PATH, i] > 0 else np.int64(0)
-        says[8] = np.int64(who)
-        if wanted & WANT_AGENTS:
-            says[3] = np.int64(block.agent[k])
+        route = np.int64(block.route_key[k, 0]) if text_length[T_PATH, i] > 0 else np.int64(0)
+        offer_kernel(sample, cell, block.priority[k], i, np.int64(block.who[k]), route, np.int64(block.agent[k]))
+
+
+@inlined
+def offer_kernel(sample: Any, cell: Any, priority: Any, i: Any, who: Any, route: Any, agent: Any) -> None:
+    """Count event ``i`` in its cell, of which it becomes a candidate if its priority is low enough."""
+    cells, progress, candidates = sample.cells, sample.progress, sample.candidates
+    rank, c = leading_zeros(priority), progress[Q_CANDIDATES]
+    seen, bit = G_SEEN + np.int64(priority & U64(SEEN_WORDS - 1)), np.int64(U64(1) << (priority >> U64(3) & U64(63)))
+    was_seen, is_below = np.int64(cells[cell, seen] & bit != 0), np.int64(rank >= cells[cell, S_LEVEL])
+    # Without a branch, because none of this can be foretold; what is no candidate is written over by the next one.
+    candidates[c, N_CELL], candidates[c, N_EVENT], candidates[c, N_PRIORITY] = cell, i, np.int64(priority)
+    candidates[c, N_SEEN], candidates[c, N_WHO] = was_seen, who
+    candidates[c, N_ROUTE], candidates[c, N_AGENT] = route, agent
+    progress[Q_CANDIDATES] = c + is_below
+    is_first = is_below & ~was_seen
+    cells[cell, S_TOTAL] += 1
+    cells[cell, seen] |= bit * is_below
+    cells[cell, G_RANKS + min(rank, RANKS - 1)] += is_first
+    cells[cell, G_BELOW] += is_first
+    while cells[cell, G_BELOW] > KEPT_MAX:
+        raise_level_kernel(sample, cell)
+
+
+@part
+def keep_candidates_kernel(
+    wanted: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any,
+    texts: Any, routes: Any, sample: Any,
+) -> None:  # fmt: skip
+    """Put down those candidates of a batch whose priorities are low enough still."""
+    candidates, says, left = sample.candidates, sample.says, sample.left
+    count = np.int64(0)
+    for c in range(sample.progress[Q_CANDIDATES]):
+        left[count] = c
+        count += np.int64(is_below_kernel(U64(candidates[c, N_PRIORITY]), sample.cells[candidates[c, N_CELL], S_LEVEL]))
+    word_mask = np.int64(len(sample.word_slots) - 1)
+    for index in range(count):
+        if index + AHEAD < count:  # where its words are sought
+            after = left[index + AHEAD]
+            prefetch(sample.word_slots, candidates[after, N_ROUTE] & word_mask, 0)
+            prefetch(sample.word_slots, candidates[after, N_AGENT] & word_mask, 0)
+        c = left[index]
+        cell, i, priority = candidates[c, N_CELL], candidates[c, N_EVENT], U64(candidates[c, N_PRIORITY])
+        if not is_below_kernel(priority, sample.cells[cell, S_LEVEL]):
+            continue  # more of them were equal to none than could be told
+        if sample.cells[cell, S_STRATUM] == VERIFIED:  # nobody's request: only whose account it is
+            says[:] = 0
+            says[8] = candidates[c, N_WHO]
         else:
-            says[3] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_AGENT, i))
-        says[4] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_FINGERPRINT, i))
-        says[5] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_COUNTRY, i))
-        says[6] = np.int64(0)
-        if flags & F_AUTH_FAILED == 0:
-            says[6] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_EMAIL_DOMAIN, i))
-        says[7], says[9] = np.int64(0), np.int64(0)
-        if flags & F_REGISTRATION != 0:
-            says[7] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_REFERRER, i))
-            named_at, name = np.int64(text_start[T_USER_NAME, i]), np.int64(text_length[T_USER_NAME, i])
-            rank = rank_kernel(hash_words_kernel(seeds, ZERO, ZERO, who)) if who != ZERO else np.int64(0)
-            says[9] = notes_kernel(buffer, named_at, name, numbers[N_ASN, i], rank)
-        keep_kernel(sample, cell, priority, text_start, text_length, buffer, routes, block, k, i)
+            describe_kernel(
+                wanted, numbers, ip_high, ip_low, text_start, text_length, buffer, seeds, texts, candidates, c, i, says
+            )
+        keep_kernel(sample, cell, priority, candidates[c, N_SEEN] != 0, text_start, text_length, buffer, seeds, routes, i)
+    sample.progress[Q_CANDIDATES] = 0
+
+
+@inlined
+def describe_kernel(
+    wanted: Any, numbers: Any, ip_high: Any, ip_low: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any,
+    texts: Any, candidates: Any, c: Any, i: Any, says: Any,
+) -> None:  # fmt: skip
+    """Write what candidate ``c``, event ``i``, has to say into ``says``."""
+    flags, who = numbers[N_FLAGS, i], candidates[c, N_WHO]
+    high, low = address_kernel(flags, ip_high[i], ip_low[i])
+    says[0], says[1] = np.int64(high), np.int64(low)
+    says[2], says[8] = candidates[c, N_ROUTE], who
+    if wanted & WANT_AGENTS:
+        says[3] = candidates[c, N_AGENT]
+    else:
+        says[3] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_AGENT, i))
+    says[4] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_FINGERPRINT, i))
+    says[5] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_COUNTRY, i))
+    says[6] = np.int64(0)
+    if flags & F_AUTH_FAILED == 0:
+        says[6] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_EMAIL_DOMAIN, i))
+    says[7], says[9] = np.int64(0), np.int64(0)
+    if flags & F_REGISTRATION != 0:
+        says[7] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_REFERRER, i))
+        named_at, name = np.int64(text_start[T_USER_NAME, i]), np.int64(text_length[T_USER_NAME, i])
+        rank = rank_kernel(hash_words_kernel(seeds, ZERO, ZERO, U64(who))) if who != 0 else np.int64(0)
+        says[9] = notes_kernel(buffer, named_at, name, numbers[N_ASN, i], rank)
 
 
 @inlined
@@ -242,17 +306,14 @@ def stratum_kernel(flags: Any, status: Any, named: Any, non_asset: Any) -> Any:
 
 @inlined
 def is_below_kernel(priority: Any, level: Any) -> Any:
-    """Is a priority below 2^64 / 2^level? A word cannot be shifted by all of its bits: level 0 keeps everything."""
-    return (level == 0) | (priority >> U64(min(64 - level, 63)) == ZERO)
+    """Is a priority below 2^64 / 2^level?"""
+    return leading_zeros(priority) >= level
 
 
 @inlined
 def rank_kernel(priority: Any) -> Any:
     """i64: the highest level up to which a priority is below the bound."""
-    rank = np.int64(0)
-    while rank < RANK_MAX and priority >> U64(63 - rank) == ZERO:
-        rank += 1
-    return rank
+    return min(leading_zeros(priority), RANK_MAX)
 
 
 @inlined
@@ -305,18 +366,16 @@ def cell_slot_kernel(t: Any, a: Any, stratum: Any, slots: Any) -> Any:
 
 @inlined
 def keep_kernel(
-    sample: Any, cell: Any, priority: Any, text_start: Any, text_length: Any, buffer: Any, routes: Any, block: Any, k: Any,
-    i: Any,
+    sample: Any, cell: Any, priority: Any, was_seen: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any,
+    routes: Any, i: Any,
 ) -> None:  # fmt: skip
     """Add an entry that says ``sample.says`` to a cell, or to its equal there; drop those that are too many then."""
     cells, entries, says = sample.cells, sample.entries, sample.says
     count, equal = cells[cell, G_COUNT], -1
-    seen, bit = G_SEEN + np.int64(priority & U64(SEEN_WORDS - 1)), np.int64(U64(1) << (priority >> U64(2) & U64(63)))
-    if cells[cell, seen] & bit != 0:
+    if was_seen:
         for at in range(count):  # without a way out, so that many are compared at once
             if sample.priority[cell, at] == priority:
                 equal = at
-    cells[cell, seen] |= bit
     if equal >= 0:
         entry = np.int64(sample.place[cell, equal])
         entries[entry, E_WEIGHT] += 1
@@ -330,7 +389,7 @@ def keep_kernel(
         entries[entry, E_CELL], entries[entry, E_PRIORITY], entries[entry, E_WEIGHT] = cell, np.int64(priority), 1
         sample.priority[cell, count], sample.place[cell, count] = priority, np.int32(entry)
         cells[cell, G_COUNT] = count + 1
-    say_kernel(sample, entry, text_start, text_length, buffer, routes, block, k, i)
+    say_kernel(sample, entry, text_start, text_length, buffer, seeds, routes, i)
     while cells[cell, G_COUNT] > KEPT_MAX:
         raise_level_kernel(sample, cell)
 
@@ -350,6 +409,7 @@ def new_entry_kernel(sample: Any) -> Any:
 def raise_level_kernel(sample: Any, cell: Any) -> None:
     """Halve what a cell keeps: entries that are not below its bound any more are left out."""
     cells, priority, place, free = sample.cells, sample.priority, sample.place, sample.free
+    cells[cell, G_BELOW] -= cells[cell, G_RANKS + min(cells[cell, S_LEVEL], RANKS - 1)]
     cells[cell, S_LEVEL] += 1
     level, kept, freed = cells[cell, S_LEVEL], np.int64(0), sample.progress[Q_FREE]
     for at in range(cells[cell, G_COUNT]):
@@ -362,7 +422,7 @@ def raise_level_kernel(sample: Any, cell: Any) -> None:
 
 @inlined
 def say_kernel(
-    sample: Any, entry: Any, text_start: Any, text_length: Any, buffer: Any, routes: Any, block: Any, k: Any, i: Any
+    sample: Any, entry: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any, routes: Any, i: Any
 ) -> None:
     """Write down what an entry says, and the texts that were not known."""
     says = sample.says
@@ -375,7 +435,7 @@ def say_kernel(
         known[entry, 0] = found
         if found < 0:
             known[entry, 0] = new_route_kernel(
-                sample, says[2], -1 - found, text_start, text_length, buffer, routes, block, k, i
+                sample, says[2], -1 - found, text_start, text_length, buffer, seeds, routes, i
             )
     for attribute in range(1, TEXTS):
         text = ATTRIBUTE_TEXT[attribute]
@@ -394,14 +454,14 @@ ATTRIBUTE_TEXT = np.array([-1, T_AGENT, T_FINGERPRINT, T_COUNTRY, T_EMAIL_DOMAIN
 
 @part
 def new_route_kernel(
-    sample: Any, word: Any, slot: Any, text_start: Any, text_length: Any, buffer: Any, routes: Any, block: Any, k: Any, i: Any
+    sample: Any, word: Any, slot: Any, text_start: Any, text_length: Any, buffer: Any, seeds: Any, routes: Any, i: Any
 ) -> Any:
-    """i32: as `new_word_kernel`, of a route."""
-    length = route_name_kernel(
-        routes, block, k, buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]),
+    """i32: as `new_word_kernel`, of the route of event ``i``."""
+    entry = route_entry_kernel(
+        routes, seeds, buffer, np.int64(text_start[T_METHOD, i]), np.int64(text_length[T_METHOD, i]),
         np.int64(text_start[T_PATH, i]), np.int64(text_length[T_PATH, i]),
     )  # fmt: skip
-    return new_word_kernel(sample, word, slot, block.scratch, np.int64(0), length)
+    return new_word_kernel(sample, word, slot, routes.route, route_start_kernel(entry), routes.length[entry, L_ROUTE])
 
 
 @inlined

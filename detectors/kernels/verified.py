@@ -8,24 +8,8 @@ import numpy as np
 
 from detectors.kernels.blocks import T_ACCOUNT
 from detectors.kernels.hashing import hash_words_kernel
-from detectors.kernels.sampling import (
-    G_COUNT,
-    KEPT_MAX,
-    Q_LEFT_OUT,
-    TEXTS,
-    ZERO,
-    attribute_kernel,
-    cell_kernel,
-    is_below_kernel,
-    new_entry_kernel,
-    raise_level_kernel,
-)
-from schemas.compiled import inlined, part
-from schemas.sample import E_ATTRIBUTES, E_CELL, E_IP_HIGH, E_PRIORITY, E_WEIGHT, ENTRY_WORDS, S_LEVEL, S_TOTAL, Attribute
-from schemas.sample import VERIFIED as _VERIFIED
-
-VERIFIED = int(_VERIFIED)
-E_WHO = E_ATTRIBUTES + int(Attribute.WHO)
+from detectors.kernels.sampling import Q_LEFT_OUT, VERIFIED, ZERO, attribute_kernel, cell_kernel, offer_kernel
+from schemas.compiled import part
 
 
 @part
@@ -37,34 +21,10 @@ def sample_verified_kernel(
 
     ``t``, ``a`` and ``b`` are its second and the words of its service, ``seconds`` how many the tally spans until now.
     """
-    cells = sample.cells
     cell = cell_kernel(sample, t, a, b, np.int64(VERIFIED), seconds, text_start, text_length, buffer, service, i)
     if cell < 0:
         sample.progress[Q_LEFT_OUT] += 1
         return
-    cells[cell, S_TOTAL] += 1
     who = attribute_kernel(texts, seeds, text_start, text_length, buffer, T_ACCOUNT, i)
     priority = hash_words_kernel(seeds, ZERO, ZERO, who)
-    if is_below_kernel(priority, cells[cell, S_LEVEL]):
-        keep_account_kernel(sample, cell, priority, who)
-
-
-@inlined
-def keep_account_kernel(sample: Any, cell: Any, priority: Any, who: Any) -> None:
-    """Add an entry that says whose account it is to a cell, or to its equal there; drop those that are too many then."""
-    cells, entries, count = sample.cells, sample.entries, sample.cells[cell, G_COUNT]
-    for at in range(count):
-        if sample.priority[cell, at] == priority:
-            entries[np.int64(sample.place[cell, at]), E_WEIGHT] += 1
-            return
-    entry = new_entry_kernel(sample)
-    entries[entry, E_CELL], entries[entry, E_PRIORITY], entries[entry, E_WEIGHT] = cell, np.int64(priority), 1
-    for column in range(E_IP_HIGH, ENTRY_WORDS):
-        entries[entry, column] = 0
-    entries[entry, E_WHO] = np.int64(who)
-    for attribute in range(TEXTS):
-        sample.entry_text[entry, attribute] = -1
-    sample.priority[cell, count], sample.place[cell, count] = priority, np.int32(entry)
-    cells[cell, G_COUNT] = count + 1
-    while cells[cell, G_COUNT] > KEPT_MAX:
-        raise_level_kernel(sample, cell)
+    offer_kernel(sample, cell, priority, i, np.int64(who), np.int64(0), np.int64(0))

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.busy import BUSY_WORDS, PLACES
-from detectors.kernels.machine import allocate_lines, copy_bytes, prefetch
+from detectors.kernels.machine import LINE_WORDS, allocate_lines, copy_bytes, prefetch
 from schemas.compiled import entry, inlined, part
 from schemas.tally import (
     NAME_BYTES_MAX,
@@ -65,14 +65,16 @@ class Rules(NamedTuple):
     tracked: I64Array  # i64[D, M]: which of a tally's values each column holds
     span: I64Array  # i64[D]: the longest window of a dimension; 0: the dimension is not judged
     spec_count: I64Array  # i64[D]
-    spec_column: I64Array  # i64[D, S]
+    spec_first: I64Array  # i64[D]: the column of the first; the others follow
+    spec_lanes: I64Array  # i64[D, S]: -1 for each that there is, behind them 0 (`detectors.kernels.machine`); S in whole lanes
     spec_least: I64Array  # i64[D, S]: the least limit of a rule about it, in any window; none of them is over before
     tick_count: I64Array  # i64[D]
     tick_column: I64Array  # i64[D, R]: columns that rules about one second compare …
     tick_least: I64Array  # i64[D, R]: … with this at least
     rule_count: I64Array  # i64[D]
-    always_count: I64Array  # i64[D]
-    always: I64Array  # i64[D, R]: rules that are looked at with every row: those about sets
+    union_count: I64Array  # i64[D]: rules about sets, of each of which a key keeps a union
+    union_column: I64Array  # i64[D, R]
+    union_limit: I64Array  # i64[D, R]: in bins
     rule_kind: I64Array  # i64[D, R]: SUM, RATIO or DISTINCT
     rule_column: I64Array  # i64[D, R]
     rule_spec: I64Array  # i64[D, R]: index of its spec; -1: the tick itself is the window
@@ -140,12 +142,13 @@ def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, tic
         ticks: capacity of the ring of ticks, a power of two, at least the longest window and the horizon together.
     """
     slots = keys + PROBES
-    specs = rules.spec_column.shape[1]
+    specs = int(rules.spec_count.max())
     dimensions, many_rules = rules.rule_column.shape
     scalars = np.zeros((partitions, SCALARS), np.int64)
     scalars[:, [CLOSED, AGED_TICK, MUTED]] = NEVER
     scalars[:, FREE_HEAD] = NO_ROW
-    keys_of = allocate_lines((partitions, slots, K_SUMS + specs + int(rules.unions[0])), np.int64)
+    width = K_SUMS + max(specs + int(rules.unions[0]), rules.spec_lanes.shape[1])
+    keys_of = allocate_lines((partitions, slots, -(-width // LINE_WORDS) * LINE_WORDS), np.int64)
     return Windows(
         tag=np.zeros((partitions, slots + 1), np.uint32),
         keys=keys_of,
