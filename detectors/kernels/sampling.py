@@ -310,13 +310,7 @@ def keep_kernel(
 ) -> None:  # fmt: skip
     """Add an entry that says ``sample.says`` to a cell, or to its equal there; drop those that are too many then."""
     cells, entries, says = sample.cells, sample.entries, sample.says
-    count, equal = cells[cell, G_COUNT], -1
-    seen, bit = G_SEEN + np.int64(priority & U64(SEEN_WORDS - 1)), np.int64(U64(1) << (priority >> U64(2) & U64(63)))
-    if cells[cell, seen] & bit != 0:
-        for at in range(count):  # without a way out, so that many are compared at once
-            if sample.priority[cell, at] == priority:
-                equal = at
-    cells[cell, seen] |= bit
+    equal = find_equal_kernel(sample, cell, priority)
     if equal >= 0:
         entry = np.int64(sample.place[cell, equal])
         entries[entry, E_WEIGHT] += 1
@@ -326,13 +320,33 @@ def keep_kernel(
         if column == SAYS or says[column] > entries[entry, E_IP_HIGH + column]:
             return
     else:
-        entry = new_entry_kernel(sample)
-        entries[entry, E_CELL], entries[entry, E_PRIORITY], entries[entry, E_WEIGHT] = cell, np.int64(priority), 1
-        sample.priority[cell, count], sample.place[cell, count] = priority, np.int32(entry)
-        cells[cell, G_COUNT] = count + 1
+        entry = put_entry_kernel(sample, cell, priority)
     say_kernel(sample, entry, text_start, text_length, buffer, routes, block, k, i)
     while cells[cell, G_COUNT] > KEPT_MAX:
         raise_level_kernel(sample, cell)
+
+
+@inlined
+def find_equal_kernel(sample: Any, cell: Any, priority: Any) -> Any:
+    """i64: which of a cell's entries has this priority; -1: none, and it is noted that there will be one."""
+    cells, equal = sample.cells, -1
+    seen, bit = G_SEEN + np.int64(priority & U64(SEEN_WORDS - 1)), np.int64(U64(1) << (priority >> U64(2) & U64(63)))
+    if cells[cell, seen] & bit != 0:
+        for at in range(cells[cell, G_COUNT]):  # without a way out, so that many are compared at once
+            if sample.priority[cell, at] == priority:
+                equal = at
+    cells[cell, seen] |= bit
+    return equal
+
+
+@inlined
+def put_entry_kernel(sample: Any, cell: Any, priority: Any) -> Any:
+    """i64: a new entry of a cell, for one event, that says nothing yet."""
+    entry, entries, count = new_entry_kernel(sample), sample.entries, sample.cells[cell, G_COUNT]
+    entries[entry, E_CELL], entries[entry, E_PRIORITY], entries[entry, E_WEIGHT] = cell, np.int64(priority), 1
+    sample.priority[cell, count], sample.place[cell, count] = priority, np.int32(entry)
+    sample.cells[cell, G_COUNT] = count + 1
+    return entry
 
 
 @inlined

@@ -16,12 +16,13 @@ from detectors.kernels.sampling import (
     ZERO,
     attribute_kernel,
     cell_kernel,
+    find_equal_kernel,
     is_below_kernel,
-    new_entry_kernel,
+    put_entry_kernel,
     raise_level_kernel,
 )
 from schemas.compiled import inlined, part
-from schemas.sample import E_ATTRIBUTES, E_CELL, E_IP_HIGH, E_PRIORITY, E_WEIGHT, ENTRY_WORDS, S_LEVEL, S_TOTAL, Attribute
+from schemas.sample import E_ATTRIBUTES, E_IP_HIGH, E_WEIGHT, ENTRY_WORDS, S_LEVEL, S_TOTAL, Attribute
 from schemas.sample import VERIFIED as _VERIFIED
 
 VERIFIED = int(_VERIFIED)
@@ -52,19 +53,15 @@ def sample_verified_kernel(
 @inlined
 def keep_account_kernel(sample: Any, cell: Any, priority: Any, who: Any) -> None:
     """Add an entry that says whose account it is to a cell, or to its equal there; drop those that are too many then."""
-    cells, entries, count = sample.cells, sample.entries, sample.cells[cell, G_COUNT]
-    for at in range(count):
-        if sample.priority[cell, at] == priority:
-            entries[np.int64(sample.place[cell, at]), E_WEIGHT] += 1
-            return
-    entry = new_entry_kernel(sample)
-    entries[entry, E_CELL], entries[entry, E_PRIORITY], entries[entry, E_WEIGHT] = cell, np.int64(priority), 1
+    equal, entries = find_equal_kernel(sample, cell, priority), sample.entries
+    if equal >= 0:
+        entries[np.int64(sample.place[cell, equal]), E_WEIGHT] += 1
+        return
+    entry = put_entry_kernel(sample, cell, priority)
     for column in range(E_IP_HIGH, ENTRY_WORDS):
         entries[entry, column] = 0
     entries[entry, E_WHO] = np.int64(who)
     for attribute in range(TEXTS):
         sample.entry_text[entry, attribute] = -1
-    sample.priority[cell, count], sample.place[cell, count] = priority, np.int32(entry)
-    cells[cell, G_COUNT] = count + 1
-    while cells[cell, G_COUNT] > KEPT_MAX:
+    while sample.cells[cell, G_COUNT] > KEPT_MAX:
         raise_level_kernel(sample, cell)
