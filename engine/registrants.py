@@ -19,7 +19,7 @@ from detectors.learning.uses import HOUR_STEPS, LONG_STEPS, NO_USES, VERIFY_STEP
 from detectors.learning.verdicts import Verdicts
 from detectors.registrations import RegistrationsSection
 from engine.crossing import Crossing
-from engine.registrant_notices import LookedAt, Notices, TextOf
+from engine.registrant_notices import LookedAt, Notices
 from schemas.columns import I64
 
 HOUR_S = 3600
@@ -56,13 +56,14 @@ def slow_share(days_known: bool) -> float:
 
 
 class Registrants:
-    """The stream of one service, from a step on."""
+    """The stream of one service, from a step on.
 
-    def __init__(
-        self, key: tuple[int, int], service: bytes, section: RegistrationsSection, renew_s: int, step: int
-    ) -> None:  # fmt: skip
-        self._section, self._renew_s = section, renew_s
-        self.notices = Notices(key, service, section)
+    Args:
+        notices: what is told of it.
+    """
+
+    def __init__(self, notices: Notices, section: RegistrationsSection, renew_s: int, step: int) -> None:
+        self.notices, self._section, self._renew_s = notices, section, renew_s
         self.step = self.heard = step
         """The step to be judged next, and the last in which anybody registered."""
         self.fast = FloodModel(FloodConfig(1, change_max=section.change_max))
@@ -95,20 +96,6 @@ class Registrants:
             CalibrationConfig(share * section.notify_per_day, share * min(section.act_per_day, section.notify_per_day),
                               section.start_score)
         )  # fmt: skip
-
-    @property
-    def service(self) -> bytes:
-        """Its name."""
-        return self.notices.service
-
-    @property
-    def text_of(self) -> TextOf:
-        """What a word stands for."""
-        return self.notices.text_of
-
-    @text_of.setter
-    def text_of(self, text_of: TextOf) -> None:
-        self.notices.text_of = text_of
 
     @property
     def is_cold(self) -> bool:

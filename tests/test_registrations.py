@@ -22,6 +22,7 @@ from drills.run import START_S, Drill, Plan
 from engine.crossing import Crossing
 from engine.embedded import Embedded
 from engine.registered import Lists
+from engine.registrant_notices import Notices
 from engine.registrants import Registrants
 from schemas.errors import StateError
 from tests.engines import Decided, conclude, config_of, feed, only
@@ -57,9 +58,11 @@ def flood(random: np.random.Generator, step: int, count: int) -> Rows:
 
 def stream(**section: Any) -> Registrants:
     """Of one service, from noon on."""
-    made = Registrants((1, 2), b"www.example", RegistrationsSection(**section), 60, NOON_STEP)
-    made.text_of = lambda word: b"ten.example" if word == DISPOSABLE_WORD else b"Browser/1"
-    return made
+    settings = RegistrationsSection(**section)
+    notices = Notices(
+        (1, 2), b"www.example", settings, lambda word: b"ten.example" if word == DISPOSABLE_WORD else b"Browser/1"
+    )
+    return Registrants(notices, settings, 60, NOON_STEP)
 
 
 def play(one: Registrants, random: np.random.Generator, steps: int, hostile: int = 0) -> list[Crossing]:
