@@ -225,8 +225,8 @@ class _Search:
     def look(self, columns: Columns, ticks: I64, batch: Batch, source: str) -> None:
         """Take in a batch of one source."""
         found = self.found
-        counted = columns.number(Number.FLAGS) & Flag.VERIFICATION == 0
-        shown = np.flatnonzero(counted & (ticks >= found.start) & (ticks < found.end))
+        shown = np.flatnonzero((ticks >= found.start) & (ticks < found.end))
+        shown = shown[columns.are_requests(shown)]
         in_window = (ticks[shown] >= self._window.start) & (ticks[shown] < self._window.end)
         found.all_events += int(in_window.sum())
         mine = self._matcher.rows(columns, shown)
