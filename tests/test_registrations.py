@@ -19,6 +19,7 @@ from detectors.learning.verdicts import ALIKE, Verdicts
 from detectors.registrations import RegistrationsSection
 from drills.render import lines
 from drills.run import START_S, Drill, Plan
+from engine import registrants
 from engine.crossing import Crossing
 from engine.embedded import Embedded
 from engine.registered import Lists
@@ -264,7 +265,7 @@ def drilled(*attacks: str, span_s: int, at_s: int, **plan: Any) -> Decided:
 def known_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model acts from the score on that it would notify from."""
     start = RegistrationsSection().start_score
-    monkeypatch.setattr(Registrants, "_calibration", lambda self, share: known(start, start))
+    monkeypatch.setattr(registrants, "Calibration", lambda config: known(start, start))
 
 
 @functools.cache
