@@ -49,6 +49,7 @@ class Waiting:
 
     @property
     def left(self) -> int:
+        """So many rows are not taken in yet."""
         return self.tally.rows - int((self.cursors - self.tally.partition_start[:-1]).sum())
 
     def least_tick(self) -> int:
@@ -149,7 +150,7 @@ class JudgeWindows:
         """Take in rows up to ``limit``, as far as there is room for what crosses a limit of ``plan``.
 
         Returns:
-            what has crossed one, if that is wanted (``early``), and whether no row is left. ``services`` (i64[rows + 1]) holds
+            what has crossed one, if that is wanted (``early``), and whether they are all taken in. ``services`` (i64[rows + 1]) holds
             how many of the rows are of services, and which.
         """
         tally = waiting.tally
