@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import engine.judge
+import engine.judge_windows
 import engine.observe
 from schemas.decode import Decoder
 
@@ -16,8 +17,8 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (engine.observe, "finish_rows_kernel", "finish"),
     (engine.observe, "order_kernel", "order"),
     (engine.observe, "finish_sample", "sample"),
-    (engine.judge, "all_insert_kernel", "insert"),
-    (engine.judge, "all_close_kernel", "close"),
+    (engine.judge_windows, "all_insert_kernel", "insert"),
+    (engine.judge_windows, "all_close_kernel", "close"),
     (engine.judge.Judge, "_tell", "decide"),
 )
 

@@ -31,6 +31,7 @@ from engine.registered import (
     ticks_of,
     uses_of_services,
 )
+from engine.registrant_notices import Notices
 from engine.registrants import Registrants
 from engine.sampling import part_of
 from engine.suspicions import NOTHING, Suspicions
@@ -210,9 +211,11 @@ class Registrations:
         if len(self._streams) >= SERVICES_MAX:
             return None
         name = self._texts.get(service[0], (0, b""))[1]
-        self._streams[service] = Registrants(service, name, self._section, self._renew_s, step)
-        self._streams[service].text_of = self._text_of
+        self._streams[service] = self._stream(service, name, step)
         return self._streams[service]
+
+    def _stream(self, service: Service, name: bytes, step: int) -> Registrants:
+        return Registrants(Notices(service, name, self._section, self._text_of), self._section, self._renew_s, step)
 
     def _text_of(self, word: int) -> bytes | None:
         known = self._texts.get(word)
@@ -253,7 +256,7 @@ class Registrations:
             "rows": [[*service, joined(rows).columns()] for service, rows in sorted(self._rows.items())],
             "texts": [[w, tick, text] for w, (tick, text) in sorted(self._texts.items()) if tick > self._closed - TEXT_S],
             "told": [[key, *one.service, one.hour, one.score, one.z] for key, one in self._told.items()],
-            "streams": [[*service, stream.service, stream.save()] for service, stream in sorted(self._streams.items())],
+            "streams": [[*service, stream.notices.service, stream.save()] for service, stream in sorted(self._streams.items())],
         }
         saved: dict[str, Any] = as_bits(data)
         return saved
@@ -273,8 +276,7 @@ class Registrations:
         self._uses = {(a, b): uses.copy() for a, b, uses in data["uses"]}
         self._told = {key: _Told((a, b), hour, score, z) for key, a, b, hour, score, z in data["told"]}
         for a, b, name, saved in data["streams"]:
-            stream = Registrants((a, b), name, self._section, self._renew_s, 0)
-            stream.text_of = self._text_of
+            stream = self._stream((a, b), name, 0)
             stream.load(saved)
             self._streams[a, b] = stream
 

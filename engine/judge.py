@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from detectors.entropy import NAME as ENTROPY
 from detectors.entropy import EntropySection
-from detectors.kernels.judging import MINUTE_OVER, all_close_kernel, all_insert_kernel
-from detectors.kernels.long_windows import MINUTE_S, LongWindows, allocate_long_windows
-from detectors.kernels.windows import (
-    AGED_OUT,
-    AGED_TICK,
-    CLOSED,
-    MUTED,
-    NEVER,
-    ROWS_USED,
-    STRAGGLERS,
-    Crossings,
-    Windows,
-    allocate_crossings,
-    allocate_windows,
-)
+from detectors.kernels.long_windows import MINUTE_S
+from detectors.kernels.windows import CLOSED, NEVER
 from detectors.registry import settings
 from detectors.signature import NAME as SIGNATURE
 from detectors.signature import SignatureSection
-from detectors.surge import NAME as SURGE
-from detectors.surge import SurgeSection
 from detectors.windowed import WindowPlan
-from engine.busy import BusyRoutes
 from engine.crossing import Crossing
 from engine.distributed import Distributed
 from engine.feedback import FeedbackRecords
 from engine.intake import Intake
+from engine.judge_windows import HORIZON_S, JudgeWindows, Waiting
 from engine.leaked import LeakedList, LeakedWatch, leaked_section
 from engine.learned import Learned
 from engine.not_counted import LEFT_OUT, NotCounted
@@ -45,52 +28,17 @@ from engine.playbooks import Playbooks
 from engine.policy import Policy
 from engine.reconfigure import carry_over, exchange_rules, is_laid_out_alike, lay_out_again
 from engine.seeds import Seeds
-from engine.service import ServiceSeries
+from engine.service import ServiceSeries, surge_of
 from engine.standing import Standing, standing_of
-from schemas.columns import I64
 from schemas.config import Config
 from schemas.feedback import Feedback
-from schemas.fields import Dimension
 from schemas.mitigation import Finding, Mitigation, Stage
-from schemas.tally import C_TICK, Tally
-
-HORIZON_S = 1024
-"""Rows up to this far behind the last closed tick lie in the log at once; those of later ticks wait."""
-LONG_SHARE = 32
-"""For one of so many keys there is room in long windows: a busy service has 9,000 addresses in an hour that failed once or
-registered, of 500,000 keys."""
-_CROSSINGS = 1024
+from schemas.tally import Tally
 
 Publish = Callable[[list[Mitigation], list[Finding]], None]
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A tally and how far each partition has taken it in."""
-
-    tally: Tally
-    cursors: I64
-
-    @property
-    def left(self) -> int:
-        return self.tally.rows - int((self.cursors - self.tally.partition_start[:-1]).sum())
-
-    def least_tick(self) -> int:
-        """The earliest tick that is left."""
-        ends = self.tally.partition_start[1:]
-        first = self.cursors[self.cursors < ends]
-        return int(self.tally.column(C_TICK)[self.tally.order[first]].min())
-
-    def keep(self) -> _Waiting:
-        """The same with rows of its own, only those that are left."""
-        starts, ends = self.cursors, self.tally.partition_start[1:]
-        chosen = np.concatenate([self.tally.order[low:high] for low, high in zip(starts, ends, strict=True)])
-        tally = self.tally.take(chosen)
-        tally.partition_start = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64)
-        return _Waiting(tally, tally.partition_start[:-1].copy())
-
-
-class Judge:
+class Judge(JudgeWindows):
     """Judge partitions that close their ticks together: all of them in one process, or one of them in a worker.
 
     Args:
@@ -107,76 +55,44 @@ class Judge:
         self, config: Config | Standing, seeds: Seeds, publish: Publish, *, early: bool = False, partition: int | None = None,
         leaked: LeakedList | None = None, decided: int = NEVER,
     ) -> None:  # fmt: skip
-        self.standing = standing_of(config) if isinstance(config, Config) else config
-        config = self.standing.config
-        engine = config.engine
-        partitions = engine.judge_partitions
+        standing = standing_of(config) if isinstance(config, Config) else config
+        config, partitions = standing.config, standing.config.engine.judge_partitions
         owned = partitions if partition is None else 1
-        self._owned, self.seeds = owned, seeds
+        super().__init__(standing, owned, standing.plan(decided + 1))
+        self.seeds = seeds
         self.changes = PlannedChanges()
         self.applied: list[tuple[int, Standing]] = []
         """Changes that have come to hold since somebody looked, and since when."""
-        self.plan: WindowPlan
-        self.windows: Windows
-        self.long: LongWindows
         self.services: ServiceSeries
         self.distributed: Distributed
-        self.routes: BusyRoutes
         self.intake = Intake(config.time.lateness_s * 1000)
         self.not_counted = NotCounted()
         self.feedback = FeedbackRecords(config.policy.feedback_allow_s)
-        self.policy = Policy(self.standing, seeds.fingerprint, self.intake.offsets, owned, self.feedback)
+        self.policy = Policy(standing, seeds.fingerprint, self.intake.offsets, owned, self.feedback)
         self.policy.digests, self.policy.digested = self.intake.digests, "seeded" if seeds.configured else "unseeded"
         self.policy.not_counted = self.not_counted.behind
         # Of these two only playbooks change anything on the way (`engine.config_chain`), and none makes them forget.
         self.leaked = LeakedWatch(leaked_section(config), leaked, partition, config.policy.renew_s)
         self.leaked.take(config)
         self.learned = Learned(config, owned)
-        self.playbooks = Playbooks(self.standing)
+        self.playbooks = Playbooks(standing)
         self.covered: int | None = None
         """The last second that is in the learned detectors' snapshots; None: they are in every saved state, whole."""
         self._publish = publish
         self._early, self._silent = early, False
         self._rebuilt_to = NEVER
-        self._rows_max = engine.rows_max * owned // partitions
+        self._rows_max = config.engine.rows_max * owned // partitions
         self.make_distributed(config)
-        self.allocate(self.standing.plan(decided + 1))
-        self.changes.add_steps(self.standing, self.standing.steps(decided + 1))
+        self.changes.add_steps(standing, standing.steps(decided + 1))
         self.make_surge(config)
-        self._out: Crossings = allocate_crossings(_CROSSINGS)
-        self.waiting: list[_Waiting] = []
+        self._note_windowed()
+        self.waiting: list[Waiting] = []
         self.truncated = 0
-
-    def allocate(self, plan: WindowPlan) -> None:
-        """Empty windows for a plan, and what looks into them."""
-        engine = self.standing.config.engine
-        self.plan, self.span_s = plan, max(plan.span_s, MINUTE_S)
-        self.windows = allocate_windows(
-            plan.arrays,
-            partitions=self._owned,
-            keys=1 << max(6, (engine.keys_max // engine.judge_partitions - 1).bit_length()),
-            rows=max(64, engine.rows_max // engine.judge_partitions),
-            ticks=1 << (plan.span_s + HORIZON_S).bit_length(),
-        )
-        self.long = allocate_long_windows(
-            plan.long,
-            partitions=self._owned,
-            entries=1 << max(6, (engine.keys_max // LONG_SHARE // engine.judge_partitions - 1).bit_length()),
-        )
-        self.routes = BusyRoutes(_surge_of(self.standing.config), self.windows)
-        self.take_plan(plan)
-
-    def take_plan(self, plan: WindowPlan) -> None:
-        """Another plan for the windows that there are."""
-        self.plan = plan
-        plan.arrays.busy_least[0] = self.routes.peak_min
-        self.not_counted.windowed = {rule.detector.name for rules in plan.rules for rule in rules}
 
     def make_surge(self, config: Config) -> None:
         """What learns of services and busy routes, knowing nothing yet."""
-        self.services = ServiceSeries(_surge_of(config))
-        self.routes = BusyRoutes(_surge_of(config), self.windows)
-        self.take_plan(self.plan)
+        self.services = ServiceSeries(surge_of(config))
+        self.make_routes(config)
 
     def make_distributed(self, config: Config) -> None:
         """What explains surpluses, knowing nothing yet."""
@@ -188,25 +104,8 @@ class Judge:
             signature if signature.enabled else None, entropy if entropy.enabled else None, config.policy.renew_s
         )
 
-    @property
-    def closed(self) -> int:
-        """The last closed tick; `NEVER` before the first."""
-        return int(self.windows.scalars[0, CLOSED])
-
-    @property
-    def rows(self) -> int:
-        """Rows in the log."""
-        return int(self.windows.scalars[:, ROWS_USED].sum())
-
-    @property
-    def stragglers(self) -> int:
-        """Events whose tick had been closed."""
-        return int(self.windows.scalars[:, STRAGGLERS].sum())
-
-    @property
-    def aged_out(self) -> int:
-        """Keys given up because a table was full."""
-        return int(self.windows.scalars[:, AGED_OUT].sum())
+    def _note_windowed(self) -> None:
+        self.not_counted.windowed = {rule.detector.name for rules in self.plan.rules for rule in rules}
 
     def accept(self, tally: Tally) -> None:
         """Take in one tally and decide what it closes. Its arrays may be used again when this returns."""
@@ -217,7 +116,7 @@ class Judge:
         if gap:
             self.mute(max(tally.tick_max, tally.newest_ms // 1000))
         self.not_counted.note_tally(tally, self.closed)
-        new = _Waiting(tally, tally.partition_start[:-1].copy()) if tally.rows else None
+        new = Waiting(tally, tally.partition_start[:-1].copy()) if tally.rows else None
         self._leave_out(self.closed + 1, tally.tick_max, self.distributed.add(tally.sample))
         self.leaked.add(tally, self.closed)
         self.learned.add(tally)
@@ -231,16 +130,6 @@ class Judge:
     def _leave_out(self, first: int, last: int, many: int) -> None:
         self.truncated += many
         self.not_counted.note(LEFT_OUT, first, last, many)
-
-    @property
-    def muted(self) -> int:
-        """The last tick of which something is missing."""
-        return int(self.windows.scalars[:, MUTED].max())
-
-    def mute(self, tick: int) -> None:
-        """Something up to ``tick`` is missing: windows that touch it decide nothing."""
-        muted = self.windows.scalars[:, MUTED]
-        np.maximum(muted, tick, out=muted)
 
     def advance(self) -> None:
         """Decide what can be decided: a source partition has been closed."""
@@ -273,6 +162,7 @@ class Judge:
             self._judge_services()
             before, self.standing = self.standing, change.standing
             (exchange_rules if is_laid_out_alike(self.plan, change.plan) else lay_out_again)(self, change.plan)
+            self._note_windowed()
             if before is not change.standing:
                 carry_over(self, before.config, change.standing.config)
                 self.policy.take_terms(change.tick)
@@ -280,7 +170,7 @@ class Judge:
                 self.leaked.take(change.standing.config)
                 self.applied.append((change.tick, change.standing))
 
-    def _advance(self, new: _Waiting | None) -> None:
+    def _advance(self, new: Waiting | None) -> None:
         target = self.intake.target()
         if target is not None and self.changes.known_to is not None:
             target = min(target, self.changes.known_to)
@@ -309,7 +199,7 @@ class Judge:
             if record.verdict == "false_positive" and (lifted := self.policy.lift(record, tick)):
                 self._publish(lifted, [])
 
-    def _advance_to(self, target: int | None, new: _Waiting | None) -> None:
+    def _advance_to(self, target: int | None, new: Waiting | None) -> None:
         queue = [*self.waiting, new] if new is not None else list(self.waiting)
         while True:
             self._change_rules()
@@ -347,59 +237,31 @@ class Judge:
         if steps:
             self._publish([mitigation for mitigation in steps if mitigation is not None], [])
 
-    def _anchor(self, target: int | None, queue: list[_Waiting]) -> bool:
+    def _anchor(self, target: int | None, queue: list[Waiting]) -> bool:
         """Say where time begins, once that is known."""
         if target is None or not queue:
             return False
         self.windows.scalars[:, CLOSED] = min(target, min(waiting.least_tick() for waiting in queue) - 1)
         return True
 
-    def _insert(self, waiting: _Waiting, limit: int) -> None:
+    def _insert(self, waiting: Waiting, limit: int) -> None:
         """Rows up to ``limit``; those of seconds for which a change is known are compared with its limits at once."""
         for last, plan in self.changes.spans(self.plan, limit) if self._early else [(limit, self.plan)]:
             self._insert_under(waiting, last, plan)
 
-    def _insert_under(self, waiting: _Waiting, limit: int, plan: WindowPlan) -> None:
-        tally = waiting.tally
-        services = np.empty(tally.rows + 1, np.int64)
-        while True:
-            services[0] = 0
-            count, done = all_insert_kernel(
-                tuple(self.windows), tuple(plan.arrays), tally.order, waiting.cursors, tally.partition_start, limit,
-                self._early, tally.records, tally.names, services, tuple(self._out), 0,
-            )  # fmt: skip
+    def _insert_under(self, waiting: Waiting, limit: int, plan: WindowPlan) -> None:
+        services, done = np.empty(waiting.tally.rows + 1, np.int64), False
+        while not done:
+            crossed, done = self._take_rows(waiting, limit, plan, services, early=self._early)
             if not self._silent:
-                self.services.add(tally, services)
-            if count:
-                self._tell(self._crossings(int(count), plan), "early")
-            if done or count == 0:
-                return
+                self.services.add(waiting.tally, services)
+            if crossed:
+                self._tell(crossed, "early")
 
     def _close(self, target: int, *, emit: bool) -> None:
-        count, told = 0, list[Crossing]()
-        while True:
-            count, needed = all_close_kernel(
-                tuple(self.windows), tuple(self.plan.arrays), tuple(self.long), tuple(self.plan.long), target, emit,
-                tuple(self._out), count,
-            )  # fmt: skip
-            if needed == 0:
-                break
-            told += self.routes.close()  # where there is no room, others may have come to the end of a minute
-            if needed != MINUTE_OVER:
-                self._grow(int(count), int(needed))  # partitions that were closed stay so, the others go on
-        if emit:
-            told += self.routes.close_silent()
-        if count or told:
-            told = [*self._crossings(int(count), self.plan), *told]
+        if told := self._close_ticks(target, emit=emit):
             self.learned.note(told)
             self._tell(told, "final")
-
-    def _grow(self, count: int, needed: int) -> None:
-        larger = allocate_crossings(max(2 * len(self._out.rule), count + needed))
-        pairs: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = list(zip(self._out, larger, strict=True))
-        for old, new in pairs:
-            new[:count] = old[:count]
-        self._out = larger
 
     def _tell(self, crossings: list[Crossing], stage: Stage) -> None:
         """Turn crossings into decisions, in the order that the policy walks them."""
@@ -425,26 +287,6 @@ class Judge:
                 mitigations.append(mitigation)
         self._publish(mitigations, findings)
 
-    def _crossings(self, count: int, plan: WindowPlan) -> list[Crossing]:
-        out = self._out
-        columns = zip(
-            out.partition[:count].tolist(), out.dimension[:count].tolist(), out.key_a[:count].tolist(),
-            out.key_b[:count].tolist(), out.rule[:count].tolist(), out.tick[:count].tolist(),
-            out.observed[:count].tolist(), out.requests[:count].tolist(), out.active[:count].tolist(),
-            out.name_length[:count].tolist(), strict=True,
-        )  # fmt: skip
-        aged = self.windows.scalars[:, AGED_TICK].tolist()
-        found = []
-        for at, (partition, dimension, a, b, rule, tick, observed, requests, active, length) in enumerate(columns):
-            chosen = plan.rules[dimension][rule]
-            found.append(
-                Crossing(
-                    partition, Dimension(dimension), a, b, out.names[at, :length].tobytes(), chosen, tick,
-                    chosen.observed(observed), requests, active, aged[partition] >= chosen.first_tick(tick),
-                )
-            )  # fmt: skip
-        return found
-
     def _bound_waiting(self) -> None:
         """What waits is bounded too: first the slowest source partition is left behind, then the furthest rows go."""
         while sum(waiting.left for waiting in self.waiting) > self._rows_max:
@@ -457,7 +299,7 @@ class Judge:
 
     def rebuild(self, tally: Tally, closed: int) -> None:
         """Take rows whose ticks up to ``closed`` were decided before: the windows become what they were, nothing is told."""
-        waiting = _Waiting(tally, tally.partition_start[:-1].copy())
+        waiting = Waiting(tally, tally.partition_start[:-1].copy())
         if closed == NEVER:
             if tally.rows:
                 self.waiting.append(waiting.keep())
@@ -493,7 +335,7 @@ class Judge:
         if tally.rows:
             self.intake.remember(tally)
             self.distributed.add(tally.sample)
-            waiting = _Waiting(tally, tally.partition_start[:-1].copy())
+            waiting = Waiting(tally, tally.partition_start[:-1].copy())
             if self.closed != NEVER:
                 self._insert_silently([waiting])
             if waiting.left:
@@ -514,7 +356,7 @@ class Judge:
             self.learned.feedback(record)
         self.learned.close(closed, self.muted)
 
-    def _insert_silently(self, queue: list[_Waiting]) -> None:
+    def _insert_silently(self, queue: list[Waiting]) -> None:
         early, self._early, self._silent = self._early, False, True
         for waiting in queue:
             self._insert(waiting, self.changes.reach(self.plan, self.closed + HORIZON_S, self._rebuilt_to))
@@ -538,10 +380,3 @@ class Judge:
             "closed": self.closed,
             "scalars": self.windows.scalars.tolist(),
         }
-
-
-def _surge_of(config: Config) -> SurgeSection | None:
-    """The section of ``surge``, if it is on."""
-    section = settings(config)[SURGE]
-    assert isinstance(section, SurgeSection)
-    return section if section.enabled else None

@@ -139,41 +139,30 @@ class KeyBook:
     """Places of keys; all decisions follow from what whole windows held, in the order of the keys' words.
 
     Args:
-        room: so many places.
-        books: where they are written down, if beside those of other partitions …
+        books: where they are written down, beside those of other partitions …
         partition: … and as which of them.
     """
 
-    room: int
-    books: KeyBooks | None = None
-    partition: int = 0
+    books: KeyBooks
+    partition: int
     keys: list[Key] = field(default_factory=list)
     """By place"""
     names: list[bytes] = field(default_factory=list)
+    room: int = field(init=False)
+    """So many places"""
     sleepers: Sleepers = field(init=False)
     _worth: npt.NDArray[np.float64] = field(init=False)
     _at: I64 = field(init=False)
-    _books: KeyBooks = field(init=False)
 
     def __post_init__(self) -> None:
-        self._books = books = self.books or KeyBooks(1, self.room)
-        at = self.partition
+        books, at = self.books, self.partition
+        self.room = books.room
         self._worth, self._at = books.worth[at], books.at[at]
         self.sleepers = Sleepers(SLEEPERS_A_PLACE * self.room, (books.beds[0][at], books.beds[1][at]))
 
     def find(self, keys: list[Key]) -> I64:
         """i64[n]: their places; ``room`` where they have none."""
-        return self._books.find(np.full(len(keys), self.partition), np.array(keys, np.int64).reshape(-1, 2))[0]
-
-    def take_in(self, window: int, keys: list[Key], name_of: Callable[[int], bytes], requests: I64) -> list[int]:
-        """Count what keys were asked for, and give places to those that have none, if there is room or they are worth more
-        than who has one. Returns the places that are somebody else's now."""
-        found = self.find(keys)
-        known = found < self.room
-        self._books.count(window, np.full(int(known.sum()), self.partition), found[known], requests[known])
-        strangers = np.flatnonzero(~known)
-        some = [keys[index] for index in strangers.tolist()]
-        return self.admit(window, some, lambda index: name_of(int(strangers[index])), requests[strangers])
+        return self.books.find(np.full(len(keys), self.partition), np.array(keys, np.int64).reshape(-1, 2))[0]
 
     def admit(self, window: int, keys: list[Key], name_of: Callable[[int], bytes], requests: I64) -> list[int]:
         """Give places to keys that have none, if there is room or they are worth more than who has one. Returns the places
@@ -202,9 +191,9 @@ class KeyBook:
         return changed
 
     def _index(self, changed: list[int]) -> None:
-        words = self._books.words[self.partition]
+        words = self.books.words[self.partition]
         words[changed] = np.array([self.keys[place] for place in changed], np.int64).reshape(-1, 2)
-        index_places_kernel(words, len(self.keys), self._books.slots[self.partition])
+        index_places_kernel(words, len(self.keys), self.books.slots[self.partition])
 
     def _faded(self, window: int, places: I64) -> npt.NDArray[np.float64]:
         faded: npt.NDArray[np.float64] = self._worth[places] * 0.5 ** ((window - self._at[places]) / HALF_WINDOWS)

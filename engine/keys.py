@@ -117,9 +117,7 @@ class LearnedKeys:
     def reset(self) -> None:
         """Forget what was learned."""
         self._books, self._state = KeyBooks(self._owned, self._places), KeyState(self._config, self._owned)
-        self._parts = [
-            _Part(KeyBook(self._places, self._books, at), KeyAbuse(self._config, self._state, at)) for at in range(self._owned)
-        ]
+        self._parts = [_Part(KeyBook(self._books, at), KeyAbuse(self._config, self._state, at)) for at in range(self._owned)]
         self._begun, self._every_limit = np.full(self._owned, NEVER), np.zeros((self._owned, 4))
         """Of each partition the last window that it has begun, and its limits since (`KeyAbuse.limits`)."""
         self._found: OrderedDict[str, _Told] = OrderedDict()

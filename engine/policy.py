@@ -7,69 +7,28 @@ finals change its state; an early record says what the final will say, and ends 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
 from detectors.kernels.windows import NEVER
-from engine.budgets import Budgets, Key
 from engine.corroborate import Corroboration, Together
 from engine.crossing import ADDRESSES, Crossing, address_range, finding_id, identify, target_value, window_of
 from engine.feedback import FeedbackRecords
+from engine.policy_state import Entry, PolicyState
 from engine.standing import Standing, standing_of
 from engine.terms import Terms
 from schemas.config import Config
 from schemas.config import Policy as PolicySection
 from schemas.feedback import Feedback
 from schemas.fields import Dimension
-from schemas.mitigation import Evidence, Finding, Mitigation, Stage, State, Target, Window
+from schemas.mitigation import Evidence, Finding, Mitigation, Stage, Target, Window
 
 FOR_EVER = 253_402_300_799
 """When what does not end by itself expires: with the year 9999. Readers that know nothing of it hold it all the same."""
 DAY_S = 86_400
 ACTION_RANKS = {"notify": 0, "challenge": 1, "throttle": 2, "restrict_registration": 3, "block": 4, "disable_key": 5}
 Digests = dict[str, tuple[tuple[int, str], ...]]
-_MEMORY_FACTOR = 4
-"""A partition remembers the returns of so many times its share of ``active_max``."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    """What the policy remembers of one key."""
-
-    cell: int
-    version: int
-    """Of the detector's section, by which the id was made …"""
-    id: str
-    """… which is this."""
-    action: str
-    state: State
-    level: int
-    expires_at: int
-
-
-class _Partition:
-    """The state of one judge partition's policy."""
-
-    def __init__(self, budgets: Budgets, corroboration: Corroboration) -> None:
-        self.budgets, self.corroboration = budgets, corroboration
-        self.entries: dict[Key, _Entry] = {}
-        self.early: dict[Key, tuple[tuple[int, int], str]] = {}
-        self.for_ever: set[Key] = set()
-        """What is in force without an end."""
-        self.early_minute = -1
-
-    def forget(self, now: int, memory_s: int, most: int) -> None:
-        """Keep at most ``most`` entries: first those go that no return can refer to, then the oldest that have expired."""
-        if len(self.entries) <= most:
-            return
-        for horizon in (now - memory_s, now):
-            gone = [key for key, entry in self.entries.items() if entry.expires_at < horizon and key not in self.budgets]
-            for key in gone:
-                if len(self.entries) <= most // 2:
-                    return
-                del self.entries[key]
 
 
 class Policy:
@@ -89,7 +48,6 @@ class Policy:
         self._feedback = feedback or FeedbackRecords(config.policy.feedback_allow_s)
         self._terms = [(NEVER, Terms(standing))]
         """From which second on."""
-        self._partitions_of_all = config.engine.judge_partitions
         self._renew_s, self._drill = config.policy.renew_s, config.policy.drill
         self._lateness_s = config.time.lateness_s
         self._fingerprint = fingerprint
@@ -101,8 +59,7 @@ class Policy:
         self.not_counted: Callable[[str, int, int], dict[str, int]] = lambda detector, start, end: {}
         """Of what a detector says about some seconds: what it may lack."""
         self._digests_of: dict[tuple[int, int], Digests] = {}
-        section = config.policy
-        self._partitions = [_Partition(Budgets(section, self._partitions_of_all), Corroboration(section)) for _ in range(owned)]
+        self._partitions = [PolicyState(config.policy, config.engine.judge_partitions) for _ in range(owned)]
         self.held = 0
 
     def plan_terms(self, standing: Standing, tick: int) -> None:
@@ -116,8 +73,7 @@ class Policy:
         terms = self._terms_at(tick)
         self._terms = [(NEVER, terms), *(one for one in self._terms if one[0] > tick)]
         for state in self._partitions:
-            state.budgets.take(terms.section, self._partitions_of_all)
-            state.corroboration.take(terms.section)
+            state.take(terms.section)
 
     def _terms_at(self, tick: int) -> Terms:
         return next(terms for since, terms in reversed(self._terms) if since <= tick)
@@ -195,9 +151,9 @@ class Policy:
         level, outcome = _level(entry, crossing.tick, cell, terms.section)
         action = _action(crossing, level, state.corroboration, together, terms)
         made = cell, version
-        if entry is not None and (entry.cell, entry.version) == made and ACTION_RANKS[action] <= ACTION_RANKS[entry.action]:
+        if entry is not None and entry.made == made and ACTION_RANKS[action] <= ACTION_RANKS[entry.action]:
             return "merged", None
-        if early and not self._is_first_early(state, crossing.key, made, action):
+        if early and not state.is_first_early(crossing.key, made, ACTION_RANKS[action]):
             return "merged", None
         identifier = identify(rule.detector.name, rule.detector.version, crossing.dimension, value, *made)
         counted = action != "notify" and not rule.dry_run
@@ -222,8 +178,8 @@ class Policy:
             section = terms.section
             ttl_s = rule.ttl_s or min(section.ttl_s * section.escalation_factor ** min(level, 64), section.ttl_s_max)
             expires_at = end + ttl_s
-            remembered = _Entry(cell, version, identifier, action, "held" if held else "active", level, expires_at)
-            self._remember(state, crossing.key, remembered, issued_at, section, spent=counted and not held)
+            remembered = Entry(cell, version, identifier, action, "held" if held else "active", level, expires_at)
+            state.remember(crossing.key, remembered, issued_at, section, spent=counted and not held)
             self.held += held != ""
         if rule.dry_run:
             outcome = "dry_run"
@@ -244,7 +200,7 @@ class Policy:
             return []
         lifted = []
         for state in self._partitions:
-            key = self._standing(state, record, dimension)
+            key = state.standing(record, dimension)
             if key is None:
                 continue
             entry = state.entries.pop(key)
@@ -270,21 +226,6 @@ class Policy:
                     lifted.append(_lifted(about, entry, tick, drill=self._drill, version=version))
         return lifted
 
-    @staticmethod
-    def _standing(state: _Partition, record: Feedback, dimension: Dimension) -> Key | None:
-        """The key of the entry that a record is about: its id follows from what the record says, from its cell, and from the
-        version of the section that made it, which need not be the one in force."""
-        ids: dict[tuple[int, int], str] = {}
-        for key, entry in state.entries.items():
-            if key[0] != dimension or key[3] != record.detector:
-                continue
-            made = entry.cell, entry.version
-            if made not in ids:
-                ids[made] = identify(record.detector, record.detector_version, dimension, record.target.value, *made)
-            if ids[made] == entry.id:
-                return key
-        return None
-
     def _given_back(self, crossing: Crossing, value: str, finding: str, issued_at: int, terms: Terms) -> Mitigation:
         """The record that ends one without an end. It lives for as long as the topic can have kept that one.
 
@@ -299,30 +240,6 @@ class Policy:
             crossing, value, finding, "final", identifier, crossing.rule.action, "", issued_at, expires_at, together, terms
         )  # fmt: skip
         return msgspec.structs.replace(made, state="lifted")
-
-    def _is_first_early(self, state: _Partition, key: Key, made: tuple[int, int], action: str) -> bool:
-        """One early record per id, which a key's cell and version make, unless the action grows."""
-        cell = made[0]
-        if state.early_minute != cell:
-            state.early = {k: entry for k, entry in state.early.items() if entry[0][0] >= cell - 1}
-            state.early_minute = cell
-        known = state.early.get(key)
-        if known is not None and known[0] == made and ACTION_RANKS[known[1]] >= ACTION_RANKS[action]:
-            return False
-        state.early[key] = (made, action)
-        return True
-
-    def _remember(
-        self, state: _Partition, key: Key, entry: _Entry, now: int, section: PolicySection, *, spent: bool
-    ) -> None:  # fmt: skip
-        state.entries.pop(key, None)
-        state.entries[key] = entry
-        if spent:
-            state.budgets.spend(key, entry.expires_at)
-        else:
-            state.budgets.release(key)
-        entries_max = 1024 + _MEMORY_FACTOR * -(-section.active_max // self._partitions_of_all)
-        state.forget(now, section.escalation_memory_s, entries_max)
 
     def _digested_evidence(self, crossing: Crossing, held: str) -> Evidence:
         """Of a mitigation: findings are many, and name theirs."""
@@ -384,36 +301,16 @@ class Policy:
 
     def save(self) -> list[Any]:
         """Plain data for `load`."""
-        return [
-            [
-                [
-                    [*key, e.cell, e.version, e.id, e.action, e.state, e.level, e.expires_at, key in state.budgets]
-                    for key, e in state.entries.items()
-                ],
-                state.budgets.minute,
-                state.budgets.issued,
-                state.corroboration.save(),
-                [list(key) for key in sorted(state.for_ever)],
-            ]
-            for state in self._partitions
-        ] + [self.held]
+        return [*(state.save() for state in self._partitions), self.held]
 
     def load(self, data: list[Any]) -> None:
         """Take over what `save` gave, from the same number of partitions."""
         *partitions, self.held = data
-        for state, (entries, minute, issued, heard, for_ever) in zip(self._partitions, partitions, strict=True):
-            state.budgets.minute, state.budgets.issued = minute, issued
-            state.for_ever = {(dimension, a, b, detector) for dimension, a, b, detector in for_ever}
-            state.corroboration.load(heard)
-            for *key_parts, cell, version, identifier, action, condition, level, expires_at, counted in entries:
-                dimension, a, b, detector = key_parts
-                key = (dimension, a, b, detector)
-                state.entries[key] = _Entry(cell, version, identifier, action, condition, level, expires_at)
-                if counted:
-                    state.budgets.restore(key, expires_at)
+        for state, saved in zip(self._partitions, partitions, strict=True):
+            state.load(saved)
 
 
-def _lifted(record: Feedback, entry: _Entry, tick: int, *, drill: bool, version: int) -> Mitigation:
+def _lifted(record: Feedback, entry: Entry, tick: int, *, drill: bool, version: int) -> Mitigation:
     """It lives as long as what it lifts, so that no reader forgets it earlier."""
     what = f"run {record.id} was reverted by" if record.verdict == "reverted" else "a false positive, says"
     reason = f"lifted: {what} {record.who}" + (f": {record.reason}" if record.reason else "")
@@ -426,7 +323,7 @@ def _lifted(record: Feedback, entry: _Entry, tick: int, *, drill: bool, version:
     )  # fmt: skip
 
 
-def _level(entry: _Entry | None, tick: int, cell: int, section: PolicySection) -> tuple[int, str]:
+def _level(entry: Entry | None, tick: int, cell: int, section: PolicySection) -> tuple[int, str]:
     """How often the key has come back, and whether this mitigation is new or goes on."""
     if entry is None:
         return 0, "mitigated"

@@ -74,11 +74,16 @@ class LookedAt:
 
 
 class Notices:
-    """For one service."""
+    """For one service.
 
-    def __init__(self, key: tuple[int, int], service: bytes, section: RegistrationsSection) -> None:
-        self.key, self.service, self._section = key, service, section
-        self.text_of: TextOf = lambda word: None
+    Args:
+        key: the words of its key.
+        service: its name.
+        text_of: what a word stands for; None: not known any more.
+    """
+
+    def __init__(self, key: tuple[int, int], service: bytes, section: RegistrationsSection, text_of: TextOf) -> None:
+        self.key, self.service, self._section, self._text_of = key, service, section, text_of
 
     @property
     def service_text(self) -> str:
@@ -156,7 +161,7 @@ class Notices:
                 continue
             if one.collateral > budget:
                 continue
-            text = self.text_of(one.word) if one.attribute in (Attribute.DOMAIN, Attribute.AGENT) else b""
+            text = self._text_of(one.word) if one.attribute in (Attribute.DOMAIN, Attribute.AGENT) else b""
             if text is None:
                 continue
             budget -= one.collateral
@@ -183,7 +188,7 @@ class Notices:
         found = []
         for one in cohorts:
             dimension = NAMED.get(one.attribute)
-            text = b"" if one.attribute in (Attribute.NETWORK, Attribute.ASN) else self.text_of(one.word)
+            text = b"" if one.attribute in (Attribute.NETWORK, Attribute.ASN) else self._text_of(one.word)
             if dimension is None or text is None or self._is_customer(one.attribute, text):
                 continue
             rule = self._rule(dimension, "notify", 600, one.usual, dry_run=True)
@@ -213,7 +218,7 @@ class Notices:
         )  # fmt: skip
 
     def _named(self, one: Cohort) -> str:
-        text = self.text_of(one.word)
+        text = self._text_of(one.word)
         if one.attribute == Attribute.NETWORK:
             value = prefix_text(one.word, wide=False)
         elif one.attribute == Attribute.ASN:

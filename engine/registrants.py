@@ -19,7 +19,7 @@ from detectors.learning.uses import HOUR_STEPS, LONG_STEPS, NO_USES, VERIFY_STEP
 from detectors.learning.verdicts import Verdicts
 from detectors.registrations import RegistrationsSection
 from engine.crossing import Crossing
-from engine.registrant_notices import LookedAt, Notices, TextOf
+from engine.registrant_notices import LookedAt, Notices
 from schemas.columns import I64
 
 HOUR_S = 3600
@@ -55,19 +55,39 @@ def slow_share(days_known: bool) -> float:
     return (SLOW_SHARE - DAY_SHARE) / 2 if days_known else SLOW_SHARE
 
 
-class Registrants:
-    """The stream of one service, from a step on."""
+def limits_of(section: RegistrationsSection, share: float) -> CalibrationConfig:
+    """For a model that has such a share of the alarms."""
+    acts = min(section.act_per_day, section.notify_per_day)
+    return CalibrationConfig(share * section.notify_per_day, share * acts, section.start_score)
 
-    def __init__(
-        self, key: tuple[int, int], service: bytes, section: RegistrationsSection, renew_s: int, step: int
-    ) -> None:  # fmt: skip
-        self._section, self._renew_s = section, renew_s
-        self.notices = Notices(key, service, section)
+
+def share_out(section: RegistrationsSection, limits: Calibration, day: Day | None) -> None:
+    """Say what the slow model may tell of, from its next limits on."""
+    limits.config = limits_of(section, slow_share(day is not None))
+
+
+def end_hour(section: RegistrationsSection, days: Days, limits: Calibration, tick: int) -> LookedAt | None:
+    """Look at the last 24 hours: what is at its limit in them. The limits of the slow model leave them their alarms."""
+    days.end_hour()
+    day, limit = days.judge(tick), day_limit(DAY_SHARE * section.notify_per_day)
+    share_out(section, limits, day)
+    return None if day is None or day.score < limit else LookedAt(day, limit)
+
+
+class Registrants:
+    """The stream of one service, from a step on.
+
+    Args:
+        notices: what is told of it.
+    """
+
+    def __init__(self, notices: Notices, section: RegistrationsSection, renew_s: int, step: int) -> None:
+        self.notices, self._section, self._renew_s = notices, section, renew_s
         self.step = self.heard = step
         """The step to be judged next, and the last in which anybody registered."""
         self.fast = FloodModel(FloodConfig(1, change_max=section.change_max))
         self.slow = FloodModel(slow_config(section.change_max))
-        self.limits = [self._calibration(1 - SLOW_SHARE), self._calibration(slow_share(False))]
+        self.limits = [Calibration(limits_of(section, share)) for share in (1 - SLOW_SHARE, slow_share(False))]
         """Of the fast model and of the slow one"""
         self._hours = Hours(2)
         self._peak_of: dict[int, list[float]] = {}
@@ -88,27 +108,6 @@ class Registrants:
         """For playbooks, since somebody looked: what goes on, and everything that a flood has in common, countries too"""
         self.last_score = 0.0
         self.last_z: F64 = np.zeros(2 * FEATURES)
-
-    def _calibration(self, share: float) -> Calibration:
-        section = self._section
-        return Calibration(
-            CalibrationConfig(share * section.notify_per_day, share * min(section.act_per_day, section.notify_per_day),
-                              section.start_score)
-        )  # fmt: skip
-
-    @property
-    def service(self) -> bytes:
-        """Its name."""
-        return self.notices.service
-
-    @property
-    def text_of(self) -> TextOf:
-        """What a word stands for."""
-        return self.notices.text_of
-
-    @text_of.setter
-    def text_of(self, text_of: TextOf) -> None:
-        self.notices.text_of = text_of
 
     @property
     def is_cold(self) -> bool:
@@ -212,27 +211,22 @@ class Registrants:
 
     def _decide_day(self, scored: Scored, tick: int, *, said: bool) -> list[Crossing]:
         """At the end of an hour: what is told of the last 24; ``said``: the slow model tells of this step already."""
-        self.days.end_hour()
-        day, limit = self.days.judge(tick), day_limit(DAY_SHARE * self._section.notify_per_day)
-        self._share_out(day)
-        if day is None or day.score < limit:
+        looked_at = end_hour(self._section, self.days, self.limits[1], tick)
+        if looked_at is None:
             return []
+        day = looked_at.day
         z = np.zeros(2 * FEATURES)
         z[FEATURES] = 0.0 if day.number is None else day.number.z
         z[FEATURES + 1 + Mark.UNUSED] = 0.0 if day.unused is None else day.unused.z
         if self.verdicts.mutes(z, day.score):
             return []
         tells = self._episodes[2].tells(self.step, day.per_day)
-        notice = self.notices.notice(self.slow, scored, tick, [], self.limits[1], self._frozen_s(), LookedAt(day, limit))
+        notice = self.notices.notice(self.slow, scored, tick, [], self.limits[1], self._frozen_s(), looked_at)
         self.going_on.append(replace(notice, goes_on=True))
         if not tells or said:
             return []
         self.last_score, self.last_z = day.score, z
         return [notice]
-
-    def _share_out(self, day: Day | None) -> None:
-        """What the slow model may tell of, from its next limits on."""
-        self.limits[1].config = self._calibration(slow_share(day is not None)).config
 
     def hear(self, z: F64, score: float, hour: int, *, confirmed: bool) -> None:
         """A verdict on a finding."""
@@ -288,7 +282,7 @@ class Registrants:
         self.usual.load(data["usual"])
         self.uses.load(data["uses"])
         self.days.load(data["days"])
-        self._share_out(self.days.judge(0))
+        share_out(self._section, self.limits[1], self.days.judge(0))
         self.verdicts.load(data["verdicts"])
         self.recent = deque((Rows(*columns) for columns in data["recent"]), maxlen=WINDOW_STEPS)
         self._hour = [Rows(*data["hour"])] if data["hour"] else []

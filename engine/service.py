@@ -15,11 +15,12 @@ import numpy as np
 
 from detectors.kernels.long_windows import MINUTE_S
 from detectors.kernels.minutes import M_SUMS, sum_minutes_kernel
-from detectors.surge import DETECTOR, Surge, SurgeConfig, SurgeSection
+from detectors.registry import settings
+from detectors.surge import DETECTOR, NAME, Surge, SurgeConfig, SurgeSection
 from detectors.windowed import WindowRule
 from engine.crossing import Crossing, unsigned
 from schemas.columns import I64
-from schemas.config import Action, measure_of
+from schemas.config import Action, Config, measure_of
 from schemas.fields import Dimension, Measure
 from schemas.tally import C_MEASURES, C_NAME, C_NAME_LENGTH, Tally
 
@@ -203,6 +204,13 @@ class ServiceSeries:
                     return
                 measures[measure] = surge
             self._series[a, b] = _Series(name, measures, following, latest, heard)
+
+
+def surge_of(config: Config) -> SurgeSection | None:
+    """The section of ``surge``, if it is on."""
+    section = settings(config)[NAME]
+    assert isinstance(section, SurgeSection)
+    return section if section.enabled else None
 
 
 def surge_rule(section: SurgeSection, dimension: Dimension, measure: Measure, expected: int, score: float) -> WindowRule:

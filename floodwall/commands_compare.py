@@ -168,9 +168,9 @@ def what_if(
     tell_of_compiling()
     clock = SystemClock()
     given = chosen_config(config, profile, None)
-    then = config_then(given, config, None, sources)
+    then = config_then(given, None, sources)
     # As it is, and not as it was: each cell is what a change would make of what stands now.
-    (chosen,) = made_alike([given if then.chain is None else then.chain.last.config]).configs
+    (chosen,) = made_alike([given.config if then.chain is None else then.chain.last.config]).configs
     with show.progress_of(sources) as advance:
         grid = run(
             chosen, axes, sources, clock, truth_of(sources, feedback, use_labels=use_labels),
@@ -207,7 +207,7 @@ def _two_runs(
     from floodwall.commands_run import chosen_config
     from replay.runs import Task, made_alike, run_all
 
-    alike = made_alike([chosen_config(path, profile, None) for path in (before, after)]).configs
+    alike = made_alike([chosen_config(path, profile, None).config for path in (before, after)]).configs
     tasks = [Task(config=config, paths=list(sources), between_ms=between_ms) for config in alike]
     first, second = run_all(tasks, clock, jobs)
     return alike[1], (first, second), (str(before), str(after))
@@ -222,9 +222,10 @@ def _live_and_replay(
     from replay.decided import decided
     from replay.runs import Task, made_alike, run_one
 
-    alike = made_alike([chosen_config(file, profile, None)])
+    loaded = chosen_config(file, profile, None)
+    alike = made_alike([loaded.config])
     (config,) = alike.configs
-    then = config_then(config, file, history, list(sources))
+    then = config_then(loaded._replace(config=config), history, list(sources))
     task = Task(
         config=config, paths=list(sources), between_ms=between_ms, history=then.lines(),
         feedback=None if feedback is None else str(feedback),

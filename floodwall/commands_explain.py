@@ -60,7 +60,7 @@ def explain(
         raise UsageError("expected --mitigations with --findings and --config-history: with Kafka the topics are read")
     pseudonyms = None if pseudonymise is None else read_pseudonyms(pseudonymise)
     tell_of_compiling()
-    chosen = chosen_config(config, profile, proxy_depth)
+    chosen = chosen_config(config, profile, proxy_depth).config
     now, logs = SystemClock().now_ms() // 1000, log or []
 
     def standing(records: list[Mitigation], at: int) -> Mitigation | None:

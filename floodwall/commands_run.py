@@ -18,7 +18,7 @@ from schemas.errors import SourceError, UsageError
 if TYPE_CHECKING:
     from replay.history import HistoryFile
     from replay.report.write import Reporting
-    from schemas.config import Config
+    from schemas.config import Config, Loaded
     from schemas.pseudonyms import Pseudonyms
 
 ConfigFile = Annotated[
@@ -118,11 +118,11 @@ def replay(
     from replay.sink import Sink
 
     tell_of_compiling()
-    chosen = chosen_config(config, profile, proxy_depth, leaked)
-    clock = SystemClock()
+    loaded = chosen_config(config, profile, proxy_depth, leaked)
+    chosen, clock = loaded.config, SystemClock()
     now_ms = clock.now_ms()
     between_ms = parse_span(since, until, now_ms)
-    then = config_then(chosen, config, config_history, sources)
+    then = config_then(loaded, config_history, sources)
     if pseudonymise is not None and (report is not None or report_json is not None):
         raise UsageError("expected --report without --pseudonymise: a report masks, and names addresses as they are")
     reporting = _reporting(chosen, out, findings, report, report_json, state)
@@ -209,7 +209,7 @@ def watch(
     from replay.shown import shown_by
 
     tell_of_compiling()
-    chosen = chosen_config(config, profile, proxy_depth, leaked)
+    chosen = chosen_config(config, profile, proxy_depth, leaked).config
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda came, _: stopping.append(came))
@@ -250,7 +250,7 @@ def doctor(
     from replay.sources import KAFKA_SCHEME, expand
 
     tell_of_compiling()
-    chosen, clock = chosen_config(config, profile, proxy_depth), SystemClock()
+    chosen, clock = chosen_config(config, profile, proxy_depth).config, SystemClock()
     diagnoses = [
         examine(chosen, name, clock, sample=sample)
         for name in expand([name for name in sources if not name.startswith(KAFKA_SCHEME)])
@@ -326,17 +326,18 @@ def chosen_history(config: Config, path: Path | None, *, may_come: bool = False)
     return None if path is None or str(path) == ALONE else file_history(config, path, may_come=may_come)
 
 
-def chosen_config(file: Path | None, profile: str | None, proxy_depth: int | None, leaked: Path | None = None) -> Config:
+def chosen_config(file: Path | None, profile: str | None, proxy_depth: int | None, leaked: Path | None = None) -> Loaded:
     """The file's settings under those of the command line."""
     import msgspec
 
-    from schemas.config import load_config, parse_config
+    from schemas.config import load_file, parse_config
 
-    document: dict[str, Any] = msgspec.to_builtins(load_config(file))
+    loaded = load_file(file)
+    document: dict[str, Any] = msgspec.to_builtins(loaded.config)
     if profile is not None:
         document["profile"] = profile
     if proxy_depth is not None:
         document["input"]["proxy_depth"] = proxy_depth
     if leaked is not None:
         document["detectors"].setdefault("leaked", {})["reports"] = str(leaked)
-    return parse_config(document, "options")
+    return loaded._replace(config=parse_config(document, "options"))

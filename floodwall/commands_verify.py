@@ -75,7 +75,7 @@ def verify(
     if original and not given:
         raise UsageError("expected a copy as SOURCE with --original")
     tell_of_compiling()
-    chosen = chosen_config(config, profile, proxy_depth, leaked)
+    chosen = chosen_config(config, profile, proxy_depth, leaked).config
     found, history = _read(chosen, wanted, mitigations, feedback, config_history)
     live = mitigations is None
     sources, absent = open_sources(chosen, found.sources, given, live=live)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from schemas.errors import BrokerError, SourceError
 if TYPE_CHECKING:
     from engine.config_chain import ConfigChain
     from replay.history import HistoryFile
-    from schemas.config import Config
+    from schemas.config import Config, Loaded
 
 ALONE = "none"
 """In place of a file: the given configuration decides alone."""
@@ -69,7 +68,7 @@ def file_history(config: Config, path: Path, *, may_come: bool = False) -> Histo
     return history
 
 
-def config_then(config: Config, file: Path | None, given: Path | None, sources: list[str]) -> Then:
+def config_then(loaded: Loaded, given: Path | None, sources: list[str]) -> Then:
     """Of ``--config-history``; without it of the topic, where traffic comes from topics and ``--config`` names brokers.
 
     Raises:
@@ -77,12 +76,13 @@ def config_then(config: Config, file: Path | None, given: Path | None, sources: 
     """
     from replay.sources import KAFKA_SCHEME
 
+    config = loaded.config
     if given is not None:
         if str(given) == ALONE:
             return Then()
         history = file_history(config, given)
         return Then(history.chain, str(given), len(history.refused))
-    if not any(source.startswith(KAFKA_SCHEME) for source in sources) or not _names_brokers(file):
+    if not any(source.startswith(KAFKA_SCHEME) for source in sources) or not loaded.says("kafka", "brokers"):
         return Then()
     from broker.config_topic import read_history, topic_of
     from broker.connection import Connection
@@ -91,12 +91,7 @@ def config_then(config: Config, file: Path | None, given: Path | None, sources: 
     try:
         chain, written = read_history(config, Connection(config.kafka))
     except BrokerError as error:  # whoever may not read it replays under the file
-        print(f"floodwall: the history of the configuration was not read, {file} decides alone: {error}", file=sys.stderr)
+        alone = f"{loaded.file} decides alone"
+        print(f"floodwall: the history of the configuration was not read, {alone}: {error}", file=sys.stderr)
         return Then(source=source, not_read=str(error))
     return Then(chain, source, sum(one.accepted is None for one in written), times_ms={w.offset: w.at_ms for w in written})
-
-
-def _names_brokers(file: Path | None) -> bool:
-    if file is None:
-        return False
-    return "brokers" in tomllib.loads(file.read_text(encoding="utf-8")).get("kafka", {})

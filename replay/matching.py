@@ -60,7 +60,7 @@ class Matcher:
 
     def rows(self, columns: Columns, among: I64) -> I64:
         """Which of the events ``among`` (i64[n], rows of the batch) are of the target."""
-        found: I64 = among[columns.numbers[Number.FLAGS, among] & Flag.VERIFICATION == 0]  # nobody's request
+        found: I64 = among[columns.are_requests(among)]
         for kind, value in self._wanted:
             if len(found):
                 found = found[self._matches(columns, found, kind, value)]

@@ -21,7 +21,7 @@ from engine.geo import make_geo
 from replay.matching import Matcher, routes_of
 from replay.redact import MASK, Redaction, redact_agent, redact_route
 from replay.shown import Shown
-from replay.sources import make_buffer, open_source
+from replay.sources import read_between
 from schemas.columns import I64, U8, Columns
 from schemas.config import Config
 from schemas.decode import Decoder
@@ -118,12 +118,8 @@ class FileRange:
 
     def batches(self) -> Iterator[Batch]:
         """See `Range`. Raises `SourceError` when the file cannot be opened."""
-        source = open_source(self._path, start=self._first, line_max=self._line_max)
-        buffer = make_buffer(self._line_max)
         skips = self._first > 0  # it begins within a line
-        while not source.ended and source.base < self._end:
-            length = source.read(buffer)
-            length = max(0, min(length, self._end - source.base))
+        for _, buffer, length, base in read_between(self._path, self._first, self._end, self._line_max):
             ends = np.flatnonzero(buffer[:length] == ord("\n")).astype(np.int64)
             if length and (not len(ends) or ends[-1] != length - 1):
                 ends = np.append(ends, length)
@@ -131,7 +127,7 @@ class FileRange:
             if skips and len(ends):
                 starts, ends, skips = starts[1:], ends[1:], False
             if len(ends):
-                yield Batch(buffer, starts, ends, np.zeros(len(ends), np.int64), source.base + starts)
+                yield Batch(buffer, starts, ends, np.zeros(len(ends), np.int64), base + starts)
 
 
 def find_file(name: str, logs: list[str]) -> str | None:
@@ -225,8 +221,8 @@ class _Search:
     def look(self, columns: Columns, ticks: I64, batch: Batch, source: str) -> None:
         """Take in a batch of one source."""
         found = self.found
-        counted = columns.number(Number.FLAGS) & Flag.VERIFICATION == 0
-        shown = np.flatnonzero(counted & (ticks >= found.start) & (ticks < found.end))
+        shown = np.flatnonzero((ticks >= found.start) & (ticks < found.end))
+        shown = shown[columns.are_requests(shown)]
         in_window = (ticks[shown] >= self._window.start) & (ticks[shown] < self._window.end)
         found.all_events += int(in_window.sum())
         mine = self._matcher.rows(columns, shown)

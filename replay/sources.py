@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 import zstandard
@@ -334,6 +334,29 @@ def open_source(
             raise SourceError(f"expected at least {start} bytes in {name}, where the saved state stands, got {start - left}")
         left -= skipped
     return LineSource(name, stream, start=start, line_max=line_max, chunk_bytes=chunk_bytes)
+
+
+class Piece(NamedTuple):
+    """What was read in one go: lines, after what never became one."""
+
+    refusal: Refusal | None
+    buffer: U8
+    """Its first ``length`` bytes, until the next piece is read"""
+    length: int
+    base: int
+    """The offset of the first of them"""
+
+
+def read_between(name: str, start: int, end: int, line_max: int) -> Iterator[Piece]:
+    """A file or archive at offsets of [start, end), in order. Lines are cut where these begin and end.
+
+    Raises:
+        SourceError: it cannot be opened, or is an archive that ends before ``start``.
+    """
+    source, buffer = open_source(name, start=start, line_max=line_max), make_buffer(line_max)
+    while not source.ended and source.base < end:
+        length = source.read(buffer)
+        yield Piece(source.refusal, buffer, max(0, min(length, end - source.base)), source.base)
 
 
 LINE_BYTES_MAX = 16 << 20

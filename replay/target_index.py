@@ -98,7 +98,7 @@ class TargetIndex:
         if not found:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         rows, numbers = (np.concatenate(some) for some in zip(*found, strict=True))
-        counted = columns.numbers[Number.FLAGS, rows] & Flag.VERIFICATION == 0
+        counted = columns.are_requests(rows)
         return rows[counted], numbers[counted]
 
     def _by_address(self, columns: Columns, found: list[Pairs]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from engine.digesting import Digester
 from engine.embedded import Embedded
 from replay.reread import find_file
-from replay.sources import KAFKA_SCHEME, Refusal, bound_of, make_buffer, open_source
+from replay.sources import KAFKA_SCHEME, Refusal, bound_of, read_between
 from schemas.columns import I64, U8
 from schemas.config import Config
 from schemas.errors import SourceError, UsageError
@@ -41,6 +41,11 @@ class Portion(Protocol):
 
 class Source(Protocol):
     """One source partition."""
+
+    # No `replay.reading.Reading`, which feeds an engine while it reads, from where a run left off to the end, under the name
+    # that the file has now. Here pieces are asked for, between two offsets, under the names that evidence has for them: their
+    # bytes are added up before the engine has them, no more is read than somebody asks about, and two copies are read side by
+    # side.
 
     name: str
     first: int
@@ -165,14 +170,11 @@ class FileSource:
         """See `Source`. Raises `SourceError` when it cannot be opened, or is an archive that ends before ``start``."""
         if start > 0 and start >= os.path.getsize(self._path) and not self._path.endswith((".gz", ".zst")):
             return
-        source, buffer = open_source(self._path, start=start, line_max=self._line_max), make_buffer(self._line_max)
-        while not source.ended and source.base < end:
-            length = source.read(buffer)
-            if source.refusal is not None:
-                yield Refused(source.refusal)
-            length = min(length, end - source.base)
-            if length > 0:
-                yield Lines(buffer, length, source.base)
+        for refusal, buffer, length, base in read_between(self._path, start, end, self._line_max):
+            if refusal is not None:
+                yield Refused(refusal)
+            if length:
+                yield Lines(buffer, length, base)
 
 
 def open_sources(config: Config, names: set[str], given: list[str], *, live: bool) -> tuple[dict[str, Source], list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from schemas.fields import NUMBERS, TEXTS, Number, Text
+from schemas.fields import NUMBERS, TEXTS, Flag, Number, Text
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -57,6 +57,12 @@ class Columns:
     def number(self, column: Number) -> I64:
         """The valid rows of an integer column (a view)."""
         return self.numbers[column, : self.n]
+
+    def are_requests(self, rows: I64) -> npt.NDArray[np.bool_]:
+        """bool[n]: which of these rows are somebody's request. That an account was verified is nobody's, and no measure counts
+        it."""
+        found: npt.NDArray[np.bool_] = self.numbers[Number.FLAGS, rows] & Flag.VERIFICATION == 0
+        return found
 
     def text(self, column: Text, row: int) -> bytes:
         """One text cell, copied; empty when missing."""

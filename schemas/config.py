@@ -10,7 +10,7 @@ import math
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -353,14 +353,31 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"expected `$.policy.ttl_s_max` >= ttl_s ({config.policy.ttl_s}), got {config.policy.ttl_s_max}")
 
 
+class Loaded(NamedTuple):
+    """A configuration, and what of it was said by a file."""
+
+    config: Config
+    file: Path | None
+    said: dict[str, Any]
+
+    def says(self, section: str, name: str) -> bool:
+        """Whether the file does, be it what would hold without it."""
+        return name in self.said.get(section, {})
+
+
 def load_config(path: Path | None) -> Config:
+    """As `load_file`, for whom it does not matter what was said and what is a default."""
+    return load_file(path).config
+
+
+def load_file(path: Path | None) -> Loaded:
     """Read a TOML file; without one, the defaults.
 
     Raises:
         ConfigError: the file cannot be read, is no TOML, or a value is refused.
     """
     if path is None:
-        return Config()
+        return Loaded(Config(), None, {})
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -370,7 +387,7 @@ def load_config(path: Path | None) -> Config:
         raise ConfigError(f"expected UTF-8 text in {path}, got {came}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"expected TOML in {path}, got: {error}") from None
-    return parse_config(document, str(path))
+    return Loaded(parse_config(document, str(path)), path, document)
 
 
 def dimension_of(name: str) -> Dimension:

@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from drills.traffic import combined_lines
 from floodwall.cli import app
+from schemas.config import Config, load_file
 
 FLOODWALL = [str(Path(sys.executable).parent / "floodwall")]
 TRAFFIC = combined_lines(seed=21, events=30_000, attackers=3)
@@ -239,6 +240,16 @@ def test_config_check_and_schema(tmp_path: Path) -> None:
     path.write_text('profile = "api"\n')
     assert b"fine (profile api)" in run("config", "check", str(path)).stdout
     assert orjson.loads(run("config", "schema").stdout)["$defs"]["Config"]
+
+
+def test_a_loaded_configuration_knows_what_its_file_says_be_it_a_default(tmp_path: Path) -> None:
+    file = tmp_path / "floodwall.toml"
+    file.write_text('[kafka]\nbrokers = ["127.0.0.1:9092"]\n')
+    loaded = load_file(file)
+    assert loaded.config == Config()
+    asked = ("kafka", "brokers"), ("kafka", "topics"), ("time", "lateness_s")
+    assert [loaded.says(*one) for one in asked] == [True, False, False]
+    assert not load_file(None).says("kafka", "brokers")
 
 
 def test_a_terminal_obeys_nothing_from_the_traffic(tmp_path: Path) -> None:

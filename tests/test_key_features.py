@@ -14,6 +14,7 @@ from detectors.kernels.windows import NEVER
 from detectors.learning.key_state import FLOORS
 from detectors.learning.levels import Levels, LevelsConfig, LevelStack
 from engine.key_book import KeyBook, KeyBooks
+from tests.key_books import take_in
 from tests.oracles.key_features import Doings, Known, judge, slept_windows
 from tests.oracles.key_places import Book
 from tests.oracles.levels import Levels as Twin
@@ -108,13 +109,11 @@ KEY = st.tuples(WORD, WORD)
 )
 def test_places_of_keys_are_those_of_their_twin(windows: list[dict[tuple[int, tuple[int, int]], int]]) -> None:
     books, twins = KeyBooks(2, ROOM), [Book(ROOM), Book(ROOM)]
-    each = [KeyBook(ROOM, books, partition) for partition in range(2)]
+    each = [KeyBook(books, partition) for partition in range(2)]
     for window, asked in enumerate(windows):
         for partition, book in enumerate(each):
             mine = sorted((key, many) for (of, key), many in asked.items() if of == partition)
-            keys, requests = [key for key, _ in mine], np.array([many for _, many in mine], np.int64)
-            given_away = book.take_in(window, keys, lambda index: b"n", requests)
-            assert given_away == twins[partition].take_in(window, mine)
+            assert take_in(book, window, mine) == twins[partition].take_in(window, mine)
     every = [(partition, (a, b)) for partition in range(2) for a in (0, 1, -1, 7) for b in (0, 1, -1, 64)]
     places, lasts = books.find(np.array([of for of, _ in every]), np.array([key for _, key in every]))
     expected = [twins[of].places.get(key, ROOM) for of, key in every]

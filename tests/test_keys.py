@@ -33,13 +33,14 @@ from detectors.kernels.key_rows import (
 )
 from detectors.learning.key_state import WOKEN
 from engine.embedded import Embedded
-from engine.key_book import NEVER, KeyBook, Sleepers
+from engine.key_book import NEVER, KeyBook, KeyBooks, Sleepers
 from engine.keys import LearnedKeys
 from schemas.config import Config
 from schemas.errors import StateError
 from schemas.fields import Dimension
 from schemas.tally import C_DIMENSION, C_HASH, C_KEY_A, C_KEY_B, C_MODELS, C_NAME, C_NAME_LENGTH, C_TICK, RECORD_WORDS
 from tests.engines import conclude, config_of, decide, feed, nothing_was_bounded, only
+from tests.key_books import take_in
 from tests.oracles.key_rows import Row, gathered, model_bin, summed
 
 START_S = 1_795_000_200
@@ -268,30 +269,25 @@ def test_what_people_say_was_honest_stops_alarming_and_the_attack_is_still_found
 
 
 def test_the_busiest_and_most_recent_keys_have_places_and_a_flood_of_others_does_not_take_them() -> None:
-    book = KeyBook(4)
-    assert book.take_in(0, [(n, 0) for n in range(4)], [b"a", b"b", b"c", b"d"].__getitem__, np.array([50, 40, 30, 2])) == [
-        0,
-        1,
-        2,
-        3,
-    ]
-    assert book.take_in(1, [(9, 0), (8, 0)], [b"n", b"m"].__getitem__, np.array([5, 1])) == [3]
+    book = KeyBook(KeyBooks(1, 4), 0)
+    assert take_in(book, 0, [((0, 0), 50), ((1, 0), 40), ((2, 0), 30), ((3, 0), 2)]) == [0, 1, 2, 3]
+    assert take_in(book, 1, [((9, 0), 5), ((8, 0), 1)]) == [3]
     assert book.find([(3, 0), (9, 0), (8, 0)]).tolist() == [4, 3, 4]
-    assert book.take_in(2016 * 8, [(7, 0)], [b"o"].__getitem__, np.array([1])) == [3]
-    other = KeyBook(4)
+    assert take_in(book, 2016 * 8, [((7, 0), 1)]) == [3]
+    other = KeyBook(KeyBooks(1, 4), 0)
     other.load(book.save())
     assert plain(other.save()) == plain(book.save())
     with pytest.raises(StateError, match="at most 2 keys"):
-        KeyBook(2).load(book.save())
+        KeyBook(KeyBooks(1, 2), 0).load(book.save())
 
 
 def test_of_keys_that_lost_their_place_it_is_remembered_when_they_were_used_last_within_a_bound() -> None:
-    book, names = KeyBook(2), [b"a", b"b"].__getitem__
-    book.take_in(0, [(1, 0), (2, 0)], names, np.array([5, 9]))
-    book.take_in(50, [(2, 0)], names, np.array([9]))
-    assert book.take_in(9000, [(3, 0)], names, np.array([7])) == [1]
+    book = KeyBook(KeyBooks(1, 2), 0)
+    take_in(book, 0, [((1, 0), 5), ((2, 0), 9)])
+    take_in(book, 50, [((2, 0), 9)])
+    assert take_in(book, 9000, [((3, 0), 7)]) == [1]
     assert book.sleepers.recall(np.array([(1, 0), (2, 0), (3, 0)])).tolist() == [0, NEVER, NEVER]
-    assert book.take_in(20_000, [(1, 0)], names, np.array([4])) == [0]
+    assert take_in(book, 20_000, [((1, 0), 4)]) == [0]
     assert book.sleepers.recall(np.array([(1, 0), (2, 0), (3, 0)])).tolist() == [0, 50, NEVER]
     sleepers, chance = Sleepers(256), random.Random(3)
     lasts = {(chance.getrandbits(62), chance.getrandbits(62)): window for window in range(1000)}

@@ -19,9 +19,11 @@ from detectors.learning.verdicts import ALIKE, Verdicts
 from detectors.registrations import RegistrationsSection
 from drills.render import lines
 from drills.run import START_S, Drill, Plan
+from engine import registrants
 from engine.crossing import Crossing
 from engine.embedded import Embedded
 from engine.registered import Lists
+from engine.registrant_notices import Notices
 from engine.registrants import Registrants
 from schemas.errors import StateError
 from tests.engines import Decided, conclude, config_of, feed, only
@@ -57,9 +59,11 @@ def flood(random: np.random.Generator, step: int, count: int) -> Rows:
 
 def stream(**section: Any) -> Registrants:
     """Of one service, from noon on."""
-    made = Registrants((1, 2), b"www.example", RegistrationsSection(**section), 60, NOON_STEP)
-    made.text_of = lambda word: b"ten.example" if word == DISPOSABLE_WORD else b"Browser/1"
-    return made
+    settings = RegistrationsSection(**section)
+    notices = Notices(
+        (1, 2), b"www.example", settings, lambda word: b"ten.example" if word == DISPOSABLE_WORD else b"Browser/1"
+    )
+    return Registrants(notices, settings, 60, NOON_STEP)
 
 
 def play(one: Registrants, random: np.random.Generator, steps: int, hostile: int = 0) -> list[Crossing]:
@@ -261,7 +265,7 @@ def drilled(*attacks: str, span_s: int, at_s: int, **plan: Any) -> Decided:
 def known_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model acts from the score on that it would notify from."""
     start = RegistrationsSection().start_score
-    monkeypatch.setattr(Registrants, "_calibration", lambda self, share: known(start, start))
+    monkeypatch.setattr(registrants, "Calibration", lambda config: known(start, start))
 
 
 @functools.cache

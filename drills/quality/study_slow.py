@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from detectors.learning.calibration import Calibration, CalibrationConfig
-from detectors.learning.days import Days, day_limit
+from detectors.learning.calibration import Calibration
+from detectors.learning.days import Days
 from detectors.learning.episodes import Episode
 from detectors.learning.floods import BASES, COLUMNS, MARKS, STEP_S, Base, FloodModel, Mark
 from detectors.learning.hours import Hours
@@ -33,12 +33,13 @@ from drills.columns import generator
 from drills.quality.registration_weeks import FIRST_STEP, PER_STEP, first_uses, honest, people, shares_used, verifications
 from engine.registrants import (
     AGED,
-    DAY_SHARE,
     SLOW_EPISODE_STEPS,
     SLOW_STEPS,
     SUSPECT,
     VERIFIED,
     add_day,
+    end_hour,
+    limits_of,
     slow_config,
     slow_share,
 )
@@ -52,7 +53,7 @@ VERIFIED_SPREAD = 0.03
 COLD_DAYS, HOUR_STEPS, HOURLY, DAILY = 8, 360, 6, 144
 GAP = 6
 """An hour: what comes again within it is the same alarm."""
-DAY_LIMIT = day_limit(DAY_SHARE * RegistrationsSection().notify_per_day)
+SECTION = RegistrationsSection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +157,9 @@ class Judged:
 
     alone: bool
     """Without that verdict, with all of the alarms"""
-    model: FloodModel = field(default_factory=lambda: FloodModel(slow_config(RegistrationsSection().change_max)))
+    model: FloodModel = field(default_factory=lambda: FloodModel(slow_config(SECTION.change_max)))
     days: Days = field(default_factory=Days)
-    limits: Calibration = field(default_factory=lambda: Calibration(_limits(days_known=False)))
+    limits: Calibration = field(default_factory=lambda: Calibration(limits_of(SECTION, slow_share(False))))
     hours: Hours = field(default_factory=lambda: Hours(1))
     episodes: tuple[Episode, Episode] = field(default_factory=lambda: (_episode(), _episode()))
 
@@ -176,17 +177,14 @@ class Judged:
         return told
 
     def _told(self, step: int, score: float) -> int:
-        """As `engine.registrants.Registrants` has it."""
-        slow, told = 0, 0
+        """One notice at most, whichever of the two it is of."""
+        slow, of_day = False, False
         if score >= self.limits.notify:
-            slow = int(self.episodes[0].tells(step, self.limits.per_day(score)))
-        if step % HOURLY == HOURLY - 1:
-            self.days.end_hour()
-            day = None if self.alone else self.days.judge(_tick(step))
-            self.limits.config = _limits(days_known=day is not None)
-            if day is not None and day.score >= DAY_LIMIT:
-                told = int(self.episodes[1].tells(step, day.per_day))
-        return max(slow, told)
+            slow = self.episodes[0].tells(step, self.limits.per_day(score))
+        if step % HOURLY == HOURLY - 1 and not self.alone:
+            looked_at = end_hour(SECTION, self.days, self.limits, _tick(step))
+            of_day = looked_at is not None and self.episodes[1].tells(step, looked_at.day.per_day)
+        return int(slow or of_day)
 
     def until(self, first: int, sums: F64) -> tuple[float, float]:
         """Hours until something is at its limit, and until people are told, if what follows is this."""
@@ -208,11 +206,6 @@ class Judged:
 
 def _episode() -> Episode:
     return Episode(SLOW_EPISODE_STEPS // SLOW_STEPS)
-
-
-def _limits(*, days_known: bool) -> CalibrationConfig:
-    section, share = RegistrationsSection(), slow_share(days_known)
-    return CalibrationConfig(share * section.notify_per_day, share * section.act_per_day, section.start_score)
 
 
 def _tick(step: int) -> int:
