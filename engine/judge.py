@@ -204,13 +204,19 @@ class Judge(JudgeWindows):
         while True:
             self._change_rules()
             limit = self.changes.reach(self.plan, self.closed + HORIZON_S)
+            until = None if target is None or self.closed >= target else self.changes.last_tick(target)
+            last = queue[-1] if queue and until is not None and not self._early else None
             for waiting in queue:
-                self._insert(waiting, limit)
+                if waiting is not last:
+                    self._insert(waiting, limit)
+            if last is not None and until is not None:
+                self._close(min(until, limit), emit=True, waiting=last, limit=limit)
             queue = [waiting for waiting in queue if waiting.left]
-            if target is None or self.closed >= target:
+            if target is None or until is None:
                 break
-            until = self.changes.last_tick(target)
-            self._close(min(until, limit) if queue else until, emit=True)
+            end = min(until, limit) if queue else until
+            if last is None or self.closed < end:
+                self._close(end, emit=True)
             if self.closed >= target and not queue and not self.changes.is_due(self.closed):
                 break
             if queue and self.rows == 0:  # nothing until then: a gap of any length costs one step
@@ -258,8 +264,14 @@ class Judge(JudgeWindows):
             if crossed:
                 self._tell(crossed, "early")
 
-    def _close(self, target: int, *, emit: bool) -> None:
-        if told := self._close_ticks(target, emit=emit):
+    def _close(self, target: int, *, emit: bool, waiting: Waiting | None = None, limit: int = NEVER) -> None:
+        """Close ticks up to ``target``, after rows of a tally up to ``limit`` have been taken in."""
+        taken = self._nothing if waiting is None else waiting
+        services = np.zeros(taken.tally.rows + 1, np.int64)
+        told = self._close_ticks(target, services, taken, limit, emit=emit)
+        if not self._silent:
+            self.services.add(taken.tally, services)
+        if told:
             self.learned.note(told)
             self._tell(told, "final")
 

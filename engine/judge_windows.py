@@ -30,7 +30,7 @@ from engine.standing import Standing
 from schemas.columns import I64
 from schemas.config import Config
 from schemas.fields import Dimension
-from schemas.tally import C_TICK, Tally
+from schemas.tally import C_TICK, Tally, empty_tally
 
 HORIZON_S = 1024
 """Rows up to this far behind the last closed tick lie in the log at once; those of later ticks wait."""
@@ -83,6 +83,8 @@ class JudgeWindows:
         self.long: LongWindows
         self.routes: BusyRoutes
         self.allocate(plan)
+        self._nothing = Waiting(empty_tally("", 0, 0, 0, owned), np.zeros(owned, np.int64))
+        """Nothing to be taken in"""
         self._out: Crossings = allocate_crossings(_CROSSINGS)
 
     def allocate(self, plan: WindowPlan) -> None:
@@ -161,12 +163,15 @@ class JudgeWindows:
         )  # fmt: skip
         return self._crossings(int(count), plan), bool(done or count == 0)
 
-    def _close_ticks(self, target: int, *, emit: bool) -> list[Crossing]:
-        """Close ticks up to ``target``; what has crossed a limit, of whole seconds (if ``emit``) and of minutes of routes."""
-        count, told = 0, list[Crossing]()
+    def _close_ticks(self, target: int, services: I64, waiting: Waiting, limit: int, *, emit: bool) -> list[Crossing]:
+        """Take in rows up to ``limit`` and close ticks up to ``target``; what has crossed a limit, of whole seconds (if ``emit``)
+        and of minutes of routes. ``services`` as of `_take_rows`."""
+        count, told, tally = 0, list[Crossing](), waiting.tally
+        services[0] = 0
         while True:
             count, needed = all_close_kernel(
-                tuple(self.windows), tuple(self.plan.arrays), tuple(self.long), tuple(self.plan.long), target, emit,
+                tuple(self.windows), tuple(self.plan.arrays), tally.order, waiting.cursors, tally.partition_start, limit,
+                tally.records, tally.names, services, tuple(self.long), tuple(self.plan.long), target, emit,
                 tuple(self._out), count,
             )  # fmt: skip
             if needed == 0:

@@ -451,17 +451,24 @@ def all_insert_kernel(
 
 @entry
 def all_close_kernel(
-    windows: Any, plan: Any, long_windows: Any, long_plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any
-) -> Any:
-    """Close ticks up to ``target`` in every partition; see `close_kernel` for what it returns.
+    windows: Any, plan: Any, order: Any, cursors: Any, starts: Any, tick_limit: Any, records: Any, names: Any, services: Any,
+    long_windows: Any, long_plan: Any, target: Any, emit: Any, crossings: Any, out_at: Any,
+) -> Any:  # fmt: skip
+    """Take a tally in, which may be empty, and close ticks up to ``target``, in every partition; see `all_insert_kernel` and
+    `close_kernel` for what it is given and returns. ``services[0]`` goes on from what it was.
 
-    Partitions stop at the end of a minute one and all, so that those in which something was counted are looked at together.
+    Of each partition both is done before the next one has its turn: what was written is in the caches still when it closes.
+    But partitions stop at the end of a minute one and all, so that those in which something was counted are looked at together.
     """
     w, rules, out = Windows(*windows), Rules(*plan), Crossings(*crossings)
     g, long = LongWindows(*long_windows), LongRules(*long_plan)
     minute_over = np.int64(0)
     for p in range(len(w.tag)):
         before = out_at
+        if cursors[p] < starts[p + 1]:
+            cursors[p], _ = insert_kernel(
+                part_kernel(w, p), rules, order, cursors[p], starts[p + 1], tick_limit, False, records, names, services, out, 0
+            )
         out_at, needed = close_kernel(part_kernel(w, p), rules, long_part_kernel(g, p), long, target, emit, out, out_at)
         for k in range(before, out_at):
             out.partition[k] = p
