@@ -152,8 +152,8 @@ class JudgeWindows:
         """Take in rows up to ``limit``, as far as there is room for what crosses a limit of ``plan``.
 
         Returns:
-            what has crossed one, if that is wanted (``early``), and whether they are all taken in. ``services`` (i64[rows + 1]) holds
-            how many of the rows are of services, and which.
+            what has crossed one, if that is wanted (``early``), and whether they are all taken in. ``services`` (i64[rows + 1])
+            holds how many of the rows are of services, and which.
         """
         tally = waiting.tally
         services[0] = 0
