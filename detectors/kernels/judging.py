@@ -62,7 +62,7 @@ from detectors.kernels.windows import (
     part_kernel,
     some_of_kernel,
 )
-from schemas.compiled import entry, inlined
+from schemas.compiled import entry, inlined, part
 from schemas.fields import Dimension
 from schemas.tally import C_DIMENSION, C_HASH, C_KEY_A, C_KEY_B, C_MEASURES, C_NAME, C_NAME_LENGTH, C_TICK, NAME_BYTES_MAX
 
@@ -117,7 +117,7 @@ def unite_items_kernel(w: Any, row: Any, column: Any, since: Any) -> Any:
     return united
 
 
-@inlined
+@part
 def insert_kernel(
     w: Any, rules: Any, order: Any, at: Any, end: Any, tick_limit: Any, early: Any, records: Any, names: Any, services: Any,
     out: Any, out_at: Any,
@@ -376,7 +376,7 @@ def judge_tick_kernel(
     return out_at
 
 
-@inlined
+@part
 def close_kernel(w: Any, rules: Any, g: Any, long: Any, target: Any, emit: Any, out: Any, out_at: Any) -> Any:
     """Close ticks in order up to ``target``.
 

@@ -235,7 +235,7 @@ def sum_long_kernel(g: Any, long: Any, at: Any, dimension: Any, c: Any, many: An
     return total
 
 
-@inlined
+@part
 def judge_long_kernel(
     w: Any, g: Any, long: Any, slot: Any, dimension: Any, row: Any, tick: Any, cell: Any, out: Any, out_at: Any
 ) -> Any:
