@@ -130,7 +130,7 @@ class LearnedKeys:
 
     def add(self, tally: Tally) -> None:
         """Take in what a tally says of keys. Its arrays may be used again when this returns."""
-        if not tally.rows:
+        if not tally.rows or tally.key_rows == 0:
             return
         while self._rows.used[0] + tally.rows > len(self._rows.entries) < ENTRIES_MAX:
             self._grow()

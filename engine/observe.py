@@ -172,13 +172,14 @@ class Observer:
         ticks, by_tick = max(tick_max - tick_min + 1, 1), _COUNTED
         if ticks > _TICKS_COUNTED:
             ticks, by_tick = 1, np.argsort(table.records[:count, C_TICK], kind="stable")
-        order_kernel(
+        of_keys = order_kernel(
             table.records, count, by_tick, tick_min, ticks, self._partitions, rows.order, rows.partition_start, self._bins
         )
         tally = Tally(
             source, start, end, clock.newest_ms, tick_min, tick_max, int(rows.sample.progress[Q_LEFT_OUT]),
             table.records[:count], table.names[: progress[P_NAMES] + 8], rows.order[:count], rows.partition_start,
         )  # fmt: skip
+        tally.key_rows = int(of_keys)
         if self._samples:
             tally.sample = finish_sample(rows.sample, rows.sample_out)
         if late := int(progress[P_LATE]):

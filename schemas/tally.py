@@ -104,6 +104,8 @@ class Tally:
     """Of the segment's raw records."""
     late: Late = NONE_LATE
     """Events of the segment that came too late to be in its rows."""
+    key_rows: int | None = None
+    """How many rows are of API keys, where the observer is at hand; None: nobody has counted."""
 
     @property
     def rows(self) -> int:

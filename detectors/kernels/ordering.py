@@ -8,16 +8,18 @@ import numpy as np
 
 from detectors.kernels.hashing import partition_kernel
 from schemas.compiled import entry, inlined
-from schemas.tally import C_HASH, C_TICK
+from schemas.fields import Dimension
+from schemas.tally import C_DIMENSION, C_HASH, C_TICK
 
 U64 = np.uint64
+D_API_KEY = int(Dimension.API_KEY)
 
 
 @entry
 def order_kernel(
     records: Any, rows: Any, by_tick: Any, tick_min: Any, ticks: Any, partitions: Any, order: Any, starts: Any, bins: Any
-) -> None:
-    """Order rows by judge partition, then by tick: a stable counting sort.
+) -> Any:
+    """Order rows by judge partition, then by tick: a stable counting sort. Returns how many of them are of API keys.
 
     Args:
         records: i64[rows or more, RECORD_WORDS].
@@ -31,7 +33,9 @@ def order_kernel(
     sorted_before = len(by_tick) > 0
     last = partitions * ticks
     bins[: last + 1] = 0
+    of_keys = np.int64(0)
     for k in range(rows):
+        of_keys += np.int64(records[k, C_DIMENSION] == D_API_KEY)
         bins[place_kernel(records, k, sorted_before, tick_min, ticks, many) + 1] += 1
     for k in range(last):
         bins[k + 1] += bins[k]
@@ -42,6 +46,7 @@ def order_kernel(
         place = place_kernel(records, r, sorted_before, tick_min, ticks, many)
         order[bins[place]] = r
         bins[place] += 1
+    return of_keys
 
 
 @inlined
