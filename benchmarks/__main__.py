@@ -29,9 +29,9 @@ from benchmarks.steps import Steps
 from detectors.registry import registered
 from drills.traffic import Traffic, combined_lines, ndjson_lines, spoofed_lines
 from engine.embedded import Embedded
+from replay.sources import CHUNK_BYTES
 from schemas.config import Config, parse_config
 
-CHUNK = 1 << 20
 MEMORY_MB_MAX, EVERY_MB_MAX = 512, 640
 """With ``rate`` alone, and with every detector: rows and keys hold more then, and long windows and samples come to it."""
 WARM_SHARE = 0.25
@@ -52,7 +52,7 @@ def pieces_of(data: bytes) -> list[bytes]:
     """Whole lines in chunks."""
     pieces, at = [], 0
     while at < len(data):
-        end = min(at + CHUNK, len(data))
+        end = min(at + CHUNK_BYTES, len(data))
         end = data.rfind(b"\n", at, end) + 1 or len(data)
         pieces.append(data[at:end])
         at = end
@@ -62,7 +62,7 @@ def pieces_of(data: bytes) -> list[bytes]:
 def decide(config: Config, traffic: Traffic, threads: int, steps: Steps | None = None) -> float:
     """Seconds per event from bytes to decisions, in steady state."""
     engine = Embedded(config, threads=threads)
-    buffer = np.zeros(2 * CHUNK + 16384, np.uint8)
+    buffer = np.zeros(2 * CHUNK_BYTES + 16384, np.uint8)
     engine.open("log", int(traffic.times_ms.max()) + 1000)
     base, began, counted = 0, 0.0, 0
     pieces = pieces_of(traffic.data)
@@ -166,7 +166,7 @@ def replay_spoofed(sources: int, every: bool) -> None:
     """What `memory` runs. Raises SystemExit when the promise does not hold."""
     attacker, mb_max = "203.0.113.66", EVERY_MB_MAX if every else MEMORY_MB_MAX
     engine = Embedded(parse_config({"engine": {"seed": "benchmark"}, "detectors": {} if every else rate_alone()}))
-    buffer = np.zeros(2 * CHUNK + 16384, np.uint8)
+    buffer = np.zeros(2 * CHUNK_BYTES + 16384, np.uint8)
     base, stopped = 0, set()
     engine.open("log", 4_102_444_800_000)
     began = time.perf_counter()

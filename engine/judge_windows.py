@@ -164,8 +164,8 @@ class JudgeWindows:
         return self._crossings(int(count), plan), bool(done or count == 0)
 
     def _close_ticks(self, target: int, services: I64, waiting: Waiting, limit: int, *, emit: bool) -> list[Crossing]:
-        """Take in rows up to ``limit`` and close ticks up to ``target``; what has crossed a limit, of whole seconds (if ``emit``)
-        and of minutes of routes. ``services`` as of `_take_rows`."""
+        """Take in rows up to ``limit`` and close ticks up to ``target``; what has crossed a limit, of whole seconds (if
+        ``emit``) and of minutes of routes. ``services`` as of `_take_rows`."""
         count, told, tally = 0, list[Crossing](), waiting.tally
         services[0] = 0
         while True:
