@@ -213,7 +213,7 @@ def explain(
         found.append(best)
         left &= ~matching(best.values, rows)
     if sum(one.explained for one in found) < NOTE_EXPLAINED:
-        route = _route(rows, weights, usual, everything, named, left, surplus)
+        route = _route(rows, weights, usual, everything, named, left, surplus, failed=stratum == Stratum.FAILED)
         whose = _best(rows, weights, usual, everything, section, attributes, named, left, surplus, more=False, acts=False)
         if route is not None and (whose is None or whose.explained < NEARLY * route.explained):
             found.append(route)
@@ -327,10 +327,10 @@ def _is_told(
     one: Explained, mask: Mask, rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual],
     section: SignatureSection, surplus: float,
 ) -> bool:  # fmt: skip
-    """Whether it would act if more were known that is as what was seen, and explains as much as a route that is told."""
+    """Whether it would act if more were known, as what was seen, and explains as much as a route that is told."""
     seen = _seen(one.values, usual, everything)
-    enough = seen <= section.collateral_max and one.explained >= max(NOTE_EXPLAINED, OF_PROPORTION * seen)
-    return enough and _is_somebodys(one, mask, rows, weights, usual, everything, section, surplus, LIFT_MIN)
+    told = seen <= section.collateral_max and one.explained >= max(NOTE_EXPLAINED, OF_PROPORTION * seen)
+    return told and _is_somebodys(one, mask, rows, weights, usual, everything, section, surplus, LIFT_MIN)
 
 
 def _is_somebodys(
@@ -341,8 +341,8 @@ def _is_somebodys(
     sources = _sources(rows[mask])
     if sources < section.sources_min or int(mask.sum()) < EVENTS_MIN:
         return False
-    no_chance = _is_no_chance(one, sources, rows, weights, usual)
-    return no_chance and _stands_out(one, rows, weights, usual, everything, surplus, lift)
+    own = _is_no_chance(one, sources, rows, weights, usual)
+    return own and _stands_out(one, rows, weights, usual, everything, surplus, lift)
 
 
 def _sources(rows: I64) -> int:
@@ -372,16 +372,17 @@ def _stands_out(
 
 
 def _route(
-    rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], named: Container[int] | None, left: Mask, surplus: float
+    rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], named: Container[int] | None, left: Mask,
+    surplus: float, *, failed: bool,
 ) -> Explained | None:  # fmt: skip
     """The one route that most of the surplus is for."""
-    values = _frequent(rows, weights, (ROUTE,), named, left, NOTE_EXPLAINED * surplus)
-    found = []
+    values, found = _frequent(rows, weights, (ROUTE,), named, left, NOTE_EXPLAINED * surplus), []
     for pair, mask in zip(values.pairs, values.masks, strict=True):
         one = _weigh((pair,), mask, weights, usual, everything, surplus)
-        share = usual.share(matching(one.values, usual.rows))
-        if len(usual.rows) < ROWS_MIN:  # where hardly anything fails, say, it is what is asked for at all that says something
-            share = min(share, _seen(one.values, usual, everything))
+        usually = matching(one.values, usual.rows)
+        share = usual.share(usually)
+        if failed and len(usual.rows) < ROWS_MIN:  # what is not among the two that have failed is not half of what fails
+            share = max(usual.seen(usually), _seen(one.values, usual, everything))
         lifted = one.explained >= LIFT_MIN * share
         if lifted and one.explained >= NOTE_EXPLAINED and _is_no_chance(one, _sources(rows[mask]), rows, weights, usual):
             found.append(replace(one, acts=False))

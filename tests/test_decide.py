@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drills.scoring.decide import Decider, Seconds, decided
+from drills.scoring.decide import Decider, Steps, decided
 from schemas.config import Config
 from schemas.mitigation import Evidence, Mitigation
 from tests.engines import config_of
@@ -77,20 +77,21 @@ def test_without_early_records_the_final_ones_are_the_same() -> None:
 @given(
     seconds=st.lists(st.one_of(st.integers(0, 6), st.sampled_from([None, "empty"])), max_size=30),
     cuts=st.lists(st.integers(0, 30), max_size=4),
+    step_s=st.integers(1, 3),
 )
-def test_a_piece_begins_where_a_second_does(seconds: list[int | str | None], cuts: list[int]) -> None:
+def test_a_piece_begins_where_a_step_does(seconds: list[int | str | None], cuts: list[int], step_s: int) -> None:
     """Against reading line by line. What is no event, and what comes late, begins nothing."""
     lines = [
         b"\n" if second == "empty" else b"no event\n" if not isinstance(second, int) else event(second, "192.0.2.1", "/")
         for second in seconds
     ]
-    reader, newest = Seconds(CONFIG), -1
+    reader, newest = Steps(CONFIG, step_s), -1
     edges = [0, *sorted(min(cut, len(lines)) for cut in cuts), len(lines)]
     for first, end in itertools.pairwise(edges):
         expected = []
         for index in range(first, end):
             second, start = seconds[index], len(b"".join(lines[first:index]))
-            if isinstance(second, int) and second > newest:
+            if isinstance(second, int) and (START_S + second) // step_s > newest:
                 expected.append(start)
-                newest = second
+                newest = (START_S + second) // step_s
         assert reader.starts(b"".join(lines[first:end])) == expected

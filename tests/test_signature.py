@@ -157,6 +157,15 @@ def test_a_route_is_told_where_nothing_has_ever_failed(known: int) -> None:
     assert dict(note.values) == {ROUTE: 1000}
 
 
+def test_a_route_for_which_everything_is_that_comes_is_not_told() -> None:
+    window = rows(3, 25, [1000], range(100, 200))
+    usual = Usual.of(rows(4, 2, [1000], [7]), 0.1)
+    assert failing(window, usual=usual, everything=[usual, QUIET]) == []
+    none = Usual.of(people(6, 0), 0.0)
+    weights = window[:, WEIGHT].astype(np.float64)
+    assert explain(window, weights, none, [none, QUIET], SECTION, Stratum.REGISTERED) == [], "who registers asks for one route"
+
+
 def test_where_next_to_nothing_is_known_nothing_is_told() -> None:
     one, few = Usual.of(people(6, 1), 0.1), Usual.of(people(7, 15), 0.5)
     assert failing(rows(3, 48, [1000], range(1, 26), CLOUD), usual=one, everything=[one, few]) == []

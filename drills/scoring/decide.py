@@ -25,32 +25,33 @@ class Decider:
 
     Args:
         early: also decide early. Without, blocks go in as they are: final decisions are the same however they are cut.
+        step_s: so many seconds at a time, where days of next to nothing are not worth a tally each.
     """
 
-    def __init__(self, config: Config, *, early: bool = True) -> None:
+    def __init__(self, config: Config, *, early: bool = True, step_s: int = 1) -> None:
         self._engine = Embedded(config, early=early)
         self._engine.open(_SOURCE, LATER_MS)
-        self._seconds = Seconds(config) if early else None
-        self._second: list[bytes] = []
-        """What came of the second that is not over"""
+        self._steps = Steps(config, step_s) if early else None
+        self._step: list[bytes] = []
+        """What came of the step that is not over"""
         self._buffer = np.zeros(1 << 21, np.uint8)
         self._base = 0
 
     def take(self, data: bytes) -> None:
         """Whole lines."""
-        if self._seconds is None:
+        if self._steps is None:
             self._feed(data)
             return
         at = 0
-        for start in self._seconds.starts(data):
-            self._end_second(data[at:start])
+        for start in self._steps.starts(data):
+            self._end_step(data[at:start])
             at = start
-        self._second.append(data[at:])
+        self._step.append(data[at:])
 
-    def _end_second(self, data: bytes) -> None:
+    def _end_step(self, data: bytes) -> None:
         """Nothing newer will be of it."""
-        self._feed(b"".join([*self._second, data]))
-        self._second = []
+        self._feed(b"".join([*self._step, data]))
+        self._step = []
 
     def _feed(self, data: bytes) -> None:
         if not data:
@@ -63,32 +64,33 @@ class Decider:
 
     def finish(self) -> Decisions:
         """All decisions; the engine is of no use afterwards."""
-        self._end_second(b"")
+        self._end_step(b"")
         self._engine.close(_SOURCE)
         self._engine.finish()
         self._engine.stop()
         return self._engine.take()
 
 
-class Seconds:
-    """Where in a log seconds begin that nothing before was of."""
+class Steps:
+    """Where in a log steps of ``step_s`` seconds begin that nothing before was of."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, step_s: int) -> None:
+        self._step_ms = 1000 * step_s
         self._decoder = Decoder(config.input, key_seed=(1, 2), ahead_ms=0)
         self._buffer = np.zeros(0, np.uint8)
-        self._newest_s = -1
+        self._newest = -1
 
     def starts(self, data: bytes) -> list[int]:
-        """First bytes of the lines that are newer by a second than all before them."""
+        """First bytes of the lines that are of a later step than all before them."""
         found = []
-        for start, time_s in self._lines(data):
-            if time_s > self._newest_s:
+        for start, step in self._lines(data):
+            if step > self._newest:
                 found.append(start)
-                self._newest_s = time_s
+                self._newest = step
         return found
 
     def _lines(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """(its first byte, its newest second) of each line with an event that is newer than those before it here."""
+        """(its first byte, its step) of each line with an event of a later step than those before it here."""
         if 2 * len(data) + 16_384 > len(self._buffer):
             self._buffer = np.zeros(4 * len(data) + 16_384, np.uint8)
         self._buffer[: len(data)] = np.frombuffer(data, np.uint8)
@@ -97,16 +99,16 @@ class Seconds:
         while at < len(data):
             at = self._decoder.decode_lines(self._buffer, len(data), at, bound_ms=LATER_MS, events_max=self._decoder.capacity)
             columns = self._decoder.columns
-            time_s = columns.number(Number.TIME_MS) // 1000
-            newer = np.flatnonzero(np.diff(np.maximum.accumulate(time_s), prepend=-1) > 0)
+            steps = columns.number(Number.TIME_MS) // self._step_ms
+            newer = np.flatnonzero(np.diff(np.maximum.accumulate(steps), prepend=-1) > 0)
             lines = begins[columns.number(Number.RECORD)[newer] + before]
-            yield from zip(lines.tolist(), time_s[newer].tolist(), strict=True)
+            yield from zip(lines.tolist(), steps[newer].tolist(), strict=True)
             before += self._decoder.records
 
 
-def decided(config: Config, blocks: Iterable[bytes]) -> Decisions:
+def decided(config: Config, blocks: Iterable[bytes], step_s: int = 1) -> Decisions:
     """What is decided about these lines."""
-    decider = Decider(config)
+    decider = Decider(config, step_s=step_s)
     for block in blocks:
         decider.take(block)
     return decider.finish()
