@@ -7,13 +7,14 @@ is taken, its requests are put aside, and the rest is looked at again, up to fou
 it names a client's attribute, at least `sources_min` addresses have it, its *collateral* (the share of usual requests of any
 kind that it matches) is within `collateral_max`, it explains ten times more of the surplus than of the usual, chance does not
 make so many sources, and, where it names a route, its clients are not simply those that always come: a crowd that comes for
-one article is not known by its browsers. What is only a route is told to people. It ends 90 s after the surplus has.
+one article is not known by its browsers. People are told what most of a surplus has in common if that is only a route, or if
+too few usual requests are known to act: none of forty is no proof of less than one in fifty. It ends 90 s after the surplus.
 
 Where it fails: a botnet that asks for what people ask for with people's browsers from everywhere has nothing in common but
 being new: `entropy` tells of it. A crowd that one application sends to one page looks like a botnet with one agent; the
-action is a challenge, and dry run is the default. Fewer than two dozen usual requests in five minutes say nothing about
-collateral, and then nothing acts. What rises slower than by half in five minutes is taken for usual.
-Accounts and assets never have one: keys are judged by themselves, and a page brings dozens of assets.
+action is a challenge, and dry run is the default. Fewer than fifty usual requests in five minutes say too little about
+collateral for anything to act, and fewer than twenty for people to be told. What rises slower than by half in five minutes is
+taken for usual. Accounts and assets never have one: keys are judged by themselves, and a page brings dozens of assets.
 
 Costs: the sample; with a surplus about 1 ms a second, without one nothing that can be measured.
 
@@ -136,11 +137,14 @@ class Usual:
         weights = rows[:, WEIGHT].astype(np.float64)
         return Usual(rows, weights * (mean / max(1.0, float(weights.sum()))), mean)
 
+    def seen(self, matches: Mask) -> float:
+        """Of usual requests that were seen, the share that matches."""
+        total = float(self.weights.sum())
+        return float(self.weights[matches].sum()) / total if total else 0.0
+
     def share(self, matches: Mask) -> float:
         """Of usual requests: the mean of what it may be, so that nothing seen is not nothing."""
-        total = float(self.weights.sum())
-        seen = float(self.weights[matches].sum()) / total if total else 0.0
-        return (seen * len(self.rows) + 1) / (len(self.rows) + 1)
+        return (self.seen(matches) * len(self.rows) + 1) / (len(self.rows) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,11 @@ class Explained:
     """Share of usual requests that it matches"""
     acts: bool
     """Else it is for people only."""
+
+
+def names_clients(values: Conjunction) -> bool:
+    """Whether it says something about who asks."""
+    return not CLIENT.isdisjoint(attribute for attribute, _ in values)
 
 
 def matching(values: Conjunction, rows: I64) -> Mask:
@@ -204,9 +213,12 @@ def explain(
         found.append(best)
         left &= ~matching(best.values, rows)
     if sum(one.explained for one in found) < NOTE_EXPLAINED:
-        note = _route(rows, weights, usual, everything, named, left, surplus)
-        if note is not None:
-            found.append(note)
+        route = _route(rows, weights, usual, everything, named, left, surplus, failed=stratum == Stratum.FAILED)
+        whose = _best(rows, weights, usual, everything, section, attributes, named, left, surplus, more=False, acts=False)
+        if route is not None and (whose is None or whose.explained < NEARLY * route.explained):
+            found.append(route)
+        elif whose is not None:
+            found.append(whose)
     return found
 
 
@@ -249,18 +261,21 @@ def _conjunctions(values: _Values, weights: F64, least: float) -> list[tuple[tup
 
 def _best(
     rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], section: SignatureSection, attributes: Sequence[int],
-    named: Container[int] | None, left: Mask, surplus: float, *, more: bool,
+    named: Container[int] | None, left: Mask, surplus: float, *, more: bool, acts: bool = True,
 ) -> Explained | None:  # fmt: skip
-    least = (EXPLAINED_MORE if more else section.explained_min) * surplus
+    """The conjunction of those that act that explains most; ``acts`` False: of those that would if more were known."""
+    least = (NOTE_EXPLAINED if not acts else EXPLAINED_MORE if more else section.explained_min) * surplus
     values = _frequent(rows, weights, attributes, named, left, least)
     fit = []
     for places, mask in _conjunctions(values, weights, least):
         pairs = tuple(values.pairs[place] for place in places)
-        if CLIENT.isdisjoint(attribute for attribute, _ in pairs):
+        if not names_clients(pairs):
             continue
         one = _weigh(pairs, mask, weights, usual, everything, surplus)
-        if _acts(one, mask, rows, weights, usual, everything, section, surplus, more=more):
+        if acts and _acts(one, mask, rows, weights, usual, everything, section, surplus, more=more):
             fit.append(one)
+        elif not acts and _is_told(one, mask, rows, weights, usual, everything, section, surplus):
+            fit.append(replace(one, acts=False))
     if not fit:
         return None
     enough = NEARLY * max(one.explained for one in fit)
@@ -288,6 +303,15 @@ def _share(values: Conjunction, usual: Usual, everything: Sequence[Usual]) -> fl
     return overall if len(usual.rows) < ROWS_MIN else max(overall, usual.share(matching(values, usual.rows)))
 
 
+def _seen(values: Conjunction, usual: Usual, everything: Sequence[Usual]) -> float:
+    """The same of those that were seen, which may be few; of next to none it is all."""
+    if sum(len(other.rows) for other in everything) < ROWS_MIN:
+        return 1.0
+    overall = sum(other.seen(matching(values, other.rows)) * other.mean for other in everything)
+    overall /= sum(other.mean for other in everything)
+    return overall if len(usual.rows) < ROWS_MIN else max(overall, usual.seen(matching(values, usual.rows)))
+
+
 def _acts(
     one: Explained, mask: Mask, rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual],
     section: SignatureSection, surplus: float, *, more: bool,
@@ -296,12 +320,29 @@ def _acts(
         return False
     if one.explained < (EXPLAINED_MORE if more else section.explained_min):
         return False
+    return _is_somebodys(one, mask, rows, weights, usual, everything, section, surplus, LIFT_MORE if more else LIFT_MIN)
+
+
+def _is_told(
+    one: Explained, mask: Mask, rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual],
+    section: SignatureSection, surplus: float,
+) -> bool:  # fmt: skip
+    """Whether it would act if more were known, as what was seen, and explains as much as a route that is told."""
+    seen = _seen(one.values, usual, everything)
+    told = seen <= section.collateral_max and one.explained >= max(NOTE_EXPLAINED, OF_PROPORTION * seen)
+    return told and _is_somebodys(one, mask, rows, weights, usual, everything, section, surplus, LIFT_MIN)
+
+
+def _is_somebodys(
+    one: Explained, mask: Mask, rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual],
+    section: SignatureSection, surplus: float, lift: float,
+) -> bool:  # fmt: skip
+    """Whether enough clients have it, and neither chance nor a crowd makes so many."""
     sources = _sources(rows[mask])
     if sources < section.sources_min or int(mask.sum()) < EVENTS_MIN:
         return False
-    return _is_no_chance(one, sources, rows, weights, usual) and _stands_out(
-        one, rows, weights, usual, everything, surplus, LIFT_MORE if more else LIFT_MIN
-    )
+    own = _is_no_chance(one, sources, rows, weights, usual)
+    return own and _stands_out(one, rows, weights, usual, everything, surplus, lift)
 
 
 def _sources(rows: I64) -> int:
@@ -331,14 +372,18 @@ def _stands_out(
 
 
 def _route(
-    rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], named: Container[int] | None, left: Mask, surplus: float
+    rows: I64, weights: F64, usual: Usual, everything: Sequence[Usual], named: Container[int] | None, left: Mask,
+    surplus: float, *, failed: bool,
 ) -> Explained | None:  # fmt: skip
     """The one route that most of the surplus is for."""
-    values = _frequent(rows, weights, (ROUTE,), named, left, NOTE_EXPLAINED * surplus)
-    found = []
+    values, found = _frequent(rows, weights, (ROUTE,), named, left, NOTE_EXPLAINED * surplus), []
     for pair, mask in zip(values.pairs, values.masks, strict=True):
         one = _weigh((pair,), mask, weights, usual, everything, surplus)
-        lifted = one.explained >= LIFT_MIN * usual.share(matching(one.values, usual.rows))
+        usually = matching(one.values, usual.rows)
+        share = usual.share(usually)
+        if failed and len(usual.rows) < ROWS_MIN:  # what is not among the two that have failed is not half of what fails
+            share = max(usual.seen(usually), _seen(one.values, usual, everything))
+        lifted = one.explained >= LIFT_MIN * share
         if lifted and one.explained >= NOTE_EXPLAINED and _is_no_chance(one, _sources(rows[mask]), rows, weights, usual):
             found.append(replace(one, acts=False))
     return max(found, key=lambda one: one.explained, default=None)

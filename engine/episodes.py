@@ -28,6 +28,7 @@ from schemas.sample import Stratum
 
 ACTS: dict[Stratum, Action] = {Stratum.PAGES: "challenge", Stratum.REGISTERED: "challenge", Stratum.FAILED: "throttle"}
 """Accounts are told by their own keys' rules, and assets by the pages that ask for them."""
+NOBODYS = "no client has enough in common to act on"
 KEEN_S = 15
 """So long an episode is looked at every second, then every ten: what it is has been said, or cannot be."""
 
@@ -216,9 +217,11 @@ def _signed(
     )  # fmt: skip
     observed = round(one.observed)
     hit = f"{one.collateral:.1%} of usual requests would be hit"
+    if not one.acts:
+        hit = f"too little is known to act on it: perhaps {hit}" if signing.names_clients(one.values) else NOBODYS
     reason = (
         f"{observed:,} {NOUNS[stratum]} {words_of(value)} in {WINDOW_S} seconds, {min(1.0, one.explained):.0%} of what is more "
-        f"than usual; {hit if one.acts else 'no client has enough in common to act on'}"
+        f"than usual; {hit}"
     )
     features = (
         ("stratum", stratum.name.lower()), ("explained", round(one.explained, 3)), ("collateral", round(one.collateral, 4)),

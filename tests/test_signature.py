@@ -127,6 +127,65 @@ def test_a_stratum_in_which_hardly_anything_comes_hits_nobody() -> None:
     assert not named(explain(window, weights, few, [few], SECTION, Stratum.FAILED)), "nothing is known of this service"
 
 
+FEW, QUIET = Usual.of(people(6, 3), 0.1), Usual.of(people(7, 60), 2.0)
+"""What a quiet site knows after five minutes: hardly anything of what fails, and too little of the rest to act."""
+
+
+def failing(*parts: I64, usual: Usual = FEW, everything: Sequence[Usual] = (FEW, QUIET)) -> list[Explained]:
+    window = np.concatenate(parts)
+    return explain(window, window[:, WEIGHT].astype(np.float64), usual, everything, SECTION, Stratum.FAILED)
+
+
+def test_people_are_told_of_clients_of_whom_too_little_is_known_to_act() -> None:
+    (note,) = failing(rows(3, 48, range(1000, 2000), range(1, 26), CLOUD))
+    assert not note.acts
+    assert dict(note.values) == {NET_WIDE: 0xFFFF_C612_0000}
+    assert note.collateral > SECTION.collateral_max, "what it may be"
+    assert note.explained > 0.9
+
+
+def test_clients_of_whom_enough_is_known_are_not_told_as_if_it_were_not() -> None:
+    # Forty in sixty of this site's people come from there.
+    usual = Usual.of(np.concatenate([people(7, 20), rows(8, 40, range(1, 10), range(1, 26), CLOUD)]), 2.0)
+    assert failing(rows(3, 48, range(1000, 2000), range(1, 26), CLOUD), everything=[FEW, usual]) == []
+
+
+@pytest.mark.parametrize("known", [0, 1, 3])
+def test_a_route_is_told_where_nothing_has_ever_failed(known: int) -> None:
+    usual = Usual.of(people(6, known), known / 30)
+    (note,) = failing(rows(3, 25, [1000], range(100, 200)), usual=usual, everything=[usual, QUIET])
+    assert dict(note.values) == {ROUTE: 1000}
+
+
+def test_a_route_for_which_everything_is_that_comes_is_not_told() -> None:
+    window = rows(3, 25, [1000], range(100, 200))
+    usual = Usual.of(rows(4, 2, [1000], [7]), 0.1)
+    assert failing(window, usual=usual, everything=[usual, QUIET]) == []
+    none = Usual.of(people(6, 0), 0.0)
+    weights = window[:, WEIGHT].astype(np.float64)
+    assert explain(window, weights, none, [none, QUIET], SECTION, Stratum.REGISTERED) == [], "who registers asks for one route"
+
+
+def test_where_next_to_nothing_is_known_nothing_is_told() -> None:
+    one, few = Usual.of(people(6, 1), 0.1), Usual.of(people(7, 15), 0.5)
+    assert failing(rows(3, 48, [1000], range(1, 26), CLOUD), usual=one, everything=[one, few]) == []
+
+
+@pytest.mark.parametrize("sources", [1, 4])
+def test_people_are_not_told_of_a_few_sources_that_fail(sources: int) -> None:
+    window = rows(3, 48, range(1000, 2000), range(1, 26), CLOUD)
+    window[:, ADDRESS] = window[np.arange(48) % sources, ADDRESS]
+    assert failing(window) == []
+
+
+def test_of_a_route_and_of_clients_people_are_told_what_explains_more() -> None:
+    logins = rows(3, 16, [1000], [77]), rows(4, 5, [1000], range(80, 85))
+    (note,) = failing(*logins)
+    assert dict(note.values) == {ROUTE: 1000}, "all of it; one agent has three quarters"
+    (note,) = failing(*logins[:1])
+    assert dict(note.values) == {USER_AGENT: 77}
+
+
 @pytest.mark.parametrize("sources", [1, 4])
 def test_few_sources_are_judged_one_by_one(sources: int) -> None:
     window = rows(3, 300, [1], [77])

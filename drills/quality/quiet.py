@@ -95,7 +95,7 @@ def alarms_of(mitigations: Sequence[Mitigation]) -> list[Alarm]:
 def quiet(plan: Plan) -> Quiet:
     """Honest traffic through our defaults, in bounded memory."""
     drill = Drill(plan)
-    decider = Decider(ours())
+    decider = Decider(ours(), early=False)
     actors = drill.world.actors
     names: list[I64] = [_numbered(column) for column in (actors.address, actors.key, actors.account)]
     found = Quiet(days=plan.span_s / DAY_S)

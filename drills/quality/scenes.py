@@ -38,6 +38,11 @@ class Scene:
     attack_s_max: int
     """Attacks up to this long are scored here."""
 
+    @property
+    def step_s(self) -> int:
+        """So many seconds a judge is given at a time: what lasts for hours is not told within seconds, and days have many."""
+        return 1 if self.attack_s_max <= HOUR_S else 10
+
 
 _FEW, _MANY = 250.0, 120.0
 SCENES = (

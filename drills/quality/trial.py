@@ -74,7 +74,7 @@ def run_work(work: Work) -> list[Trial]:
     stage = Stage(work.scene, work.seed, ours())
     normal = frozenset(
         (one.detector, one.target.type, one.target.value)
-        for one in decided(ours(), merged(stage.honest, None)).mitigations
+        for one in decided(ours(), merged(stage.honest, None), work.scene.step_s).mitigations
         if not is_enforced(one)
     )
     return [
@@ -96,7 +96,7 @@ def _trials(
             card.honest_covered, card.source_days, len(hostile) / duration_s,
         )  # fmt: skip
 
-    mitigations = decided(ours(), merged(stage.honest, hostile)).mitigations
+    mitigations = decided(ours(), merged(stage.honest, hostile), work.scene.step_s).mitigations
     yield trial(OURS, scorer.score(mitigations))
     if strength != "ordinary":
         return
@@ -104,7 +104,7 @@ def _trials(
     for detector in sorted({one.detector for one in mitigations}):
         yield trial(detector, scorer.score([one for one in mitigations if one.detector == detector]))
     for system, config in peers().items() if work.with_peers else ():
-        yield trial(system, scorer.score(decided(config, merged(stage.honest, hostile)).mitigations))
+        yield trial(system, scorer.score(decided(config, merged(stage.honest, hostile), work.scene.step_s).mitigations))
 
 
 def attack_names() -> list[str]:
