@@ -144,7 +144,8 @@ add_rest = _put_rest(adding=True)
 
 
 LANES = 4
-"""Words that the next two work on at once, of which a table says by -1 or 0 whether each is meant."""
+"""Words that the next two work on at once, of which a table says by -1 or 0 whether each is meant. The others are written as
+they were, be they of the next record."""
 
 
 def _meant(context: Any, builder: Any, signature: Any, arguments: Any, words: int, table: int) -> Any:

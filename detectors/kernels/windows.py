@@ -102,7 +102,7 @@ class Windows(NamedTuple):
     """
 
     tag: npt.NDArray[np.uint32]  # u32[C + PROBES + 1]
-    keys: I64Array  # i64[C + PROBES, K]: the columns K_…, sums over closed ticks, then unions …
+    keys: I64Array  # i64[C + PROBES, K]: the columns K_…, sums over closed ticks, then unions, in whole cache lines …
     union_at: int  # … from this column on
     cells: npt.NDArray[np.int32]  # i32[C + PROBES, 2 * R]: 1 + the cell in which a rule fired last; then the same of early ones
     names: npt.NDArray[np.uint8]  # u8[(C + PROBES) * NAME_BYTES_MAX + 8]
@@ -147,7 +147,7 @@ def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, tic
     scalars = np.zeros((partitions, SCALARS), np.int64)
     scalars[:, [CLOSED, AGED_TICK, MUTED]] = NEVER
     scalars[:, FREE_HEAD] = NO_ROW
-    width = K_SUMS + max(specs + int(rules.unions[0]), rules.spec_lanes.shape[1])
+    width = K_SUMS + specs + int(rules.unions[0])
     keys_of = allocate_lines((partitions, slots, -(-width // LINE_WORDS) * LINE_WORDS), np.int64)
     return Windows(
         tag=np.zeros((partitions, slots + 1), np.uint32),
