@@ -46,6 +46,8 @@ K_A, K_B, K_DIMENSION, K_WEIGHT, K_NEWEST, K_TICK, K_ROWS, K_SUMS = range(8)
 """Of a key: its words, dimension, requests in the log, newest row and that one's tick, its rows, of which those that are closed
 are counted in the upper half of the word; then its sums, and its unions: of each rule about a set the bins that its window
 held when they were counted last, and those that came since. With 7 sums and 2 sets a key is two cache lines."""
+SPARE_WORDS = 2
+"""So many more words are given to a key to make it whole cache lines; more would cost memory."""
 ROWS_MASK, CLOSED_SHIFT, ONE_CLOSED = (1 << 32) - 1, 32, 1 << 32
 R_TICK, R_OLDER, R_VALUES = range(3)
 """Of a row: its tick and the row of the same key before it (see `older_kernel`); then its values."""
@@ -102,7 +104,7 @@ class Windows(NamedTuple):
     """
 
     tag: npt.NDArray[np.uint32]  # u32[C + PROBES + 1]
-    keys: I64Array  # i64[C + PROBES, K]: the columns K_…, sums over closed ticks, then unions, in whole cache lines …
+    keys: I64Array  # i64[C + PROBES, K]: the columns K_…, sums over closed ticks, then unions …
     union_at: int  # … from this column on
     cells: npt.NDArray[np.int32]  # i32[C + PROBES, 2 * R]: 1 + the cell in which a rule fired last; then the same of early ones
     names: npt.NDArray[np.uint8]  # u8[(C + PROBES) * NAME_BYTES_MAX + 8]
@@ -148,7 +150,8 @@ def allocate_windows(rules: Rules, *, partitions: int, keys: int, rows: int, tic
     scalars[:, [CLOSED, AGED_TICK, MUTED]] = NEVER
     scalars[:, FREE_HEAD] = NO_ROW
     width = K_SUMS + specs + int(rules.unions[0])
-    keys_of = allocate_lines((partitions, slots, -(-width // LINE_WORDS) * LINE_WORDS), np.int64)
+    left = -width % LINE_WORDS
+    keys_of = allocate_lines((partitions, slots, width + (left if left <= SPARE_WORDS else 0)), np.int64)
     return Windows(
         tag=np.zeros((partitions, slots + 1), np.uint32),
         keys=keys_of,
