@@ -205,6 +205,7 @@ class Judge(JudgeWindows):
             self._change_rules()
             limit = self.changes.reach(self.plan, self.closed + HORIZON_S)
             until = None if target is None or self.closed >= target else self.changes.last_tick(target)
+            # One is taken in as ticks close, partition by partition; not where what crosses a limit early is told first.
             last = queue[-1] if queue and until is not None and not self._early else None
             for waiting in queue:
                 if waiting is not last:

@@ -154,11 +154,6 @@ def _meant(context: Any, builder: Any, signature: Any, arguments: Any, words: in
     return builder.and_(held, builder.load(_words(context, builder, signature, arguments, table, table + 1, LANES), align=8))
 
 
-def _as_bits(builder: Any, lanes: Any) -> Any:
-    """i64: a bit for each lane of a comparison."""
-    return builder.zext(builder.bitcast(lanes, ir.IntType(LANES)), _I64)
-
-
 @_intrinsic
 def add_lanes(
     typing_context: Any, sums: Any, at: Any, values: Any, value_at: Any, table: Any, table_at: Any, least: Any
@@ -171,7 +166,7 @@ def add_lanes(
         total = builder.add(builder.load(target, align=8), _meant(context, builder, signature, arguments, 2, 4))
         builder.store(total, target, align=8)
         bounds = builder.load(_words(context, builder, signature, arguments, 6, 5, LANES), align=8)
-        return _as_bits(builder, builder.icmp_signed(">", total, bounds))
+        return builder.zext(builder.bitcast(builder.icmp_signed(">", total, bounds), ir.IntType(LANES)), _I64)
 
     return types.int64(sums, types.int64, values, types.int64, table, types.int64, least), generate
 

@@ -91,9 +91,9 @@ ROOM = KEPT + 1
 TEXTS = int(Attribute.WHO)
 SAYS = ENTRY_WORDS - E_IP_HIGH
 W_WORD, W_START, W_LENGTH, WORD_COLUMNS = range(4)
-N_CELL, N_EVENT, N_PRIORITY, N_SEEN, N_WHO, N_ROUTE, N_AGENT, CANDIDATE = range(8)
-"""Of a candidate: its cell, its index in the batch, its priority, whether the bit of that was set, and the first words of its
-account, its route and (where agents are wanted) its user agent."""
+O_CELL, O_EVENT, O_PRIORITY, O_SEEN, O_WHO, O_ROUTE, O_AGENT, CANDIDATE = range(8)
+"""Of an event that was offered and became a candidate: its cell, its index in the batch, its priority, whether the bit of that
+was set, and the first words of its account, its route and (where agents are wanted) its user agent."""
 Q_CELLS, Q_ENTRIES, Q_FREE, Q_WORDS, Q_TEXT, Q_LEFT_OUT, Q_CANDIDATES, Q_LAST = range(8)
 """How far a sample has come: cells, entries, how many of those are free again, words, bytes of text, what did not fit, the
 candidates of the batch; then each stratum's last cell."""
@@ -108,7 +108,7 @@ class SampleTable(NamedTuple):
     cell_slots: I32Array  # i32[power of two]
     priority: npt.NDArray[np.uint64]  # u64[events, ROOM]: of the entries of each cell, in any order …
     place: I32Array  # i32[events, ROOM]: … and where those entries are
-    candidates: I64Array  # i64[events + 1, CANDIDATE], scratch of a batch: the columns N_…
+    candidates: I64Array  # i64[events + 1, CANDIDATE], scratch of a batch: the columns O_…
     left: I64Array  # i64[events + 1], scratch: candidates that are left when the batch has been looked at
     entries: I64Array  # i64[events, ENTRY_WORDS]
     entry_text: I32Array  # i32[events, TEXTS]: which of the words each attribute is; -1: none
@@ -186,9 +186,9 @@ def offer_kernel(sample: Any, cell: Any, priority: Any, i: Any, who: Any, route:
     seen, bit = G_SEEN + np.int64(priority & U64(SEEN_WORDS - 1)), np.int64(U64(1) << (priority >> U64(3) & U64(63)))
     was_seen, is_below = np.int64(cells[cell, seen] & bit != 0), np.int64(rank >= cells[cell, S_LEVEL])
     # Without a branch, because none of this can be foretold; what is no candidate is written over by the next one.
-    candidates[c, N_CELL], candidates[c, N_EVENT], candidates[c, N_PRIORITY] = cell, i, np.int64(priority)
-    candidates[c, N_SEEN], candidates[c, N_WHO] = was_seen, who
-    candidates[c, N_ROUTE], candidates[c, N_AGENT] = route, agent
+    candidates[c, O_CELL], candidates[c, O_EVENT], candidates[c, O_PRIORITY] = cell, i, np.int64(priority)
+    candidates[c, O_SEEN], candidates[c, O_WHO] = was_seen, who
+    candidates[c, O_ROUTE], candidates[c, O_AGENT] = route, agent
     progress[Q_CANDIDATES] = c + is_below
     is_first = is_below & ~was_seen
     cells[cell, S_TOTAL] += 1
@@ -209,25 +209,25 @@ def keep_candidates_kernel(
     count = np.int64(0)
     for c in range(sample.progress[Q_CANDIDATES]):
         left[count] = c
-        count += np.int64(is_below_kernel(U64(candidates[c, N_PRIORITY]), sample.cells[candidates[c, N_CELL], S_LEVEL]))
+        count += np.int64(is_below_kernel(U64(candidates[c, O_PRIORITY]), sample.cells[candidates[c, O_CELL], S_LEVEL]))
     word_mask = np.int64(len(sample.word_slots) - 1)
     for index in range(count):
         if index + AHEAD < count:  # where its words are sought
             after = left[index + AHEAD]
-            prefetch(sample.word_slots, candidates[after, N_ROUTE] & word_mask, 0)
-            prefetch(sample.word_slots, candidates[after, N_AGENT] & word_mask, 0)
+            prefetch(sample.word_slots, candidates[after, O_ROUTE] & word_mask, 0)
+            prefetch(sample.word_slots, candidates[after, O_AGENT] & word_mask, 0)
         c = left[index]
-        cell, i, priority = candidates[c, N_CELL], candidates[c, N_EVENT], U64(candidates[c, N_PRIORITY])
+        cell, i, priority = candidates[c, O_CELL], candidates[c, O_EVENT], U64(candidates[c, O_PRIORITY])
         if not is_below_kernel(priority, sample.cells[cell, S_LEVEL]):
             continue  # more of them were equal to none than could be told
         if sample.cells[cell, S_STRATUM] == VERIFIED:  # nobody's request: only whose account it is
             says[:] = 0
-            says[8] = candidates[c, N_WHO]
+            says[8] = candidates[c, O_WHO]
         else:
             describe_kernel(
                 wanted, numbers, ip_high, ip_low, text_start, text_length, buffer, seeds, texts, candidates, c, i, says
             )
-        keep_kernel(sample, cell, priority, candidates[c, N_SEEN] != 0, text_start, text_length, buffer, seeds, routes, i)
+        keep_kernel(sample, cell, priority, candidates[c, O_SEEN] != 0, text_start, text_length, buffer, seeds, routes, i)
     sample.progress[Q_CANDIDATES] = 0
 
 
@@ -237,12 +237,12 @@ def describe_kernel(
     texts: Any, candidates: Any, c: Any, i: Any, says: Any,
 ) -> None:  # fmt: skip
     """Write what candidate ``c``, event ``i``, has to say into ``says``."""
-    flags, who = numbers[N_FLAGS, i], candidates[c, N_WHO]
+    flags, who = numbers[N_FLAGS, i], candidates[c, O_WHO]
     high, low = address_kernel(flags, ip_high[i], ip_low[i])
     says[0], says[1] = np.int64(high), np.int64(low)
-    says[2], says[8] = candidates[c, N_ROUTE], who
+    says[2], says[8] = candidates[c, O_ROUTE], who
     if wanted & WANT_AGENTS:
-        says[3] = candidates[c, N_AGENT]
+        says[3] = candidates[c, O_AGENT]
     else:
         says[3] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_AGENT, i))
     says[4] = np.int64(attribute_kernel(texts, seeds, text_start, text_length, buffer, T_FINGERPRINT, i))

@@ -59,7 +59,7 @@ def play(seed: int) -> Told:
         only=frozenset({"sign_ups"}), storms="none",
     )  # fmt: skip
     notices = [
-        one for one in decided(_config(), _written(Drill(plan))).findings
+        one for one in decided(_config(), _written(Drill(plan)), early=False).findings
         if one.detector == NAME and one.target.type == "service"
     ]  # fmt: skip
     slow = [one for one in notices if one.window.end - one.window.start > STEP_S * SLOW_STEPS]

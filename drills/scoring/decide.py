@@ -106,9 +106,9 @@ class Steps:
             before += self._decoder.records
 
 
-def decided(config: Config, blocks: Iterable[bytes], step_s: int = 1) -> Decisions:
-    """What is decided about these lines."""
-    decider = Decider(config, step_s=step_s)
+def decided(config: Config, blocks: Iterable[bytes], step_s: int = 1, *, early: bool = True) -> Decisions:
+    """What is decided about these lines; see `Decider`."""
+    decider = Decider(config, early=early, step_s=step_s)
     for block in blocks:
         decider.take(block)
     return decider.finish()
