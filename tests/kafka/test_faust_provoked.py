@@ -146,10 +146,10 @@ def test_faust_s_producer_writes_twice_or_says_wrongly_that_it_did_not_and_ours_
     the stock one is given some pauses to fail in."""
     broker, pid = local_broker.bootstrap, cast(int, local_broker.pid)
 
-    async def stand_still() -> bool:
-        """Whether the stock producer failed."""
-        topics = [make_topic(broker, unique(name)) for name in ("stock", "ours")]
-        app = faust.App(unique("app"), broker=f"kafka://{broker}", autodiscover=False, producer_request_timeout=REQUEST_S)
+    async def stand_still(pause: int) -> bool:
+        """Whether the stock producer failed. Each pause has topics of its own."""
+        topics = [make_topic(broker, unique(f"{name}{pause}")) for name in ("stock", "ours")]
+        app = faust.App(unique(f"app{pause}"), broker=f"kafka://{broker}", autodiscover=False, producer_request_timeout=REQUEST_S)
         stock = AIOKafkaProducer(**cast(Any, app.producer)._settings_default())
         await stock.start()
         limits = {"brokers": [broker], "development": True, "transaction_ms": int(1000 * REQUEST_S)}
@@ -171,7 +171,7 @@ def test_faust_s_producer_writes_twice_or_says_wrongly_that_it_did_not_and_ours_
         return written[0] > 1 or (isinstance(outcomes[0], KafkaError) and written[0] == 1)
 
     with quiet():
-        assert any(run(stand_still()) for _ in range(PAUSES_MAX))
+        assert any(run(stand_still(pause)) for pause in range(PAUSES_MAX))
 
 
 def test_two_static_members_of_one_id_throw_each_other_out_for_ever(broker: str, unique: Callable[[str], str]) -> None:
