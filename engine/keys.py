@@ -25,6 +25,7 @@ from detectors.kernels.key_rows import (
     allocate_key_rows,
     gather_keys_kernel,
     index_keys_kernel,
+    index_room,
     sum_keys_kernel,
     windows_kernel,
 )
@@ -46,9 +47,10 @@ from schemas.errors import StateError
 from schemas.fields import Dimension, Measure
 from schemas.tally import NAME_BYTES_MAX, Tally
 
-ENTRIES = 1 << 12
+INDEXED = 1 << 12
 ENTRIES_MAX = 1 << 18
-"""Keys and steps of windows that are not over: 54 MB. What finds no room is counted (`left_out`) and not judged."""
+"""Keys and steps of windows that are not over: 54 MB. What finds no room is counted (`left_out`) and not judged. The index of
+so many is 2 MB, all of which is looked at; so it begins with fewer."""
 STEPS = WINDOW_S // STEP_S
 LOUD_REQUESTS = 60
 """Before its window is over a key is looked at that made so many requests in it."""
@@ -109,7 +111,7 @@ class LearnedKeys:
             start_sum=5 * section.start, young_windows=section.young_windows, change_max=section.change_max,
             wakes_windows=section.wakes_days * DAY_S // WINDOW_S, suspect_s=section.suspect_s, quiet_s=section.quiet_s,
         )  # fmt: skip
-        self._rows = allocate_key_rows(ENTRIES)
+        self._rows = allocate_key_rows(ENTRIES_MAX, INDEXED)
         self._closed = self._judged = self._looked = NEVER
         """The last second that is closed, the last step up to which there was judged, and the last that was looked at."""
         self.reset()
@@ -132,16 +134,15 @@ class LearnedKeys:
         """Take in what a tally says of keys. Its arrays may be used again when this returns."""
         if not tally.rows or tally.key_rows == 0:
             return
-        while self._rows.used[0] + tally.rows > len(self._rows.entries) < ENTRIES_MAX:
-            self._grow()
+        self._index(int(self._rows.used[0]) + tally.rows)
         gather_keys_kernel(*self._rows, tally.records, tally.order, tally.partition_start, tally.names, self._closed)
 
-    def _grow(self) -> None:
-        old, used = self._rows, int(self._rows.used[0])
-        self._rows = allocate_key_rows(2 * len(old.entries))
-        self._rows.entries[:used], self._rows.used[:] = old.entries[:used], old.used
-        self._rows.names[: used * NAME_BYTES_MAX] = old.names[: used * NAME_BYTES_MAX]
-        index_keys_kernel(self._rows.slots, self._rows.entries, self._rows.used)
+    def _index(self, entries: int) -> None:
+        """Make an index for so many, if the one at hand is too small."""
+        indexed = len(self._rows.slots) // 2
+        if min(entries, ENTRIES_MAX) > indexed:
+            self._rows = self._rows._replace(slots=index_room(min(max(entries, 4 * indexed), ENTRIES_MAX)))
+            index_keys_kernel(self._rows.slots, self._rows.entries, self._rows.used)
 
     def close(self, closed: int, muted: int, suspicions: Suspicions = NOTHING) -> list[Crossing]:
         """Judge steps and windows that end with a second up to ``closed``; what touches one up to ``muted`` is not told.
@@ -365,8 +366,9 @@ class LearnedKeys:
         entries, names = data["entries"], data["names"]
         if entries.dtype != np.int64 or entries.shape != (len(names), ENTRY_WORDS) or len(data["parts"]) != self._owned:
             raise StateError(f"expected entries of {ENTRY_WORDS} words and {self._owned} parts in saved keys, got others")
-        while len(self._rows.entries) < len(entries):
-            self._grow()
+        if len(entries) > ENTRIES_MAX:
+            raise StateError(f"expected at most {ENTRIES_MAX} entries in saved keys, got {len(entries)}")
+        self._index(len(entries))
         rows = self._rows
         rows.entries[: len(entries)], rows.used[:] = entries, (len(entries), data["left_out"])
         for index, name in enumerate(names):

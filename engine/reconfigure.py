@@ -27,6 +27,7 @@ from detectors.kernels.windows import (
     STRAGGLERS,
     TOMBSTONE,
     all_find_kernel,
+    remember_cells,
 )
 from detectors.registry import settings
 from detectors.signature import NAME as SIGNATURE
@@ -117,10 +118,11 @@ def _mark_again(judge: Judge, marks: dict[str, Any], before: WindowPlan, places:
         slot = all_find_kernel(tuple(w), p, h, np.int64(a), np.int64(b), dimension)
         if slot < 0:
             continue
+        kept = np.zeros(2 * half, np.int32)
         for index, at in enumerate(places[dimension][: int(judge.plan.arrays.rule_count[dimension])]):
             if at >= 0:
-                w.cells[p, slot, index] = cells[at]
-                w.cells[p, slot, half + index] = cells[old_half + at]
+                kept[index], kept[half + index] = cells[at], cells[old_half + at]
+        remember_cells(w, p, slot, kept)
 
 
 def _load_long_again(judge: Judge, long: dict[str, Any], before: WindowPlan, places: list[list[int]], partitions: int) -> None:

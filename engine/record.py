@@ -23,6 +23,7 @@ from detectors.kernels.windows import (
     STRAGGLERS,
     TOMBSTONE,
     all_find_kernel,
+    remember_cells,
 )
 from engine.judge import Judge
 from engine.long_state import load_long, save_long
@@ -135,4 +136,4 @@ def end_judge(judge: Judge, record: Record, seeds: Seeds) -> None:
     ):
         slot = all_find_kernel(tuple(w), 0, h, np.int64(a), np.int64(b), int(dimension))
         if slot >= 0:
-            w.cells[0, slot, : w.cells.shape[2] // 2] = cells
+            remember_cells(w, 0, slot, cells)

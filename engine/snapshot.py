@@ -25,12 +25,14 @@ from detectors.kernels.windows import (
     K_B,
     K_DIMENSION,
     L_SLOT,
+    LENGTH_MASK,
     MUTED,
     R_TICK,
     R_VALUES,
     STRAGGLERS,
     TOMBSTONE,
     all_find_kernel,
+    remember_cells,
 )
 from engine.long_state import load_long, save_long
 from schemas.columns import I64, U64
@@ -156,7 +158,7 @@ def rows_of(judge: Judge) -> dict[str, npt.NDArray[Any]]:
     for column in range(rules.tracked.shape[1]):
         held = np.flatnonzero(column < rules.column_count[dimension])
         values[held, rules.tracked[dimension[held], column]] = w.rows[partition[held], row[held], R_VALUES + column]
-    lengths = w.name_length[partition, slot]
+    lengths = w.name_length[partition, slot] & LENGTH_MASK
     tick = w.rows[partition, row, R_TICK]
     names = w.names[:, : slots * NAME_BYTES_MAX].reshape(len(w.tag), slots, NAME_BYTES_MAX)[partition, slot]
     return _part(a.view(np.uint64), b.view(np.uint64), dimension, tick, values, lengths, names)
@@ -238,7 +240,7 @@ def load_judge(judge: Judge, state: dict[str, Any], seeds: U64) -> None:
     for p, h, (a, b, dimension, cells) in zip(partitions_of(hashes, partitions).tolist(), hashes, keys, strict=True):
         slot = all_find_kernel(tuple(w), p, h, np.int64(a), np.int64(b), int(dimension))
         if slot >= 0:
-            w.cells[p, slot] = cells
+            remember_cells(w, p, slot, cells)
 
 
 def _check(arrays: dict[str, Any], kinds: dict[str, tuple[type[Any], tuple[int, ...]]]) -> None:

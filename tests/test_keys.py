@@ -61,7 +61,7 @@ ROW = st.tuples(
 def test_what_is_gathered_of_keys_is_what_their_rows_add_up_to(
     tallies: list[list[Row]], closed: int, steps: tuple[int, int]
 ) -> None:
-    rows = allocate_key_rows(128)
+    rows = allocate_key_rows(128, 128)
     for tally in tallies:
         records = np.zeros((len(tally) + 1, RECORD_WORDS), np.int64)
         for record, (second, a, b, sums, sets, denied) in zip(records, tally, strict=False):

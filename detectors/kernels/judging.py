@@ -56,8 +56,10 @@ from detectors.kernels.windows import (
     delete_key_kernel,
     emit_kernel,
     find_key_kernel,
+    fire_kernel,
     free_row_kernel,
     make_room_kernel,
+    name_length_kernel,
     older_kernel,
     part_kernel,
     some_of_kernel,
@@ -90,7 +92,7 @@ def early_kernel(w: Any, rules: Any, out: Any, at: Any, slot: Any, dimension: An
             observed = add_up_kernel(w, row, column, since)
             observed = observed if observed > rules.rule_limit[dimension, r] else np.int64(-1)
         if observed >= 0 and since >= w.scalars[MUTED]:
-            w.cells[slot, early_at + r] = cell
+            fire_kernel(w, slot, early_at + r, cell)
             if not is_meant_kernel(w, rules, slot, dimension, r):
                 continue
             emit_kernel(w, out, at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
@@ -356,7 +358,7 @@ def judge_tick_kernel(
                 if requests >= rules.busy_least[0] or placed & bit != 0:  # else it has no place, and gets none
                     w.scalars[BUSY] |= count_route_kernel(
                         w.busy, w.busy_names, rules.busy_least[0], w.keys[slot, K_A], w.keys[slot, K_B], requests,
-                        w.names, slot * NAME_BYTES_MAX, np.int64(w.name_length[slot]),
+                        w.names, slot * NAME_BYTES_MAX, name_length_kernel(w, slot),
                     )  # fmt: skip
                     placed |= bit
             for r in range(many_rules if is_over else 0):
@@ -364,7 +366,7 @@ def judge_tick_kernel(
                 if observed >= 0:
                     if tick - rules.rule_window[dimension, r] < w.scalars[MUTED]:
                         continue
-                    w.cells[slot, r] = cell
+                    fire_kernel(w, slot, r, cell)
                     if emit and is_meant_kernel(w, rules, slot, dimension, r):
                         emit_kernel(w, out, out_at, slot, r, tick, observed, w.rows[row, R_VALUES + 0])
                         out_at += 1

@@ -56,12 +56,17 @@ class KeyRows(NamedTuple):
     used: I64  # i64[2]: entries; requests that found no room
 
 
-def allocate_key_rows(entries: int) -> KeyRows:
-    """Room for so many entries."""
+def allocate_key_rows(entries: int, indexed: int) -> KeyRows:
+    """Room for so many entries, whose memory is only touched as far as they come, and an index of some (`index_room`)."""
     return KeyRows(
-        np.zeros(1 << (2 * entries - 1).bit_length(), np.int32), np.zeros((entries, ENTRY_WORDS), np.int64),
-        np.zeros(entries * NAME_BYTES_MAX + 8, np.uint8), np.zeros(2, np.int64),
+        index_room(indexed), np.zeros((entries, ENTRY_WORDS), np.int64), np.zeros(entries * NAME_BYTES_MAX + 8, np.uint8),
+        np.zeros(2, np.int64),
     )  # fmt: skip
+
+
+def index_room(entries: int) -> npt.NDArray[np.int32]:
+    """An empty index for so many entries: half of it stays free."""
+    return np.zeros(1 << (2 * entries - 1).bit_length(), np.int32)
 
 
 @entry

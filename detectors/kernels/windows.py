@@ -36,7 +36,10 @@ FREE, DEAD = -1, -2
 """Values of `L_SLOT`: on the free list, and in a tick's chain while its key is gone."""
 NEVER, NO_LIMIT = -(2**62), 2**62
 NO_CELL = 0
-"""Cells are kept as numbers from 1 on, so that memory which no rule has fired in is never touched."""
+"""Cells are kept as numbers from 1 on, so that memory which no rule has fired in is never touched, and looked at for keys only
+of which some rule has …"""
+FIRED, LENGTH_MASK = np.uint8(1 << 7), np.uint8((1 << 7) - 1)
+"""… which the highest bit of the length of its name says."""
 SUM, RATIO, DISTINCT = range(3)
 BINS_SHIFT = 8
 HEAD, LENGTH = 0, 1
@@ -108,7 +111,7 @@ class Windows(NamedTuple):
     union_at: int  # … from this column on
     cells: npt.NDArray[np.int32]  # i32[C + PROBES, 2 * R]: 1 + the cell in which a rule fired last; then the same of early ones
     names: npt.NDArray[np.uint8]  # u8[(C + PROBES) * NAME_BYTES_MAX + 8]
-    name_length: npt.NDArray[np.uint8]  # u8[C + PROBES]
+    name_length: npt.NDArray[np.uint8]  # u8[C + PROBES]: and FIRED where cells may be others than NO_CELL
     rows: I64Array  # i64[N, R_VALUES + M]: the columns R_…, then the values that the key's dimension tracks
     links: npt.NDArray[np.int32]  # i32[N, 2]: the columns L_…
     chains: npt.NDArray[np.int32]  # i32[T, D, 2]: of a tick and dimension the first row, and the length with dead rows
@@ -187,6 +190,12 @@ def allocate_crossings(capacity: int) -> Crossings:
     )
 
 
+def remember_cells(windows: Windows, partition: int, slot: int, cells: npt.NDArray[np.int32]) -> None:
+    """Of a key that was judged before, the cells in which rules fired; those behind them stay as they are."""
+    windows.cells[partition, slot, : len(cells)] = cells
+    windows.name_length[partition, slot] |= FIRED
+
+
 @inlined
 def part_kernel(w: Any, p: Any) -> Any:
     """The windows of partition ``p`` (views)."""
@@ -204,6 +213,19 @@ def some_of_kernel(requests: Any, bins: Any) -> Any:
 
 
 @inlined
+def name_length_kernel(w: Any, slot: Any) -> Any:
+    """i64: of the name of a key, in bytes."""
+    return np.int64(w.name_length[slot] & LENGTH_MASK)
+
+
+@inlined
+def fire_kernel(w: Any, slot: Any, place: Any, cell: Any) -> None:
+    """A rule has fired for a key in a cell."""
+    w.cells[slot, place] = cell
+    w.name_length[slot] |= FIRED
+
+
+@inlined
 def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, observed: Any, requests: Any) -> None:
     """Write one crossing down."""
     out.dimension[at] = w.keys[slot, K_DIMENSION]
@@ -214,7 +236,7 @@ def emit_kernel(w: Any, out: Any, at: Any, slot: Any, rule: Any, tick: Any, obse
     out.observed[at] = observed
     out.requests[at] = requests
     out.active[at] = w.active[w.keys[slot, K_DIMENSION]]
-    length = np.int64(w.name_length[slot])
+    length = name_length_kernel(w, slot)
     out.name_length[at] = length
     for k in range(length):
         out.names[at, k] = w.names[slot * NAME_BYTES_MAX + k]
@@ -305,8 +327,8 @@ def claim_key_kernel(w: Any, h: Any, a: Any, b: Any, dimension: Any, names: Any,
     w.keys[chosen, K_ROWS] = 0
     for column in range(K_SUMS, w.keys.shape[1]):
         w.keys[chosen, column] = 0
-    for r in range(w.cells.shape[1]):
-        if w.cells[chosen, r] != NO_CELL:
+    if w.name_length[chosen] & FIRED != 0:
+        for r in range(w.cells.shape[1]):
             w.cells[chosen, r] = NO_CELL
     w.name_length[chosen] = name_length
     copy_bytes(w.names, chosen * NAME_BYTES_MAX, names, name_start, name_length)
