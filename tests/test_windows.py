@@ -17,12 +17,13 @@ from detectors.windowed import WindowRule
 from engine.embedded import Embedded
 from schemas.config import Config
 from schemas.mitigation import Finding
-from tests.engines import config_of, only
+from tests.engines import config_of, feed, only
 from tests.oracles.windows import WindowsOracle
 
 START = 1_795_000_020
 RENEW_S = 10
 SECONDS = 40
+CLIENTS = 40
 RULES: list[dict[str, Any]] = [
     {"dimension": "ip", "measure": "requests", "window_s": 1, "limit": 3},
     {"dimension": "ip", "measure": "requests", "window_s": 5, "limit": 6},
@@ -37,9 +38,10 @@ def rules() -> tuple[WindowRule, ...]:
     return tuple(DETECTOR.rules(Rate(rules=tuple(RateRule(**rule) for rule in RULES)), "web"))
 
 
-def config(rules: list[dict[str, Any]] = RULES, **engine: Any) -> Config:
+def config(rules: list[dict[str, Any]] = RULES, lateness_s: int = 60, **engine: Any) -> Config:
+    time = {"lateness_s": lateness_s, "ahead_s": min(lateness_s, 5)}
     policy = {"renew_s": RENEW_S, "ttl_s": 100, "allowlist_core": []}
-    return config_of({"detectors": only("rate", rules=rules), "policy": policy, "time": {"lateness_s": 60}}, **engine)
+    return config_of({"detectors": only("rate", rules=rules), "policy": policy, "time": time}, **engine)
 
 
 Event = tuple[int, int, int, int]
@@ -176,3 +178,26 @@ def test_a_gap_of_days_costs_nothing_and_empties_the_windows() -> None:
     findings, _ = run(config(judge_partitions=1), events, [])
     ones = {(f.target.value, f.tick - START, f.observed) for f in findings if f.target.type == "ip" and f.limit == 3}
     assert ones == {("198.51.0.1", 0, 4), ("198.51.0.2", 300 * day, 4)}
+
+
+def test_whoever_gets_a_place_is_told_of_as_if_nobody_had_had_it() -> None:
+    """Each second has 40 new clients, in tables of 1024 places: a rule fires for all of them, for 400 in the same cell, and they
+    stay for two seconds more, so that a saved state has what is decided of some whose rows would not say so."""
+    burst = {"dimension": "ip", "measure": "requests", "window_s": 1, "limit": 3}
+    narrow, told = config([burst], lateness_s=0, judge_partitions=16, keys_max=1024), list[set[str]]()
+    for restored in (False, True):
+        engine, base = Embedded(narrow), 0
+        engine.open("log", 4_102_444_800_000)
+        told.append(set())
+        for second in range(SECONDS):
+            if restored and second % 5 == 0:
+                engine = Embedded.restore(narrow, engine.snapshot())
+            comes = [client for client in range(CLIENTS * second, CLIENTS * (second + 1)) for _ in range(4)]
+            stays = range(max(0, CLIENTS * (second - 2)), CLIENTS * second)
+            base = feed(engine, "log", b"".join(line((second, client, 0, 0)) for client in (*stays, *comes)), base)
+            told[-1] |= {finding.target.value for finding in engine.take().findings}
+        engine.close("log")
+        engine.finish()
+        told[-1] |= {finding.target.value for finding in engine.take().findings}
+        assert engine.account().aged_out == 0
+    assert len(told[0]) == len(told[1]) == CLIENTS * SECONDS
