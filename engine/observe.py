@@ -30,7 +30,7 @@ from detectors.kernels.machine import allocate_lines
 from detectors.kernels.memo import allocate_memo
 from detectors.kernels.ordering import order_kernel
 from detectors.kernels.sample_order import allocate_sample_out, finish_sample
-from detectors.kernels.sampling import Q_LEFT_OUT, allocate_sample, start_sample
+from detectors.kernels.sample_table import Q_LEFT_OUT, allocate_sample, start_sample
 from detectors.windowed import WindowPlan
 from schemas.columns import I64, U64, Columns
 from schemas.config import Config

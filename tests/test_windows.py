@@ -181,8 +181,8 @@ def test_a_gap_of_days_costs_nothing_and_empties_the_windows() -> None:
 
 
 def test_whoever_gets_a_place_is_told_of_as_if_nobody_had_had_it() -> None:
-    """Each second has 40 new clients, in tables of 1024 places: a rule fires for all of them, for 400 in the same cell, and they
-    stay for two seconds more, so that a saved state has what is decided of some whose rows would not say so."""
+    """Each second has 40 new clients, in tables of 1024 places: a rule fires for all of them, for 400 in one cell. They stay
+    for two seconds more, so that a saved state has what is decided of some whose rows would not say so."""
     burst = {"dimension": "ip", "measure": "requests", "window_s": 1, "limit": 3}
     narrow, told = config([burst], lateness_s=0, judge_partitions=16, keys_max=1024), list[set[str]]()
     for restored in (False, True):

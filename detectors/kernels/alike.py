@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors.kernels.sampling import is_below_kernel
+from detectors.kernels.sample_table import is_below_kernel
 from schemas.compiled import entry, inlined, part
 
 U64 = np.uint64

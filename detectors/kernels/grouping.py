@@ -62,7 +62,9 @@ from detectors.kernels.memo import (
     route_entry_kernel,
     text_key_kernel,
 )
-from detectors.kernels.sampling import SampleTable, keep_candidates_kernel, sample_block_kernel
+from detectors.kernels.sample_keeping import keep_candidates_kernel
+from detectors.kernels.sample_table import SampleTable
+from detectors.kernels.sampling import sample_block_kernel
 from detectors.kernels.verified import sample_verified_kernel
 from schemas.compiled import entry, inlined, part
 from schemas.fields import COMMON, NUMBERS, VALUES

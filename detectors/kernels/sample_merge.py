@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.kernels.sampling import KEPT_MAX, SAYS, TEXTS, is_below_kernel
+from detectors.kernels.sample_table import KEPT_MAX, SAYS, TEXTS, is_below_kernel
 from schemas.compiled import entry, inlined
 from schemas.sample import (
     CELL_WORDS,

@@ -1,4 +1,4 @@
-"""The sample of a tally in its order, from what `detectors.kernels.sampling` has kept."""
+"""The sample of a tally in its order, from what `detectors.kernels.sample_table` has kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.kernels.machine import LINE_BYTES, copy_bytes, prefetch
-from detectors.kernels.sampling import (
+from detectors.kernels.sample_table import (
     AHEAD,
     G_COUNT,
     G_TEXT,

@@ -24,7 +24,7 @@ from detectors.kernels.alike import (
     routes_kernel,
 )
 from detectors.kernels.sample_merge import compare_kernel, end_kernel, unite_kernel
-from detectors.kernels.sampling import is_below_kernel
+from detectors.kernels.sample_table import is_below_kernel
 from detectors.surplus import ADDRESS, PRIORITY, ROUTE, ROW_WORDS, WEIGHT, WHO, WINDOW_S
 from schemas.compiled import entry, inlined, part
 from schemas.sample import (

@@ -8,8 +8,10 @@ import numpy as np
 
 from detectors.kernels.blocks import T_ACCOUNT
 from detectors.kernels.hashing import hash_words_kernel
-from detectors.kernels.sampling import Q_LEFT_OUT, VERIFIED, ZERO, attribute_kernel, cell_kernel, offer_kernel
+from detectors.kernels.sample_table import Q_LEFT_OUT, cell_kernel
+from detectors.kernels.sampling import ZERO, attribute_kernel, offer_kernel
 from schemas.compiled import part
+from schemas.sample import VERIFIED
 
 
 @part

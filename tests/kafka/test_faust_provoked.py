@@ -149,7 +149,8 @@ def test_faust_s_producer_writes_twice_or_says_wrongly_that_it_did_not_and_ours_
     async def stand_still(pause: int) -> bool:
         """Whether the stock producer failed. Each pause has topics of its own."""
         topics = [make_topic(broker, unique(f"{name}{pause}")) for name in ("stock", "ours")]
-        app = faust.App(unique(f"app{pause}"), broker=f"kafka://{broker}", autodiscover=False, producer_request_timeout=REQUEST_S)
+        name = unique(f"app{pause}")
+        app = faust.App(name, broker=f"kafka://{broker}", autodiscover=False, producer_request_timeout=REQUEST_S)
         stock = AIOKafkaProducer(**cast(Any, app.producer)._settings_default())
         await stock.start()
         limits = {"brokers": [broker], "development": True, "transaction_ms": int(1000 * REQUEST_S)}
