@@ -22,7 +22,7 @@ Confidence: none of its own; the score is the evidence. At the default alarm, 21
 series had none (docs/benchmarks.md). Can its evidence be forged? Whoever sends requests raises a count, and whoever
 does so a little more each day teaches it: it notifies, and stops nobody.
 
-Key: whatever the caller counts, one `Surge` for each series: services (`engine/service.py`), busy routes (`engine/busy.py`).
+Key: whatever the caller counts, a series for each: services (`engine/service.py`), busy routes (`engine/busy.py`).
 Quiet time: ``quiet_steps``.
 
 Parameters: `SurgeConfig`.
@@ -187,51 +187,61 @@ def plan_surge(config: SurgeConfig) -> SurgePlan:
     )
 
 
-def new_state(config: SurgeConfig) -> SurgeState:
-    """What a series starts from."""
+def new_state(config: SurgeConfig, series: int) -> SurgeState:
+    """What so many series start from."""
     slots = 8 * (DAY_S // config.slot_s)
     state = SurgeState(
-        profile=np.zeros(slots),
-        visits=np.zeros(slots),
-        slots=np.zeros((2, SLOT_WORDS)),
-        levels=np.zeros((BASES, SPEEDS)),
-        records=np.zeros((BASES, SPEEDS)),
-        record_steps=np.zeros(BASES),
-        views=np.zeros(VIEWS),
-        tails=np.zeros((VIEWS, 2, BINS)),
-        waiting=np.zeros((config.delay_steps, VIEWS + 1)),
-        scalars=np.zeros(SCALARS),
+        profile=np.zeros((series, slots)),
+        visits=np.zeros((series, slots)),
+        slots=np.zeros((series, 2, SLOT_WORDS)),
+        levels=np.zeros((series, BASES, SPEEDS)),
+        records=np.zeros((series, BASES, SPEEDS)),
+        record_steps=np.zeros((series, BASES)),
+        views=np.zeros((series, VIEWS)),
+        tails=np.zeros((series, VIEWS, 2, BINS)),
+        waiting=np.zeros((series, config.delay_steps, VIEWS + 1)),
+        scalars=np.zeros((series, SCALARS)),
     )
-    state.slots[:, SLOT] = -1.0
-    state.scalars[INCREMENT] = 1.0
-    state.scalars[[PEAK_STEP, ALARM_STEP, LATEST]] = NEVER
+    state.slots[:, :, SLOT] = -1.0
+    state.scalars[:, INCREMENT] = 1.0
+    state.scalars[:, [PEAK_STEP, ALARM_STEP, LATEST]] = NEVER
     return state
 
 
 class Surge:
-    """One series. How its steps are cut into calls changes nothing."""
+    """Series that are judged together, for a call costs as much as several steps. How steps are cut into calls changes nothing.
 
-    def __init__(self, config: SurgeConfig) -> None:
+    Args:
+        config: of all of them.
+        series: how many there are.
+    """
+
+    def __init__(self, config: SurgeConfig, series: int = 1) -> None:
         self.config = config
-        self._plan = plan_surge(config)
-        self._state = new_state(config)
+        self._state = new_state(config, series)
+        self._parts = tuple(self._state), tuple(plan_surge(config))
 
     @property
     def memory_bytes(self) -> int:
         """What the state takes; it never grows."""
         return sum(array.nbytes for array in self._state)
 
-    @property
-    def steps(self) -> int:
-        """How many were observed."""
-        return int(self._state.scalars[STEPS])
+    def steps(self, series: int = 0) -> int:
+        """How many of one series were observed."""
+        return int(self._state.scalars[series, STEPS])
 
-    def observe(self, times_s: I64Array, values: F64Array) -> Outcome:
+    def forget(self, series: int) -> None:
+        """One series knows nothing any more."""
+        for array, blank in zip(self._state, new_state(self.config, 1), strict=True):
+            array[series] = blank[0]
+
+    def observe(self, times_s: I64Array, values: F64Array, series: I64Array | None = None) -> Outcome:
         """Judge closed steps in the order of their times, then learn from them.
 
         Args:
             times_s: i64[n], Unix seconds of event time; none before the one ahead of it.
             values: f64[n], what was counted.
+            series: i64[n], of which one each step is; those of one lie together. None: all are of the first.
 
         Raises:
             ValueError: times go back, a value is not finite, or the lengths differ; nothing was learned.
@@ -240,20 +250,21 @@ class Surge:
             raise ValueError(f"surge: expected as many times as values, got {times_s.shape} and {values.shape}")
         times_s, values = times_s.astype(np.int64, copy=False), values.astype(np.float64, copy=False)
         out = np.zeros((len(values), OUTCOMES))
-        learned = surge_kernel(tuple(self._state), tuple(self._plan), times_s, values, out)
+        which = np.zeros(len(values), np.int64) if series is None else series
+        learned = surge_kernel(*self._parts, which, times_s, values, out)
         if learned < len(values):
             if not np.isfinite(values[learned]):
                 raise ValueError(f"surge: expected finite values, got {values[learned]} at {times_s[learned]} s")
             raise ValueError(f"surge: expected times that do not go back, got {times_s[learned]} s after a later one")
         return Outcome(out[:, O_SCORE], out[:, O_FRESH], out[:, O_ALARM] > 0.0, out[:, O_EXPECTED], out[:, O_SIDE])
 
-    def snapshot(self) -> dict[str, Any]:
-        """Everything that the next step depends on, as numbers, strings, lists and dictionaries."""
-        arrays = {name: array.tolist() for name, array in self._state._asdict().items()}
+    def snapshot(self, series: int = 0) -> dict[str, Any]:
+        """Everything that the next step of a series depends on, as numbers, strings, lists and dictionaries."""
+        arrays = {name: array[series].tolist() for name, array in self._state._asdict().items()}
         return {"detector": NAME, "version": VERSION, "config": asdict(self.config), "state": arrays}
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go on from a snapshot.
+    def restore(self, snapshot: dict[str, Any], series: int = 0) -> None:
+        """Go on from a snapshot of a series.
 
         Raises:
             StateError: it is of another detector, version or configuration, or damaged; nothing of it was taken.
@@ -263,15 +274,17 @@ class Surge:
             if snapshot.get(name) != value:
                 raise StateError(f"surge: expected a snapshot with {name} {value}, got {snapshot.get(name)}")
         restored = []
-        for name, array in self._state._asdict().items():
+        for name, arrays in self._state._asdict().items():
+            array = arrays[series]
             try:
                 values = np.array(snapshot["state"][name], np.float64)
             except (KeyError, TypeError, ValueError):
                 raise StateError(f"surge: expected numbers of shape {array.shape} in a snapshot's {name}, got none") from None
             if values.shape != array.shape:
                 raise StateError(f"surge: expected shape {array.shape} of a snapshot's {name}, got {values.shape}")
-            restored.append(values)
-        self._state = SurgeState(*restored)
+            restored.append((array, values))
+        for array, values in restored:
+            array[...] = values
 
 
 def describe(observed: float, expected: float, score: float, step_s: int, what: str) -> str:

@@ -17,7 +17,7 @@ from detectors.kernels.long_windows import MINUTE_S
 from detectors.kernels.windows import BUSY, CLOSED, MUTED, NEVER, Windows
 from detectors.surge import Surge, SurgeConfig, SurgeSection
 from engine.crossing import Crossing, unsigned
-from engine.service import SILENT_MINUTES_MAX, numbers_of, surge_rule, take_numbers
+from engine.service import SILENT_MINUTES_MAX, Step, alarms_of, numbers_of, surge_rule, take_numbers
 from schemas.fields import Dimension, Measure
 from schemas.tally import NAME_BYTES_MAX
 
@@ -32,7 +32,6 @@ FADING = 14
 class _Route:
     """A series."""
 
-    surge: Surge
     next: int
     """The minute to be judged next."""
     latest: int
@@ -53,10 +52,11 @@ class BusyRoutes:
 
     def __init__(self, section: SurgeSection | None, windows: Windows) -> None:
         self._section = section
-        self._config = SurgeConfig() if section is None else SurgeConfig(alarm_at=section.alarm_at)
+        config = SurgeConfig() if section is None else SurgeConfig(alarm_at=section.alarm_at)
+        self._surge = Surge(config, SERIES * len(windows.busy))
+        """Of each partition, by its place."""
         self._windows = windows
         self._series: list[list[_Route | None]] = [[None] * SERIES for _ in windows.busy]
-        """Of each partition, by its place."""
         self._next = [0] * len(windows.busy)
         """The minute that places count next."""
         self._silent_to = NEVER
@@ -69,61 +69,53 @@ class BusyRoutes:
 
     def close(self) -> list[Crossing]:
         """Judge the minutes at whose end the kernel has stopped."""
-        found: list[Crossing] = []
         windows, scalars = self._windows, self._windows.scalars
-        due = np.flatnonzero((scalars[:, BUSY] != 0) & (scalars[:, CLOSED] % MINUTE_S == MINUTE_S - 1))
-        if not len(due):
-            return found
+        closed = scalars[:, CLOSED].tolist()
+        over = {
+            partition: (closed[partition] + 1) // MINUTE_S
+            for partition, counted in enumerate(scalars[:, BUSY].tolist())
+            if counted and closed[partition] % MINUTE_S == MINUTE_S - 1
+        }
+        if not over:
+            return []
+        found = self._pass({partition: end - 1 for partition, end in over.items()})
         totals = windows.busy[:, :, B_TOTAL].tolist()
-        for partition, closed in zip(due.tolist(), scalars[due, CLOSED].tolist(), strict=True):
-            found += self._end(partition, closed // MINUTE_S, totals[partition])
+        found += self._judge(over, totals)
+        for partition, end in over.items():
+            self._test(partition, end - 1, totals[partition])
+            self._next[partition] = end
+        due = np.array(list(over))
         end_minute_kernel(windows.busy, windows.busy_names, due)
         scalars[due, BUSY] = 0
         return found
 
     def close_silent(self) -> list[Crossing]:
         """Judge the minutes that are over and in which nothing was counted."""
-        found: list[Crossing] = []
         over = (int(self._windows.scalars[0, CLOSED]) + 1) // MINUTE_S
         if over == self._silent_to or not self._windows.busy[:, :, B_USED].any():
-            return found
+            return []
         self._silent_to = over
-        for partition, scalars in enumerate(self._windows.scalars):
-            over = (int(scalars[CLOSED]) + 1) // MINUTE_S
-            if self._next[partition] < over and self._windows.busy[partition, :, B_USED].any():
-                found += self._pass(partition, over)
-        return found
+        behind = [partition for partition, following in enumerate(self._next) if following < over]
+        return self._pass({partition: over for partition in behind if self._windows.busy[partition, :, B_USED].any()})
 
-    def _pass(self, partition: int, over: int) -> list[Crossing]:
-        """Minutes before ``over`` had nothing: noughts for series, and nobody is tested any more."""
-        found = []
-        if self._next[partition] < over:
-            self._next[partition] = over
+    def _pass(self, over: dict[int, int]) -> list[Crossing]:
+        """Minutes before ``over`` (by partition) had nothing: noughts for series, and nobody is tested any more."""
+        behind = {partition: end for partition, end in over.items() if self._next[partition] < end}
+        if not behind:
+            return []
+        for partition, end in behind.items():
+            self._next[partition] = end
             self._retire(partition, range(SERIES, NEW_FROM))
-            for place, route in enumerate(self._series[partition]):
-                if route is not None:
-                    found += self._judge(partition, place, route, over, {})
-        return found
+        return self._judge(behind, None)
 
-    def _end(self, partition: int, minute: int, totals: list[int]) -> list[Crossing]:
-        """A minute is over in which something was counted."""
-        found = list[Crossing]()
-        if self._next[partition] < minute:
-            found += self._pass(partition, minute)
-            totals = self._windows.busy[partition, :, B_TOTAL].tolist()
-        for place, route in enumerate(self._series[partition]):
-            if route is not None:
-                if totals[place]:
-                    route.heard = minute
-                found += self._judge(partition, place, route, minute + 1, {minute: totals[place]})
+    def _test(self, partition: int, minute: int, totals: list[int]) -> None:
+        """Series for those who were busy for the whole minute."""
         least = 0 if self._section is None else self._section.route_least
         tested = [place for place in range(SERIES, NEW_FROM) if totals[place] >= least]
         if tested:
             busy = self._windows.busy[partition].tolist()
             for place in sorted(tested, key=lambda place: (-totals[place], busy[place][B_A], busy[place][B_B])):
                 self._begin(partition, place, minute)
-        self._next[partition] = minute + 1
-        return found
 
     def _begin(self, partition: int, place: int, minute: int) -> None:
         """A series for a route that was busy for a whole minute, unless others are busier."""
@@ -133,9 +125,9 @@ class BusyRoutes:
         total = int(self._windows.busy[partition, place, B_TOTAL])
         if not free and total < IN_PLACE_OF * _latest(series[at]):
             return
-        surge = Surge(self._config)
-        surge.observe(np.array([MINUTE_S * minute], np.int64), np.array([total], np.float64))
-        series[at] = _Route(surge, minute + 1, total, minute, total)
+        self._surge.forget(SERIES * partition + at)
+        alarms_of(self._surge, [(SERIES * partition + at, minute, total)])
+        series[at] = _Route(minute + 1, total, minute, total)
         self._move(partition, range(place, place + 1), at)
 
     def _move(self, partition: int, places: range, to: int) -> None:
@@ -162,34 +154,46 @@ class BusyRoutes:
                 self._move(partition, range(place, place + 1), lowest)
             busy[place] = 0
 
-    def _judge(self, partition: int, place: int, route: _Route, over: int, totals: dict[int, int]) -> list[Crossing]:
-        """Minutes before ``over`` that were not judged yet; those without a total were silent."""
-        ends = min(over, route.heard + SILENT_MINUTES_MAX)
-        found = self._observe(partition, place, route, ends, totals)
-        if ends < over:
+    def _judge(self, over: dict[int, int], totals: list[list[int]] | None) -> list[Crossing]:
+        """Minutes before ``over`` (by partition) that were not judged yet. The last has ``totals``; without, it was silent."""
+        steps, largest, ended = list[Step](), list[int](), list[tuple[int, int]]()
+        for partition, end in over.items():
+            for place, route in enumerate(self._series[partition]):
+                if route is None:
+                    continue
+                total = 0 if totals is None else totals[partition][place]
+                if total:
+                    route.heard = end - 1
+                last = min(end, route.heard + SILENT_MINUTES_MAX)
+                for minute in range(route.next, last):
+                    route.latest = total if minute == end - 1 else 0
+                    steps.append((SERIES * partition + place, minute, route.latest))
+                    largest.append(route.largest)
+                    route.largest = max(route.latest, route.largest - (route.largest >> FADING))
+                route.next = max(route.next, last)
+                if last < end:
+                    ended.append((partition, place))
+        found = self._observe(steps, largest)
+        for partition, place in ended:
             self._series[partition][place] = None
             self._retire(partition, range(place, place + 1))
         return found
 
-    def _observe(self, partition: int, place: int, route: _Route, ends: int, totals: dict[int, int]) -> list[Crossing]:
-        first = route.next
-        if ends <= first:
-            return []
-        counts = [totals.get(minute, 0) for minute in range(first, ends)]
-        route.next, route.latest = ends, counts[-1]
-        known, largest = route.surge.steps, _fading(route, counts)
-        times = np.arange(MINUTE_S * first, MINUTE_S * ends, MINUTE_S, dtype=np.int64)
-        outcome = route.surge.observe(times, np.array(counts, np.float64))
+    def _observe(self, steps: list[Step], largest: list[int]) -> list[Crossing]:
+        """``largest``: of each step, the largest minute that its route had before."""
         found = []
-        for index in np.flatnonzero(outcome.alarm).tolist():
-            tick, observed = MINUTE_S * (first + index + 1) - 1, counts[index]
-            expected = round(float(outcome.expected[index]))
+        for index, expected, score in alarms_of(self._surge, steps):
+            at, minute, observed = steps[index]
+            partition, place = divmod(at, SERIES)
+            tick, route = MINUTE_S * (minute + 1) - 1, self._series[partition][place]
             assert self._section is not None
+            assert route is not None
             if abs(observed - expected) < self._section.least or tick - MINUTE_S < self._windows.scalars[partition, MUTED]:
                 continue
-            if observed > expected and not self._is_new(known + index, observed, largest[index]):
+            known = self._surge.steps(at) - (route.next - minute)
+            if observed > expected and not self._is_new(known, observed, largest[index]):
                 continue
-            rule = surge_rule(self._section, Dimension.ROUTE, Measure.REQUESTS, expected, float(outcome.score[index]))
+            rule = surge_rule(self._section, Dimension.ROUTE, Measure.REQUESTS, expected, score)
             a, b = self._windows.busy[partition, place, [B_A, B_B]].tolist()
             key, name = unsigned((a, b)), self._name(partition, place)
             found.append(Crossing(partition, Dimension.ROUTE, *key, name, rule, tick, observed, observed, 1, False))
@@ -209,10 +213,7 @@ class BusyRoutes:
                 int(windows.scalars[partition, BUSY]),
                 windows.busy[partition].copy(),
                 windows.busy_names[partition].copy(),
-                [
-                    None if route is None else [route.next, route.latest, route.heard, route.largest, numbers_of(route.surge)]
-                    for route in self._series[partition]
-                ],
+                [self._saved(SERIES * partition + place, route) for place, route in enumerate(self._series[partition])],
             ]
             for partition in range(len(windows.busy))
         ]
@@ -227,7 +228,9 @@ class BusyRoutes:
             return
         self._silent_to = NEVER
         for partition, (following, counted, busy, names, series) in enumerate(data):
-            routes = [None if one is None else self._restored(*one) for one in series]
+            routes = [
+                None if one is None else self._restored(SERIES * partition + place, *one) for place, one in enumerate(series)
+            ]
             if busy.shape != self._windows.busy[partition].shape or names.shape != self._windows.busy_names[partition].shape:
                 raise ValueError(f"busy routes have the shapes {busy.shape} and {names.shape}")
             if any((one is None) != (route is None) for one, route in zip(series, routes, strict=True)):
@@ -236,23 +239,18 @@ class BusyRoutes:
             self._windows.busy[partition], self._windows.busy_names[partition] = busy, names
             self._series[partition] = routes
 
-    def _restored(self, following: int, latest: int, heard: int, largest: int, numbers: list[Any]) -> _Route | None:
-        surge = take_numbers(self._config, numbers)
-        return None if surge is None else _Route(surge, following, latest, heard, largest)
+    def _saved(self, at: int, route: _Route | None) -> list[Any] | None:
+        return None if route is None else [route.next, route.latest, route.heard, route.largest, numbers_of(self._surge, at)]
+
+    def _restored(
+        self, at: int, following: int, latest: int, heard: int, largest: int, numbers: list[Any]
+    ) -> _Route | None:  # fmt: skip
+        return _Route(following, latest, heard, largest) if take_numbers(self._surge, at, numbers) else None
 
     def _name(self, partition: int, place: int) -> bytes:
         start = place * NAME_BYTES_MAX
         length = int(self._windows.busy[partition, place, B_NAME_LENGTH])
         return self._windows.busy_names[partition, start : start + length].tobytes()
-
-
-def _fading(route: _Route, counts: list[int]) -> list[int]:
-    """Before each minute the largest one that the route had."""
-    before = []
-    for count in counts:
-        before.append(route.largest)
-        route.largest = max(count, route.largest - (route.largest >> FADING))
-    return before
 
 
 def _latest(route: _Route | None) -> int:

@@ -268,7 +268,7 @@ class Judge(JudgeWindows):
     def _close(self, target: int, *, emit: bool, waiting: Waiting | None = None, limit: int = NEVER) -> None:
         """Close ticks up to ``target``, after rows of a tally up to ``limit`` have been taken in."""
         taken = self._nothing if waiting is None else waiting
-        services = np.zeros(taken.tally.rows + 1, np.int64)
+        services = np.empty(taken.tally.rows + 1, np.int64)
         told = self._close_ticks(target, services, taken, limit, emit=emit)
         if not self._silent:
             self.services.add(taken.tally, services)

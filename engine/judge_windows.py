@@ -50,7 +50,7 @@ class Waiting:
     @property
     def left(self) -> int:
         """So many rows are not taken in yet."""
-        return self.tally.rows - int((self.cursors - self.tally.partition_start[:-1]).sum())
+        return int(sum(self.tally.partition_start[1:].tolist()) - sum(self.cursors.tolist()))
 
     def least_tick(self) -> int:
         """The earliest tick that is left."""

@@ -32,6 +32,8 @@ ACTION: Action = "notify"
 
 Service = tuple[int, int]
 """The words of its key."""
+Step = tuple[int, int, int]
+"""(series, minute, how many); those of one series lie together, in order."""
 
 
 @dataclass(slots=True)
@@ -39,7 +41,8 @@ class _Series:
     """One service."""
 
     name: bytes
-    measures: dict[Measure, Surge]
+    place: int
+    """Whose series are those of its measures"""
     next: int
     """The minute to be judged next."""
     latest: int = 0
@@ -59,10 +62,11 @@ class ServiceSeries:
 
     def __init__(self, section: SurgeSection | None) -> None:
         self._section = section
-        self._measures = () if section is None else tuple(measure_of(name) for name in section.measures)
+        self._measures = () if section is None else tuple(dict.fromkeys(map(measure_of, section.measures)))
         values = (Measure.REQUESTS, *self._measures, Measure.TOKENS_IN, Measure.TOKENS_OUT)
         self._columns: I64 = C_MEASURES + np.array(values, np.int64)
-        self._config = SurgeConfig() if section is None else SurgeConfig(alarm_at=section.alarm_at)
+        config = SurgeConfig() if section is None else SurgeConfig(alarm_at=section.alarm_at)
+        self._surge = Surge(config, SERVICES_MAX * len(self._measures))
         self._waiting: dict[tuple[int, Service], list[int]] = {}
         """Totals of minutes that are not over, by minute and service: requests, the measures, then tokens."""
         self._names: dict[Service, bytes] = {}
@@ -97,10 +101,10 @@ class ServiceSeries:
         Minute by minute, so that it does not matter how many are judged at once.
         """
         over = (closed + 1) // MINUTE_S
-        ended = sorted(key for key in self._waiting if key[0] < over)
-        if over == self._judged_to and not ended:
+        if over == self._judged_to:
             return []
         self._judged_to = over
+        ended = sorted(key for key in self._waiting if key[0] < over)
         found: list[Crossing] = []
         for minute, some in itertools.groupby(ended, key=lambda key: key[0]):
             found += self._judge_to(minute)
@@ -130,33 +134,42 @@ class ServiceSeries:
             if self._series[least].latest >= requests:
                 return None
             del self._series[least]
-        measures = {measure: Surge(self._config) for measure in self._measures}
-        self._series[service] = _Series(self._names[service], measures, minute)
-        return self._series[service]
+        series = self._series[service] = _Series(self._names[service], self._free(), minute)
+        for at in self._measured(series):
+            self._surge.forget(at)
+        return series
+
+    def _free(self) -> int:
+        """A place that no service has."""
+        return min(set(range(SERVICES_MAX)) - {series.place for series in self._series.values()})
+
+    def _measured(self, series: _Series) -> range:
+        """Which series are those of its measures."""
+        many = len(self._measures)
+        return range(many * series.place, many * (series.place + 1))
 
     def _judge(self, series: _Series, service: Service, over: int) -> list[Crossing]:
         ends = min(over, series.heard + SILENT_MINUTES_MAX)
         if ends < over:
             del self._series[service]
-        minutes = np.arange(series.next, ends, dtype=np.int64)
-        if not len(minutes):
+        minutes = range(series.next, ends)
+        if not minutes:
             return []
         nothing = [0] * (2 + len(self._measures))
-        totals = np.array([series.totals.pop(int(minute), nothing) for minute in minutes], np.int64)
-        series.next, series.latest = ends, int(totals[-1, 0])
+        totals = {minute: series.totals.pop(minute, nothing) for minute in minutes}
+        series.next, series.latest = ends, totals[minutes[-1]][0]
+        places = self._measured(series)
+        steps = [(at, minute, row[place]) for place, at in enumerate(places, start=1) for minute, row in totals.items()]
         found = []
-        for place, (measure, surge) in enumerate(series.measures.items(), start=1):
-            outcome = surge.observe(MINUTE_S * minutes, totals[:, place].astype(np.float64))
-            for index in np.flatnonzero(outcome.alarm).tolist():
-                tick, observed = MINUTE_S * (int(minutes[index]) + 1) - 1, int(totals[index, place])
-                expected = round(float(outcome.expected[index]))
-                if not self._matters(measure, observed, expected):
-                    continue
-                assert self._section is not None
-                rule = surge_rule(self._section, Dimension.SERVICE, measure, expected, float(outcome.score[index]))
-                requests = int(totals[index, 0])
-                key = unsigned(service)
-                found.append(Crossing(0, Dimension.SERVICE, *key, series.name, rule, tick, observed, requests, 1, False))
+        for index, expected, score in alarms_of(self._surge, steps):
+            at, minute, observed = steps[index]
+            measure = self._measures[at - places.start]
+            if not self._matters(measure, observed, expected):
+                continue
+            assert self._section is not None
+            rule = surge_rule(self._section, Dimension.SERVICE, measure, expected, score)
+            tick, requests, key = MINUTE_S * (minute + 1) - 1, totals[minute][0], unsigned(service)
+            found.append(Crossing(0, Dimension.SERVICE, *key, series.name, rule, tick, observed, requests, 1, False))
         return found
 
     def _matters(self, measure: Measure, observed: int, expected: int) -> bool:
@@ -179,7 +192,7 @@ class ServiceSeries:
                     series.next,
                     series.latest,
                     series.heard,
-                    [numbers_of(surge) for surge in series.measures.values()],
+                    [numbers_of(self._surge, at) for at in self._measured(series)],
                 ]
                 for service, series in self._series.items()
             ],
@@ -197,13 +210,11 @@ class ServiceSeries:
         self._waiting = {(minute, (a, b)): list(totals) for minute, a, b, totals in data["waiting"]}
         self._names = {(a, b): name for a, b, name in data["names"]}
         for a, b, name, following, latest, heard, numbers in data["series"]:
-            measures = {}
-            for measure, of_surge in zip(self._measures, numbers, strict=True):
-                surge = take_numbers(self._config, of_surge)
-                if surge is None:
+            series = _Series(name, self._free(), following, latest, heard)
+            for at, of_surge in zip(self._measured(series), numbers, strict=True):
+                if not take_numbers(self._surge, at, of_surge):
                     return
-                measures[measure] = surge
-            self._series[a, b] = _Series(name, measures, following, latest, heard)
+            self._series[a, b] = series
 
 
 def surge_of(config: Config) -> SurgeSection | None:
@@ -221,26 +232,38 @@ def surge_rule(section: SurgeSection, dimension: Dimension, measure: Measure, ex
     )  # fmt: skip
 
 
-def take_numbers(config: SurgeConfig, numbers: list[Any]) -> Surge | None:
-    """A series that goes on from what `numbers_of` gave; None: it is of other parameters.
+def alarms_of(surge: Surge, steps: list[Step]) -> list[tuple[int, int, float]]:
+    """Hand minutes to their series; (index, what was expected, score) of those that are alarms."""
+    if not steps:
+        return []
+    series, minutes, counts = np.array(steps, np.int64).T.copy()
+    outcome = surge.observe(MINUTE_S * minutes, counts.astype(np.float64), series)
+    return [
+        (index, round(float(outcome.expected[index])), float(outcome.score[index]))
+        for index in np.flatnonzero(outcome.alarm).tolist()
+    ]
+
+
+def take_numbers(surge: Surge, series: int, numbers: list[Any]) -> bool:
+    """Have a series go on from what `numbers_of` gave; False: it is of other parameters.
 
     Raises:
         StateError: it is damaged.
     """
-    surge, (parameters, arrays) = Surge(config), numbers
-    blank = surge.snapshot()
+    parameters, arrays = numbers
+    blank = surge.snapshot(series)
     if parameters != _parameters(blank):
-        return None
-    surge.restore({**blank, "state": {name: words.view(np.float64) for name, words in arrays.items()}})
-    return surge
+        return False
+    surge.restore({**blank, "state": {name: words.view(np.float64) for name, words in arrays.items()}}, series)
+    return True
 
 
 def _parameters(snapshot: dict[str, Any]) -> list[Any]:
     return [snapshot["version"], *snapshot["config"].values()]
 
 
-def numbers_of(surge: Surge) -> list[Any]:
-    """Its parameters and its arrays, as words: what is saved holds integers only."""
-    snapshot = surge.snapshot()
+def numbers_of(surge: Surge, series: int) -> list[Any]:
+    """The parameters and the arrays of a series, as words: what is saved holds integers only."""
+    snapshot = surge.snapshot(series)
     arrays = {name: np.array(values, np.float64).view(np.int64) for name, values in snapshot["state"].items()}
     return [_parameters(snapshot), arrays]

@@ -154,6 +154,24 @@ def test_any_cut_and_any_snapshot_between_gives_the_same(seed: int, cuts: list[i
     assert same(whole, Outcome(*(np.concatenate(columns) for columns in zip(*parts, strict=True))))
 
 
+def test_series_that_are_judged_together_are_what_each_is_alone() -> None:
+    (times, one), (_, other) = honest(1, 2), honest(2, 2)
+    together, alone = Surge(SurgeConfig(), 3), [Surge(SurgeConfig()) for _ in range(2)]
+    together.observe(times, one[::-1], np.full(len(times), 2))
+    together.forget(2)
+    for low, high in ((0, 1), (1, 700), (700, len(times))):
+        which = np.repeat([2, 0], high - low)
+        both = together.observe(np.tile(times[low:high], 2), np.concatenate([one[low:high], other[low:high]]), which)
+        apart = [surge.observe(times[low:high], some[low:high]) for surge, some in zip(alone, (one, other), strict=True)]
+        assert same(both, Outcome(*(np.concatenate(columns) for columns in zip(*apart, strict=True))))
+    assert [together.snapshot(2), together.snapshot(0)] == [surge.snapshot() for surge in alone]
+    assert (together.steps(2), together.steps(1)) == (len(times), 0)
+    before = together.snapshot(0), together.snapshot(2)
+    with pytest.raises(ValueError, match="do not go back"):
+        together.observe(times[[-1, 0]], np.ones(2), np.array([2, 0]))
+    assert (together.snapshot(0), together.snapshot(2)) == before
+
+
 def test_the_same_steps_give_the_same_scores_and_are_left_as_they_were() -> None:
     times, counts = honest(1, 3)
     before = times.copy(), counts.copy()

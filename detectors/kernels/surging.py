@@ -82,7 +82,8 @@ class SurgePlan(NamedTuple):
 
 
 class SurgeState(NamedTuple):
-    """What one series needs to go on. Everything is f64, so that a snapshot is lists of numbers."""
+    """What a series needs to go on, or several with an axis for them in front. Everything is f64, so that a snapshot is lists
+    of numbers."""
 
     profile: F64Array  # f64[week slots + day slots]: the learned baselines
     visits: F64Array  # f64[week slots + day slots]: how often each slot was visited
@@ -325,27 +326,40 @@ def judge_kernel(state: Any, plan: Any, time_s: Any, change_min: Any, out: Any) 
 
 
 @inlined
-def first_wrong_kernel(latest: Any, times_s: Any, values: Any) -> Any:
+def series_kernel(states: Any, at: Any) -> Any:
+    """What one of several series needs."""
+    return SurgeState(
+        states.profile[at], states.visits[at], states.slots[at], states.levels[at], states.records[at], states.record_steps[at],
+        states.views[at], states.tails[at], states.waiting[at], states.scalars[at],
+    )  # fmt: skip
+
+
+@inlined
+def first_wrong_kernel(states: Any, series: Any, times_s: Any, values: Any) -> Any:
     """Which step is the first that is no number or goes back in time; as many as there are: none."""
     for i in range(len(values)):
-        if not isfinite(values[i]) or times_s[i] < (times_s[i - 1] if i > 0 else latest):
+        goes_on = i > 0 and series[i] == series[i - 1]
+        latest = times_s[i - 1] if goes_on else states.scalars[series[i], LATEST]
+        if not isfinite(values[i]) or times_s[i] < latest:
             return i
     return len(values)
 
 
 @entry
-def surge_kernel(state_parts: Any, plan_parts: Any, times_s: Any, values: Any, out: Any) -> Any:
+def surge_kernel(state_parts: Any, plan_parts: Any, series: Any, times_s: Any, values: Any, out: Any) -> Any:
     """Judge and then learn ``values`` (f64[n]) of closed steps at ``times_s`` (i64[n]); ``out`` is f64[n, OUTCOMES].
 
-    ``state_parts`` and ``plan_parts`` are `SurgeState` and `SurgePlan` as plain tuples (see `detectors.kernels.judging`).
+    ``series`` (i64[n]) says of which one each step is; those of one lie together. ``state_parts`` and ``plan_parts`` are
+    `SurgeState`, of several, and `SurgePlan` as plain tuples (see `detectors.kernels.judging`).
     Returns n; or which step is wrong, and then nothing was learned.
     """
-    state, plan = SurgeState(*state_parts), SurgePlan(*plan_parts)
-    scalars = state.scalars
-    wrong = first_wrong_kernel(scalars[LATEST], times_s, values)
+    states, plan = SurgeState(*state_parts), SurgePlan(*plan_parts)
+    wrong = first_wrong_kernel(states, series, times_s, values)
     if wrong < len(values):
         return wrong
     for i in range(len(values)):
+        state = series_kernel(states, series[i])
+        scalars = state.scalars
         root = root_kernel(values[i])
         visit_slots_kernel(state, plan, times_s[i], scalars[SPREAD] / max(scalars[SPREAD_STEPS], 1.0))
         expected, settled = root, root
