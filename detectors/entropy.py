@@ -120,16 +120,11 @@ def repeats_of(stratum: Stratum, rows: I64, events: int, accounts: int) -> int |
     Args:
         rows: that stand for equally many.
     """
-    alike = 0 if stratum == Stratum.ACCOUNTS else _alike(rows[:, ADDRESS])[0]
-    return repeats_from(stratum, len(rows), alike, events, accounts)
-
-
-def repeats_from(stratum: Stratum, rows: int, alike: int, events: int, accounts: int) -> int | None:
-    """`repeats_of` so many rows, in which so many ordered pairs are of one address."""
-    if rows < ADDRESSES_MIN:
+    if len(rows) < ADDRESSES_MIN:
         return None
-    often = events / max(1, accounts) if stratum == Stratum.ACCOUNTS else 1 + _chance(rows, alike) * events
-    return round(MILLI * math.log2(often))
+    if stratum == Stratum.ACCOUNTS:
+        return milli_bits(events / max(1, accounts))
+    return milli_bits(1 + _chance(len(rows), _alike(rows[:, ADDRESS])[0]) * events)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,11 +63,7 @@ class SurplusSection(DetectorSection, frozen=True, forbid_unknown_fields=True, k
 
     def exceeds(self, stratum: Stratum, observed: float, mean: float) -> bool:
         """Whether so much is more than usual, and more than chance makes of little."""
-        return observed > self.more_than(self.least(stratum), mean)
-
-    def more_than(self, least: float, mean: float) -> float:
-        """So much is not more than usual yet."""
-        return max(self.growth * mean, mean + max(least, 4 * math.sqrt(mean)))
+        return observed > max(self.growth * mean, mean + max(self.least(stratum), 4 * math.sqrt(mean)))
 
 
 def rows_of(entries: I64) -> I64:

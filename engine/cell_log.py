@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detectors.entropy import ADDRESSES_MIN, ROUTES_MAX
-from detectors.kernels.alike import ROUTE_VALUES, ROUTE_WORDS
+from detectors.entropy import ADDRESSES_MIN, ROUTES_MAX, EntropySection
+from detectors.kernels.alike import ROUTE_VALUES
 from detectors.kernels.strata import (
-    BOUNDS,
-    H_CELLS,
     H_LAST,
+    K_STATE,
+    KNOWN,
+    KNOWN_WORDS,
     L_A,
     L_B,
     L_FROM,
@@ -27,7 +28,7 @@ from detectors.kernels.strata import (
     LOG_WORDS,
     NOBODY,
     SERIES_WORDS,
-    STEP_WORDS,
+    SILENT,
     STRANGER,
     STRATA,
     U_CELLS,
@@ -42,10 +43,11 @@ from detectors.kernels.strata import (
     walk_kernel,
 )
 from detectors.kernels.windows import NEVER
+from detectors.signature import SignatureSection
 from detectors.surplus import ROW_WORDS, WINDOW_S
 from engine.sampling import Held
-from engine.strata import NO_ROUTES, NOTHING_ENDED, ROUTE_LEARNED_SHARE, STEP_KEPT, Cell, Ended
-from schemas.sample import CELL_WORDS, ENTRY_WORDS, KEPT, empty_sample
+from engine.strata import ROUTE_LEARNED_SHARE, ROUTED, STEP_KEPT, Cell, Series, allocate_reference
+from schemas.sample import CELL_WORDS, ENTRY_WORDS, KEPT, Stratum, empty_sample
 
 CELLS, ROWS = 512, 4096
 """Room to begin with: half a minute of two services with 350 events a second."""
@@ -68,20 +70,23 @@ class CellLog:
 
     Args:
         services: so many can be known at once.
+        signature, entropy: their sections, which say what is more than usual; None: off.
     """
 
-    def __init__(self, services: int) -> None:
+    def __init__(self, services: int, signature: SignatureSection | None, entropy: EntropySection | None) -> None:
         many = services * STRATA
+        limits = [[one.growth, *[one.least(stratum) for stratum in Stratum]] for one in (signature, entropy) if one is not None]
+        self._limits = np.array(limits, np.float64).reshape(-1, 1 + STRATA)
+        self._routes_least = np.full(STRATA, np.inf)
+        if entropy is not None:
+            self._routes_least[list(ROUTED)] = [entropy.least(stratum) for stratum in ROUTED]
+        self._reference = allocate_reference(many)
         self._used = np.zeros(USED, np.int64)
-        self._known = np.zeros((services, 3), np.int64)
+        self._known = np.zeros((services, KNOWN_WORDS), np.int64)
         self._series = np.zeros((many, SERIES_WORDS), np.int64)
         self._series[:, H_LAST] = NEVER
-        self._bounds = np.full((many, BOUNDS), np.inf)
         self._united = np.empty((1, CELL_WORDS), np.int64), np.empty((KEPT, ENTRY_WORDS), np.int64)
-        self._steps = np.zeros((many, STEP_WORDS), np.int64)
-        self._lowest = np.empty((many, STEP_KEPT, ROW_WORDS), np.int64)
         self._heaviest, self._values = np.empty(ROUTES_MAX, np.int64), np.empty((ROUTES_MAX, ROUTE_VALUES))
-        self._routes = np.empty((many, ROUTES_MAX, ROUTE_WORDS), np.int64)
         self._places = np.empty(STEP_KEPT, np.int64)
         self._cells, self._rows = np.empty((0, LOG_WORDS), np.int64), np.empty((0, ROW_WORDS), np.int64)
         self._reserve(CELLS, ROWS)
@@ -129,8 +134,8 @@ class CellLog:
     def walk(self, until: int, judged_from: int) -> list[Look]:
         """Go through the seconds before one: those from ``judged_from`` on that are to be looked at."""
         count = walk_kernel(
-            self._cells, self._rows, self._used, self._known, self._series, self._bounds, until, judged_from, self._slots,
-            self._found,
+            self._cells, self._rows, self._used, self._known, self._series, self._reference.learned, self._limits,
+            self._routes_least, until, judged_from, self._slots, self._found,
         )  # fmt: skip
         if not count:
             return []
@@ -148,14 +153,9 @@ class CellLog:
         columns = chosen[:, [L_TICK, L_LEVEL, L_TOTAL, L_FROM, L_TO]].tolist()
         return [Cell(at, level, total, self._rows[start:end]) for at, level, total, start, end in columns]
 
-    def has_cells(self, place: int) -> bool:
-        """Whether any of a service are kept."""
-        return bool(self._series[place * STRATA : (place + 1) * STRATA, H_CELLS].any())
-
-    def set_bounds(self, place: int, bounds: list[tuple[float, float, float]]) -> None:
-        """Of each series of a service: windows with more are looked at, steps with more for their routes, once so much is
-        exceeded by what is kept."""
-        self._bounds[place * STRATA : (place + 1) * STRATA] = bounds
+    def is_silent(self, place: int) -> bool:
+        """Whether nothing was known of a service but noughts when a step ended."""
+        return bool(self._known[place, K_STATE] == SILENT)
 
     def strangers(self) -> dict[Service, int]:
         """Services that are not known and had something since a step ended: how much."""
@@ -166,10 +166,11 @@ class CellLog:
                 totals[a, b] = totals.get((a, b), 0) + total
         return totals
 
-    def join(self, service: Service, place: int) -> None:
+    def join(self, service: Service, place: int) -> list[Series]:
         """A service is known from now on, by a place; what came of it since a step ended is its own."""
-        self._known[place] = *service, 1
+        self._known[place] = *service, KNOWN
         join_kernel(self._cells, self._used, *service, place, self._series)
+        return [Series(stratum, self._reference.of(place * STRATA + stratum)) for stratum in Stratum]
 
     def leave(self, place: int) -> None:
         """A service is known no more."""
@@ -177,7 +178,7 @@ class CellLog:
         cells = self._cells[self._used[U_FIRST] : self._used[U_WALKED], L_SERIES]
         cells[(cells >= low) & (cells < high)] = NOBODY
         self._known[place] = 0
-        self._series[low:high], self._bounds[low:high] = 0, np.inf
+        self._series[low:high] = 0
         self._series[low:high, H_LAST] = NEVER
 
     def forget_strangers(self, before: int | None = None) -> None:
@@ -192,19 +193,11 @@ class CellLog:
             chosen &= cells[:, L_TICK] < before
         cells[chosen, L_SERIES] = NOBODY
 
-    def end_step(self, end: int) -> list[Ended]:
-        """What each series, by its number, held in the step before ``end``; then cells before ``end`` are dropped."""
-        end_step_kernel(
-            self._cells, self._rows, self._used, end, self._series, ROUTE_LEARNED_SHARE, ADDRESSES_MIN, self._slots,
-            self._pair_slots, self._gathered, self._numbers, self._weights, self._sums, self._steps, self._lowest, self._places,
-            self._heaviest, self._values, self._routes,
+    def end_step(self, step: int) -> bool:
+        """Learn from the step before one, and drop its cells; whether services are to be taken in or forgotten."""
+        to_change = end_step_kernel(
+            self._cells, self._rows, self._used, step * WINDOW_S, self._known, self._series, *self._reference,
+            ROUTE_LEARNED_SHARE, ADDRESSES_MIN, self._slots, self._pair_slots, self._gathered, self._numbers, self._weights,
+            self._sums, self._places, self._heaviest, self._values,
         )  # fmt: skip
-        found = []
-        for series, (cells, total, level, left, different, alike, kept, many) in enumerate(self._steps.tolist()):
-            if cells == 0:
-                found.append(NOTHING_ENDED)
-                continue
-            routes = self._routes[series, :many].copy() if many else NO_ROUTES
-            lowest = self._lowest[series, :kept].copy()
-            found.append(Ended(cells, total, level, left, different, alike, lowest, routes))
-        return found
+        return bool(to_change)

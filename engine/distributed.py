@@ -6,16 +6,15 @@ same decisions for any cut. Services are taken in at the end of a step of ten se
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from detectors.entropy import EntropySection
-from detectors.kernels.strata import IS_MORE, ROUTES_MORE
+from detectors.kernels.strata import HELD_STEPS_MAX, IS_MORE, ROUTES_MORE, STEPS
 from detectors.kernels.windows import NEVER
 from detectors.signature import SignatureSection
 from detectors.surplus import WINDOW_S, rows_of
@@ -25,13 +24,13 @@ from engine.episodes import ACTS, Episodes, Found
 from engine.naming import Texts
 from engine.route_episodes import judge_routes
 from engine.sampling import Held, merge_samples, part_of
-from engine.strata import HELD_STEPS_MAX, ROUTED, STEPS, Cell, Series, gather
+from engine.strata import Cell, Series, gather
 from schemas.narrow import Reader
 from schemas.sample import E_CELL, S_TICK, S_TOTAL, Sample, Stratum, of_strata
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample
 
 SERVICES_MAX = 4
-"""Of one judge partition, each 180 kB at most. Hosts are the clients' own words: the busiest are kept."""
+"""Of one judge partition, each 210 kB at most. Hosts are the clients' own words: the busiest are kept."""
 EMPTY_STEPS_MAX = HELD_STEPS_MAX + STEPS + 2
 """After so much silence nothing is usual, and more of it changes nothing."""
 STRATA = tuple(Stratum)
@@ -48,7 +47,7 @@ class _Strata:
     """What its first step held: its means are not known before two more."""
     place: int
     """Its own in the table of cells"""
-    series: list[Series] = field(default_factory=lambda: [Series(stratum) for stratum in Stratum])
+    series: list[Series]
 
     @property
     def busy(self) -> float:
@@ -69,18 +68,12 @@ class Distributed:
         self._renew_s = renew_s
         self._sections = signature, entropy
         self._on = signature is not None or entropy is not None
-        on: list[SignatureSection | EntropySection] = [section for section in (signature, entropy) if section is not None]
-        self._leasts = [[(section, section.least(stratum)) for section in on] for stratum in Stratum]
-        self._least = [min((least for _, least in some), default=0.0) for some in self._leasts]
-        self._least_routes = [
-            math.inf if entropy is None or stratum not in ROUTED else entropy.least(stratum) for stratum in Stratum
-        ]
         self._held: list[Held] = []
         """What came, of the seconds that are not closed and, for saved states, of those of the last two steps …"""
         self._entries = 0
         """… and how many entries that is: added up for each tally, it would be work for all that came in half a minute."""
         self._texts = Texts()
-        self._log = CellLog(SERVICES_MAX)
+        self._log = CellLog(SERVICES_MAX, signature, entropy)
         self._closed = self._step = NEVER
         """The last closed second, and the step that is not over."""
         self._services: dict[Service, _Strata] = {}
@@ -184,18 +177,6 @@ class Distributed:
             found += judge_routes(seen, series, strata.episodes, self._sections[1], self._texts)
         return found
 
-    def _set_bounds(self, strata: _Strata) -> None:
-        """Say from where on the windows of a service are looked at."""
-        found = []
-        for series, least, sections, routes in zip(strata.series, self._least, self._leasts, self._least_routes, strict=True):
-            more = mean = math.inf
-            if series.is_warm:
-                mean = series.mean
-                more = max(series.largest, min([section.more_than(own, mean) for section, own in sections]))
-            # What a busy route has too much is a part of what the service has: with less, nobody looks.
-            found.append((more, mean + routes, least))
-        self._log.set_bounds(strata.place, found)
-
     def _explain(self, strata: _Strata, series: Series, tick: int, cells: list[Cell], *, early: bool) -> list[Crossing]:
         """What there is more of."""
         stratum, gathered = series.stratum, gather(cells)
@@ -251,20 +232,21 @@ class Distributed:
         """End the steps that are over before a second."""
         last = tick // WINDOW_S
         for step in range(max(self._step, last - EMPTY_STEPS_MAX), last) if self._step != NEVER else ():
-            ended = self._log.end_step(step * WINDOW_S)
+            to_change = self._log.end_step(step)
             for strata in self._services.values():
-                suspect, first = max([series.suspect for series in strata.series]) >= step - 1, strata.place * len(STRATA)
-                for series, held in zip(strata.series, ended[first : first + len(STRATA)], strict=True):
-                    series.end_step(step, held, suspect=suspect)
-                self._set_bounds(strata)
-            self._take_in()
+                for series in strata.series:
+                    if series.routes:
+                        series.end_step(step)
+            if to_change:
+                self._take_in()
         self._step = last
 
-    def _know(self, service: Service, strata: _Strata) -> None:
+    def _know(self, service: Service, name: bytes, first: int) -> _Strata:
         """A service has a place from now on."""
-        self._services[service] = self._at[strata.place] = strata
-        self._log.join(service, strata.place)
-        self._set_bounds(strata)
+        place = self._at.index(None)
+        strata = _Strata(Episodes(service, name, self._renew_s), first, place, self._log.join(service, place))
+        self._services[service] = self._at[place] = strata
+        return strata
 
     def _forget(self, service: Service) -> None:
         """A service gives its place up."""
@@ -274,12 +256,7 @@ class Distributed:
 
     def _take_in(self) -> None:
         """Services that were not known: from here on they are, if there is room or they are busier than one that is."""
-        silent = [
-            service
-            for service, one in self._services.items()
-            if not any(series.mean for series in one.series) and not self._log.has_cells(one.place)
-        ]  # nothing is known of them but noughts
-        for service in silent:
+        for service in [service for service, one in self._services.items() if self._log.is_silent(one.place)]:
             self._forget(service)
         totals = self._log.strangers()
         for service in sorted(totals, key=lambda one: (-totals[one], one)):
@@ -288,8 +265,7 @@ class Distributed:
                 if self._services[least].busy >= totals[service]:
                     break
                 self._forget(least)
-            episodes = Episodes(service, self._texts.find(service[0]) or b"", self._renew_s)
-            self._know(service, _Strata(episodes, totals[service], self._at.index(None)))
+            self._know(service, self._texts.find(service[0]) or b"", totals[service])
         self._log.forget_strangers()
 
     def save(self, *, cells: bool) -> dict[str, Any]:
@@ -312,13 +288,12 @@ class Distributed:
         """Take over what `save` gave. Samples may be added again; then `resume`."""
         self._closed = data["closed"]
         self._step = (self._closed + 1) // WINDOW_S if self._closed != NEVER else NEVER
-        self._services, self._at, self._log = {}, [None] * SERVICES_MAX, CellLog(SERVICES_MAX)
-        for place, (a, b, name, first, saved, episodes) in enumerate(data["services"]):
-            strata = _Strata(Episodes((a, b), name, self._renew_s), first, place)
+        self._services, self._at, self._log = {}, [None] * SERVICES_MAX, CellLog(SERVICES_MAX, *self._sections)
+        for a, b, name, first, saved, episodes in data["services"]:
+            strata = self._know((a, b), name, first)
             for series, one in zip(strata.series, saved, strict=True):
                 series.load(one)
             strata.episodes.load(episodes)
-            self._know((a, b), strata)
         self._keep([])
         if "sample" in data:
             head, blocks = data["sample"]

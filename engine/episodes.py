@@ -141,7 +141,7 @@ class Episodes:
         even = gathered.even()
         shifts = [] if stratum == Stratum.ACCOUNTS else shifted.shifts(even, series.usual().rows, section.shift_bits)
         repeats = shifted.repeats_of(stratum, even, gathered.total, found.observed)
-        again = shifted.repeats_shift(stratum, repeats, [s.repeats for s in series.reference if s.repeats is not None])
+        again = shifted.repeats_shift(stratum, repeats, series.repeats())
         shifts += [] if again is None else [again]
         if not shifts:
             return []

@@ -4,38 +4,49 @@ A `Series` is one stratum of one service: a *reference* of what is usual (the ce
 ten seconds, each with its total and the sixteen events of lowest priority. A step enters it after the next one has passed and
 neither held a surplus, of this or another stratum of the service: what is under suspicion is not learned. A step with less
 than half of the usual does not either, for after an outage everybody comes back. Whatever lasts an hour becomes usual all the
-same.
+same. `detectors.kernels.strata` learns, of all series at once; here is what is asked of it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from detectors.entropy import repeats_from
+from detectors.entropy import ROUTES_MAX
 from detectors.kernels.alike import N_ROUTE, ROUTE_WORDS
+from detectors.kernels.strata import (
+    NOTHING,
+    R_HELD,
+    R_LARGEST,
+    R_LEARNED,
+    R_NEWEST,
+    R_SUSPECT,
+    R_TOTAL,
+    REFERENCE_WORDS,
+    STEP_WORDS,
+    STEPS,
+    T_KEPT,
+    T_REPEATS,
+    T_ROUTES,
+    T_TOTAL,
+    WARM_STEPS,
+)
 from detectors.signature import Usual
 from detectors.surplus import F64, ROW_WORDS, WEIGHT, WHO, thinned
 from schemas.columns import I64
 from schemas.sample import Stratum
 
-STEPS, STEP_KEPT = 30, 16
-WARM_STEPS = 12
-"""Two minutes are learned from before any second is judged."""
-HELD_STEPS_MAX = 360
+STEP_KEPT = 16
 OVER_STEPS = 6
 """After so many without a surplus an episode is over."""
-SLUMP, SLUMP_FROM = 0.5, 30.0
-"""Half of the usual, once that is so much in ten seconds."""
 NO_ROWS = np.zeros((0, ROW_WORDS), np.int64)
 ROUTED = (Stratum.PAGES, Stratum.REGISTERED, Stratum.FAILED)
 """An entry of an account does not say for which of its routes it is, and assets come with pages."""
 ROUTE_LEARNED_SHARE = 0.05
 """Of a step: half of what a busy route has at least (`detectors.entropy`), for some steps have less."""
-NO_ROUTES = np.zeros((0, ROUTE_WORDS), np.int64)
 
 
 class Cell(NamedTuple):
@@ -47,16 +58,32 @@ class Cell(NamedTuple):
     rows: I64
 
 
-class Step(NamedTuple):
-    """Ten seconds of the reference."""
+class Reference(NamedTuple):
+    """What is usual: the arrays that `detectors.kernels.strata.end_step_kernel` keeps, of all series or of one."""
 
-    total: int
-    """Of ACCOUNTS: how many"""
+    learned: I64
+    """i64[REFERENCE_WORDS]"""
+    steps: I64
+    """i64[STEPS, STEP_WORDS]"""
     rows: I64
-    repeats: int | None
-    """How often one came again (`detectors.entropy`)"""
+    """i64[STEPS, STEP_KEPT, ROW_WORDS]: those that stand for each step"""
     routes: I64
-    """i64[r, ROUTE_WORDS]: those with much of it, but for those that are under suspicion"""
+    """i64[STEPS, ROUTES_MAX, ROUTE_WORDS]: those with much of it, but for those that are under suspicion"""
+
+    def of(self, series: int) -> Reference:
+        """What is usual of one series, of which nothing is known yet."""
+        own = Reference(*(part[series] for part in self))
+        own.learned[:] = 0
+        own.learned[[R_SUSPECT, R_NEWEST]] = -1
+        return own
+
+
+def allocate_reference(series: int) -> Reference:
+    """Room for what is usual of so many series."""
+    return Reference(
+        np.zeros((series, REFERENCE_WORDS), np.int64), np.zeros((series, STEPS, STEP_WORDS), np.int64),
+        np.zeros((series, STEPS, STEP_KEPT, ROW_WORDS), np.int64), np.zeros((series, STEPS, ROUTES_MAX, ROUTE_WORDS), np.int64),
+    )  # fmt: skip
 
 
 class RouteStanding(NamedTuple):
@@ -105,28 +132,7 @@ def gather(cells: list[Cell]) -> Gathered:
     return Gathered(cells, total, np.concatenate([cell.rows for cell in cells]), level)
 
 
-class Ended(NamedTuple):
-    """What a series held in a step (`engine.cell_log`)."""
-
-    cells: int
-    total: int
-    level: int
-    left: int
-    """Of the rows that stand for equally many, how many there are …"""
-    different: int
-    """… different words among them, of accounts who it is, else the address …"""
-    alike: int
-    """… ordered pairs of them with the same one …"""
-    lowest: I64
-    """… and those that stand for the step"""
-    routes: I64
-    """i64[r, ROUTE_WORDS]: what is to be remembered of routes. Of ACCOUNTS and ASSETS none: an entry of an account does not say
-    for which of its routes it is, and assets come with pages"""
-
-
 NOBODY = Gathered([], 0, NO_ROWS, 0)
-NOTHING_ENDED = Ended(0, 0, 0, 0, 0, 0, NO_ROWS, NO_ROUTES)
-SILENCE = Step(0, NO_ROWS, None, NO_ROUTES)
 
 
 def count_accounts(gathered: Gathered) -> int:
@@ -139,114 +145,116 @@ class Series:
     """One stratum of one service."""
 
     stratum: Stratum
-    reference: deque[Step] = field(default_factory=lambda: deque(maxlen=STEPS))
-    held: int = 0
-    """Steps in a row that did not enter the reference."""
-    suspect: int = -1
-    """The last step with a surplus."""
+    reference: Reference
     since: int = -1
     """The second in which the surplus began."""
     routes: dict[int, RouteStanding] = field(default_factory=dict)
     """Of which there was more than usual in the last minute"""
-    mean: float = 0.0
-    largest: int = 0
-    _total: int = 0
-    """Of the whole reference"""
-    _usual: Usual | None = None
+    _usual: tuple[int, Usual] | None = None
+    """With what was learned until then"""
+
+    @property
+    def suspect(self) -> int:
+        """The last step with a surplus."""
+        return int(self.reference.learned[R_SUSPECT])
+
+    @suspect.setter
+    def suspect(self, step: int) -> None:
+        self.reference.learned[R_SUSPECT] = step
 
     @property
     def is_warm(self) -> bool:
         """Enough was learned to judge by."""
-        return len(self.reference) >= WARM_STEPS
+        return bool(self.reference.learned[R_LEARNED] >= WARM_STEPS)
+
+    @property
+    def mean(self) -> float:
+        """Of a step."""
+        return int(self.reference.learned[R_TOTAL]) / max(1, min(int(self.reference.learned[R_LEARNED]), STEPS))
+
+    @property
+    def largest(self) -> int:
+        """What no step exceeded."""
+        return int(self.reference.learned[R_LARGEST])
 
     def count(self, gathered: Gathered) -> int:
         """What is compared with what is usual."""
         return count_accounts(gathered) if self.stratum == Stratum.ACCOUNTS else gathered.total
 
+    def _steps(self) -> tuple[I64, I64, I64]:
+        """The steps of the reference, the oldest first, with the rows and routes of each."""
+        many = int(self.reference.learned[R_LEARNED])
+        order = np.arange(max(0, many - STEPS), many) % STEPS
+        return self.reference.steps[order], self.reference.rows[order], self.reference.routes[order]
+
     def usual(self) -> Usual:
         """What the reference says, as if it were one window."""
-        if self._usual is None:
-            steps = [step for step in self.reference if len(step.rows)]
-            rows = np.concatenate([step.rows for step in steps]) if steps else NO_ROWS
-            weights = np.zeros(len(rows))
-            at = 0
-            for step in steps:
-                own = step.rows[:, WEIGHT].astype(np.float64)
-                weights[at : at + len(own)] = own * (step.total / (len(self.reference) * float(own.sum())))
-                at += len(own)
-            self._usual = Usual(rows, weights, self.mean)
-        return self._usual
+        learned = int(self.reference.learned[R_LEARNED])
+        if self._usual is None or self._usual[0] != learned:
+            steps, rows, _ = self._steps()
+            kept = _first(steps[:, T_KEPT], STEP_KEPT)
+            weights = np.where(kept, rows[:, :, WEIGHT], 0.0)
+            weights *= (steps[:, T_TOTAL] / (len(steps) * np.maximum(1.0, weights.sum(axis=1))))[:, np.newaxis]
+            self._usual = learned, Usual(rows[kept], weights[kept], self.mean)
+        return self._usual[1]
+
+    def repeats(self) -> list[int]:
+        """How often one came again, in the steps that know."""
+        return [one for one in self._steps()[0][:, T_REPEATS].tolist() if one != NOTHING]
 
     def usual_of(self, route: int) -> I64:
         """i64[k, ROUTE_WORDS]: what is usual of one route, in the steps that know."""
-        every = np.concatenate([NO_ROUTES, *(step.routes for step in self.reference)])
-        of_route: I64 = every[every[:, N_ROUTE] == route]
+        steps, _, routes = self._steps()
+        of_route: I64 = routes[_first(steps[:, T_ROUTES], ROUTES_MAX) & (routes[:, :, N_ROUTE] == route)]
         return of_route
 
-    def end_step(self, step: int, ended: Ended, *, suspect: bool) -> None:
-        """A step is over: the one before it may become part of what is usual, unless either is suspect."""
-        if self.routes:
-            self.routes = {route: one for route, one in self.routes.items() if one.suspect >= step - OVER_STEPS}
-        if ended.cells == 0 and self.largest == 0:
-            self.held = self.held + 1 if suspect else 0
-            self.reference.append(SILENCE)
+    def end_step(self, step: int) -> None:
+        """What was learned as a step began says nothing of routes under suspicion, until too little is known of them."""
+        self.routes = {route: one for route, one in self.routes.items() if one.suspect >= step - OVER_STEPS}
+        learned, steps, _, routes = self.reference
+        if learned[R_NEWEST] != step:
             return
-        total = ended.different << ended.level if self.stratum == Stratum.ACCOUNTS else ended.total
-        slump = self.is_warm and self.mean >= SLUMP_FROM and total < SLUMP * self.mean
-        self.held = self.held + 1 if suspect or slump else 0
-        if 0 < self.held <= HELD_STEPS_MAX:
-            return
-        repeats = repeats_from(self.stratum, ended.left, ended.alike, ended.total, total)
-        self.learn(Step(total, ended.lowest, repeats, self._routes_of(ended, step)))
-
-    def _routes_of(self, ended: Ended, step: int) -> I64:
-        """What the step before one says of routes. Those under suspicion are left out, until too little is known of them."""
-        suspects = [route for route, one in self.routes.items() if one.suspect >= step - 1]
-        return ended.routes[~np.isin(ended.routes[:, N_ROUTE], suspects)] if suspects else ended.routes
-
-    def learn(self, *steps: Step) -> None:
-        """Take steps into the reference."""
-        reference = self.reference
-        for step in steps:
-            gone = reference[0].total if len(reference) == STEPS else 0
-            reference.append(step)
-            self._total += step.total - gone
-            # What was the largest goes once in five minutes; only then the others have to be looked at.
-            self.largest = max([one.total for one in reference]) if gone >= self.largest else max(self.largest, step.total)
-        self.mean = self._total / len(reference) if reference else 0.0
-        self._usual = None
+        at = (learned[R_LEARNED] - 1) % STEPS
+        known, suspects = routes[at, : steps[at, T_ROUTES]], [r for r, one in self.routes.items() if one.suspect >= step - 1]
+        kept = known[~np.isin(known[:, N_ROUTE], suspects)]
+        routes[at, : len(kept)], steps[at, T_ROUTES] = kept, len(kept)
 
     def save(self) -> dict[str, Any]:
         """Plain data and arrays; the cells come again with the tallies."""
-        steps = list(self.reference)
+        steps, rows, routes = self._steps()
+        standing = [[route, *one] for route, one in self.routes.items()]
         return {
-            "totals": np.array([step.total for step in steps], np.int64),
-            "counts": np.array([len(step.rows) for step in steps], np.int64),
-            "rows": np.concatenate([step.rows for step in steps]) if steps else NO_ROWS,
-            "repeats": np.array([NOTHING if step.repeats is None else step.repeats for step in steps], np.int64),
-            "route_counts": np.array([len(step.routes) for step in steps], np.int64),
-            "routes": np.concatenate([step.routes for step in steps]) if steps else NO_ROUTES,
-            "standing": [self.held, self.suspect, self.since, [[route, *one] for route, one in self.routes.items()]],
+            "totals": steps[:, T_TOTAL].copy(),
+            "counts": steps[:, T_KEPT].copy(),
+            "rows": rows[_first(steps[:, T_KEPT], STEP_KEPT)],
+            "repeats": steps[:, T_REPEATS].copy(),
+            "route_counts": steps[:, T_ROUTES].copy(),
+            "routes": routes[_first(steps[:, T_ROUTES], ROUTES_MAX)],
+            "standing": [int(self.reference.learned[R_HELD]), self.suspect, self.since, standing],
         }
 
     def load(self, data: dict[str, Any]) -> None:
         """Take over what `save` gave."""
-        self.held, self.suspect, self.since, routes = data["standing"]
-        self.routes = {route: RouteStanding(*one) for route, *one in routes}
-        rows = _parts(data["rows"], data["counts"], ROW_WORDS)
-        of_routes = _parts(data["routes"], data["route_counts"], ROUTE_WORDS)
-        repeats = [None if one == NOTHING else one for one in data["repeats"].tolist()]
-        self.reference.clear()
-        self._total = self.largest = 0
-        self.learn(*(Step(*one) for one in zip(data["totals"].tolist(), rows, repeats, of_routes, strict=True)))
+        learned, steps, rows, routes = self.reference
+        learned[R_HELD], learned[R_SUSPECT], self.since, standing = data["standing"]
+        self.routes = {route: RouteStanding(*one) for route, *one in standing}
+        many, totals = len(data["totals"]), data["totals"]
+        learned[R_LEARNED], learned[R_TOTAL], learned[R_LARGEST] = many, totals.sum(), totals.max(initial=0)
+        steps[:many, T_TOTAL], steps[:many, T_KEPT] = totals, data["counts"]
+        steps[:many, T_REPEATS], steps[:many, T_ROUTES] = data["repeats"], data["route_counts"]
+        _put(data["rows"], data["counts"], rows[:many])
+        _put(data["routes"], data["route_counts"], routes[:many])
 
 
-NOTHING = -(1 << 62)
-"""In the place of a number that a step does not have."""
+def _first(counts: I64, most: int) -> npt.NDArray[np.bool_]:
+    """bool[n, most]: the first so many of each row."""
+    first: npt.NDArray[np.bool_] = np.arange(most) < counts[:, np.newaxis]
+    return first
 
 
-def _parts(table: I64, counts: I64, columns: int) -> list[I64]:
-    """A table as the parts it was put together of."""
-    if int(counts.sum()) != len(table) or table.shape[1:] != (columns,) or counts.min(initial=0) < 0:
+def _put(table: I64, counts: I64, room: I64) -> None:
+    """Write the parts that a table was put together of, each to its own room."""
+    places = _first(counts, room.shape[1])
+    if (places.sum(axis=1) != counts).any() or table.shape != (counts.sum(), room.shape[2]):
         raise ValueError("a reference with other rows than it says")
-    return np.split(table, np.cumsum(counts)[:-1]) if len(counts) else []
+    room[places] = table

@@ -2,12 +2,12 @@
 
 A *series* is one stratum of one service (``stratum + STRATA * place of the service``). Cells come in the order of their
 seconds. Nearly all of them are only added to what their series holds; those of seconds with more than usual are written down
-for `engine.distributed`, which explains them.
+for `engine.distributed`, which explains them. What is usual is learned as steps of ten seconds end (`engine.strata`).
 """
 
 from __future__ import annotations
 
-from math import log2
+from math import log2, sqrt
 from typing import Any
 
 import numpy as np
@@ -53,18 +53,28 @@ STRANGER, NOBODY = -1, -2
 """In the place of a series: of a service that is not known (yet), and of one that will not be."""
 U_FIRST, U_CELLS, U_ROWS, U_WALKED, U_STRANGERS, USED = range(6)
 """The first cell that is kept, the ends of cells and rows, the first cell that was not gone through; strangers' cells."""
-H_CELLS, H_HEARD, H_LAST, H_RING = range(4)
-"""Of a series: its cells that are kept and their events, its newest second, and then the events of seconds by their number
-modulo `RING`."""
+K_A, K_B, K_STATE, KNOWN_WORDS = range(4)
+"""Of a place: the words of the service that has it, and whether that is KNOWN or SILENT (nothing is left of it); 0: nobody."""
+KNOWN, SILENT = 1, 2
+H_CELLS, H_LAST, H_RING = range(3)
+"""Of a series: its cells that are kept, its newest second, and then the events of seconds by their number modulo `RING`."""
 RING = 16
 SERIES_WORDS = H_RING + RING
-M_MORE, M_ROUTES, M_HEARD, BOUNDS = range(4)
-"""Of a series: a window with more events is to be explained; one with more, as a step ends, may have a busy route with more;
-and neither while no more has been heard of it."""
 IS_MORE, ROUTES_MORE = 1, 2
-T_CELLS, T_TOTAL, T_LEVEL, T_LEFT, T_DIFFERENT, T_ALIKE, T_KEPT, T_ROUTES, STEP_WORDS = range(9)
-"""Of a series in a step: cells, events, the highest level; of the rows that are left at that level how many, different words,
-pairs of the same one, those that stand for the step; and its routes."""
+STEPS = 30
+WARM_STEPS = 12
+"""Two minutes are learned from before any second is judged."""
+HELD_STEPS_MAX = 360
+SLUMP, SLUMP_FROM = 0.5, 30.0
+"""Half of the usual, once that is so much in ten seconds."""
+R_LEARNED, R_HELD, R_SUSPECT, R_TOTAL, R_LARGEST, R_NEWEST, REFERENCE_WORDS = range(7)
+"""Of what is usual in a series: how many steps were ever learned and how many in a row were not, the last one with a surplus;
+the sum of the steps that are kept, the largest one; and the step that began as the newest of them was learned."""
+T_TOTAL, T_REPEATS, T_KEPT, T_ROUTES, STEP_WORDS = range(5)
+"""Of a step that was learned: its total (of ACCOUNTS: how many), how often one came again (`detectors.entropy.repeats_of`),
+the rows that stand for it, and the routes that are known of it."""
+NOTHING = -(1 << 62)
+"""In the place of a number that a step does not have."""
 ACCOUNTS, ASSETS = int(Stratum.ACCOUNTS), int(Stratum.ASSETS)
 E_WHO, ATTRIBUTES = E_ATTRIBUTES + int(Attribute.WHO), WHO - ROUTE
 MANY = np.int64(1 << 62)
@@ -164,7 +174,6 @@ def add_kernel(series: Any, s: Any, tick: Any, total: Any) -> Any:
         series[s, H_LAST] = tick
     series[s, H_RING + (tick & (RING - 1))] += total
     series[s, H_CELLS] += 1
-    series[s, H_HEARD] += total
     recent = np.int64(0)
     for second in range(tick - WINDOW_S + 1, tick + 1):
         recent += series[s, H_RING + (second & (RING - 1))]
@@ -175,7 +184,7 @@ def add_kernel(series: Any, s: Any, tick: Any, total: Any) -> Any:
 def series_kernel(known: Any, a: Any, b: Any, stratum: Any) -> Any:
     """The series of a cell, or STRANGER."""
     for place in range(len(known)):
-        if known[place, 2] != 0 and known[place, 0] == a and known[place, 1] == b:
+        if known[place, K_STATE] != 0 and known[place, K_A] == a and known[place, K_B] == b:
             return place * STRATA + stratum
     return np.int64(STRANGER)
 
@@ -214,16 +223,38 @@ def count_accounts_kernel(cells: Any, rows: Any, first: Any, at: Any, slots: Any
     return different << level
 
 
+@inlined
+def mean_kernel(learned: Any, s: Any) -> Any:
+    """What ten seconds of a series usually bring."""
+    return learned[s, R_TOTAL] / max(np.int64(1), min(learned[s, R_LEARNED], STEPS))
+
+
+@inlined
+def exceeds_kernel(learned: Any, s: Any, limits: Any, observed: Any) -> Any:
+    """Whether so much is more than a series had lately, and too much for a section (`SurplusSection.exceeds`)."""
+    if observed <= learned[s, R_LARGEST]:
+        return False
+    mean = mean_kernel(learned, s)
+    for section in range(len(limits)):
+        least = max(limits[section, 1 + s % STRATA], 4 * sqrt(mean))
+        if observed > max(limits[section, 0] * mean, mean + least):
+            return True
+    return False
+
+
 @entry
 def walk_kernel(
-    cells: Any, rows: Any, used: Any, known: Any, series: Any, bounds: Any, until: Any, judged_from: Any, slots: Any, found: Any
-) -> Any:
+    cells: Any, rows: Any, used: Any, known: Any, series: Any, learned: Any, limits: Any, routes_least: Any, until: Any,
+    judged_from: Any, slots: Any, found: Any,
+) -> Any:  # fmt: skip
     """Go through the cells before a second that nobody has gone through; returns how many are to be looked at.
 
     Args:
-        known: i64[services, 3], the words of each that is known, then 1.
+        known: i64[services, KNOWN_WORDS].
         series: i64[services * STRATA, SERIES_WORDS].
-        bounds: f64[services * STRATA, BOUNDS].
+        learned: i64[services * STRATA, REFERENCE_WORDS].
+        limits: f64[sections, 1 + STRATA], of each section its growth and the least of each stratum.
+        routes_least: f64[STRATA], with so much more than usual, as a step ends, a busy route may have more.
         judged_from: of earlier seconds nothing is looked at.
         slots: i32[power of two], scratch.
         found: i64[as many cells, 3] out: the cell, the events of its window, and what there is to see.
@@ -238,13 +269,15 @@ def walk_kernel(
             at += 1
             continue
         total = add_kernel(series, s, tick, cells[at, L_TOTAL])
-        if tick >= judged_from and series[s, H_HEARD] > bounds[s, M_HEARD]:
+        if tick >= judged_from and learned[s, R_LEARNED] >= WARM_STEPS:
             what = np.int64(0)
-            if total > bounds[s, M_MORE] and (
-                stratum != ACCOUNTS or count_accounts_kernel(cells, rows, used[U_FIRST], at, slots) > bounds[s, M_MORE]
+            if exceeds_kernel(learned, s, limits, total) and (
+                stratum != ACCOUNTS
+                or exceeds_kernel(learned, s, limits, count_accounts_kernel(cells, rows, used[U_FIRST], at, slots))
             ):
                 what = np.int64(IS_MORE)
-            if tick % WINDOW_S == WINDOW_S - 1 and total > bounds[s, M_ROUTES]:
+            # What a busy route has too much is a part of what the service has: with less, nobody looks.
+            if tick % WINDOW_S == WINDOW_S - 1 and total > mean_kernel(learned, s) + routes_least[stratum]:
                 what |= ROUTES_MORE
             if what != 0:
                 found[count, 0], found[count, 1], found[count, 2] = at, total, what
@@ -266,82 +299,141 @@ def join_kernel(cells: Any, used: Any, a: Any, b: Any, place: Any, series: Any) 
 
 @entry
 def end_step_kernel(
-    cells: Any, rows: Any, used: Any, end: Any, series: Any, share: Any, least: Any, slots: Any, pair_slots: Any,
-    gathered: Any, numbers: Any, weights: Any, sums: Any, steps: Any, lowest: Any, places: Any, found: Any, values: Any,
-    routes: Any,
-) -> None:  # fmt: skip
-    """What each series held in the step before ``end``; then cells before ``end`` are dropped.
+    cells: Any, rows: Any, used: Any, end: Any, known: Any, series: Any, learned: Any, steps: Any, lowest: Any, routes: Any,
+    share: Any, least: Any, slots: Any, pair_slots: Any, gathered: Any, numbers: Any, weights: Any, sums: Any, places: Any,
+    found: Any, values: Any,
+) -> Any:  # fmt: skip
+    """Learn from each series what it held in the step before ``end``; then cells before ``end`` are dropped.
 
     Args:
+        learned: i64[services * STRATA, REFERENCE_WORDS].
+        steps, lowest, routes: i64[services * STRATA, STEPS, …], by the number of each step that was learned, modulo STEPS:
+            …, STEP_WORDS; …, K, ROW_WORDS, the rows that stand for it; …, R, ROUTE_WORDS, its heaviest routes.
         share, least: see `routes_kernel`.
         slots, pair_slots: i32[power of two above twice the rows], scratch, as are gathered, i64[rows, ROW_WORDS],
-        numbers, i64[rows, 4], weights, f64[rows], sums, f64[rows, 6], places, i64[K], found, i64[R], and values,
-        f64[R, ROUTE_VALUES].
-        steps: i64[services * STRATA, STEP_WORDS] out.
-        lowest: i64[services * STRATA, K, ROW_WORDS] out: the rows that stand for the step.
-        routes: i64[services * STRATA, R, ROUTE_WORDS] out: what is to be remembered of the heaviest routes.
+            numbers, i64[rows, 4], weights, f64[rows], sums, f64[rows, 6], places, i64[K], found, i64[R], and values,
+            f64[R, ROUTE_VALUES].
+
+    Returns:
+        (whether there are strangers, or services of which nothing is known but noughts).
     """
-    for s in range(len(steps)):
-        steps[s, :] = 0
-        if series[s, H_CELLS] == 0:
+    for s in range(len(series)):
+        if known[s // STRATA, K_STATE] == 0:
             continue
-        stratum = s % STRATA
-        many = gather_kernel(cells, rows, used, s, end, gathered, weights, steps)
-        size = np.int64(2)
+        stratum, step = s % STRATA, end // WINDOW_S
+        many, came, events, level = gather_kernel(cells, rows, used, s, end, gathered, weights)
+        some, size = gathered[:many], np.int64(2)
         while size < 2 * many:
             size *= 2
-        for k in range(size):
-            slots[k] = 0
-        some = gathered[:many]
-        left, different, alike, kept = even_kernel(
-            some[:, PRIORITY],
-            some[:, WHO if stratum == ACCOUNTS else ADDRESS],
-            steps[s, T_LEVEL],
-            slots[:size],
-            numbers,
-            places,
-        )
-        steps[s, T_LEFT], steps[s, T_DIFFERENT], steps[s, T_ALIKE], steps[s, T_KEPT] = left, different, alike, kept
+        slots[:size] = 0
+        words = some[:, WHO if stratum == ACCOUNTS else ADDRESS]
+        left, different, alike, kept = even_kernel(some[:, PRIORITY], words, level, slots[:size], numbers, places)
+        total = different << level if stratum == ACCOUNTS else events
+        if not is_usual_kernel(learned, s, step, came, total):
+            continue
+        at = learned[s, R_LEARNED] % STEPS
+        steps[s, at, T_TOTAL], steps[s, at, T_KEPT], steps[s, at, T_ROUTES] = total, kept, 0
+        steps[s, at, T_REPEATS] = repeats_kernel(stratum, left, alike, events, total) if left >= least else NOTHING
         for k in range(kept):
             for column in range(ROW_WORDS):
-                lowest[s, k, column] = some[places[k], column]
-        if stratum == ACCOUNTS or stratum == ASSETS or many == 0:
-            continue
-        for k in range(size):
-            slots[k] = 0
-            pair_slots[k] = 0
-        steps[s, T_ROUTES] = routes_kernel(
-            some[:, ROUTE], some[:, ADDRESS], some[:, WEIGHT], weights[:many], share, least, slots[:size], pair_slots[:size],
-            numbers, sums[:many], found, values,
-        )  # fmt: skip
-        for k in range(steps[s, T_ROUTES]):
-            routes[s, k, N_ROUTE], routes[s, k, N_TOTAL] = found[k], np.int64(np.rint(values[k, V_TOTAL]))
-            routes[s, k, N_REPEATS] = np.int64(np.rint(MILLI * log2(values[k, V_OFTEN])))
-    at = used[U_FIRST]
-    while at < used[U_WALKED] and cells[at, L_TICK] < end:
-        if cells[at, L_SERIES] >= 0:
-            series[cells[at, L_SERIES], H_CELLS] -= 1
-            series[cells[at, L_SERIES], H_HEARD] -= cells[at, L_TOTAL]
-        at += 1
-    used[U_FIRST] = at
+                lowest[s, at, k, column] = some[places[k], column]
+        if stratum != ACCOUNTS and stratum != ASSETS and many > 0:
+            slots[:size], pair_slots[:size] = 0, 0
+            steps[s, at, T_ROUTES] = routes_kernel(
+                some[:, ROUTE], some[:, ADDRESS], some[:, WEIGHT], weights[:many], share, least, slots[:size],
+                pair_slots[:size], numbers, sums[:many], found, values,
+            )  # fmt: skip
+        for k in range(steps[s, at, T_ROUTES]):
+            routes[s, at, k, N_ROUTE], routes[s, at, k, N_TOTAL] = found[k], np.int64(np.rint(values[k, V_TOTAL]))
+            routes[s, at, k, N_REPEATS] = milli_bits_kernel(values[k, V_OFTEN])
+        learned[s, R_LEARNED] += 1
+        learned[s, R_NEWEST] = step
+        sum_up_kernel(learned, steps, s)
+    drop_kernel(cells, used, end, series)
+    return note_silent_kernel(known, series, learned) or used[U_STRANGERS] > 0
 
 
 @part
-def gather_kernel(cells: Any, rows: Any, used: Any, s: Any, end: Any, gathered: Any, weights: Any, steps: Any) -> Any:
-    """Put the rows of a series in the step before ``end`` one behind the other; returns how many there are."""
-    many = np.int64(0)
+def gather_kernel(cells: Any, rows: Any, used: Any, s: Any, end: Any, gathered: Any, weights: Any) -> Any:
+    """Put the rows of a series in the step before ``end`` one behind the other.
+
+    Returns:
+        (how many there are, how many cells, their events, their highest level).
+    """
+    many, came, events, level = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     for at in range(used[U_FIRST], used[U_WALKED]):
         if cells[at, L_TICK] >= end:
             break
         if cells[at, L_SERIES] != s or cells[at, L_TICK] < end - WINDOW_S:
             continue
-        steps[s, T_CELLS] += 1
-        steps[s, T_TOTAL] += cells[at, L_TOTAL]
-        steps[s, T_LEVEL] = max(steps[s, T_LEVEL], cells[at, L_LEVEL])
+        came += 1
+        events += cells[at, L_TOTAL]
+        level = max(level, cells[at, L_LEVEL])
         each = np.float64(1 << cells[at, L_LEVEL])
         for row in range(cells[at, L_FROM], cells[at, L_TO]):
             for column in range(ROW_WORDS):
                 gathered[many, column] = rows[row, column]
             weights[many] = each * rows[row, WEIGHT]
             many += 1
-    return many
+    return many, came, events, level
+
+
+@inlined
+def is_usual_kernel(learned: Any, s: Any, step: Any, came: Any, total: Any) -> Any:
+    """Whether a step becomes part of what is usual: it does not after a surplus of its service, nor in a slump."""
+    first, doubtful = s - s % STRATA, False
+    for stratum in range(STRATA):
+        doubtful |= learned[first + stratum, R_SUSPECT] >= step - 1
+    mean = mean_kernel(learned, s)
+    doubtful |= learned[s, R_LEARNED] >= WARM_STEPS and mean >= SLUMP_FROM and total < SLUMP * mean
+    learned[s, R_HELD] = learned[s, R_HELD] + 1 if doubtful else 0
+    if came == 0 and learned[s, R_LARGEST] == 0:
+        return True
+    return learned[s, R_HELD] == 0 or learned[s, R_HELD] > HELD_STEPS_MAX
+
+
+@inlined
+def milli_bits_kernel(often: Any) -> Any:
+    """A logarithm in thousandths of bits."""
+    return np.int64(np.rint(MILLI * log2(often)))
+
+
+@inlined
+def repeats_kernel(stratum: Any, left: Any, alike: Any, events: Any, accounts: Any) -> Any:
+    """As `detectors.entropy.repeats_of` has it, of so many rows in which so many ordered pairs are of one address."""
+    if stratum == ACCOUNTS:
+        return milli_bits_kernel(events / max(np.int64(1), accounts))
+    return milli_bits_kernel(1 + (alike + 1) / (left * (left - 1) + 1) * events)
+
+
+@inlined
+def sum_up_kernel(learned: Any, steps: Any, s: Any) -> None:
+    """Say what the steps that are kept bring together, and what the largest does."""
+    learned[s, R_TOTAL], learned[s, R_LARGEST] = 0, 0
+    for at in range(min(learned[s, R_LEARNED], STEPS)):
+        learned[s, R_TOTAL] += steps[s, at, T_TOTAL]
+        learned[s, R_LARGEST] = max(learned[s, R_LARGEST], steps[s, at, T_TOTAL])
+
+
+@inlined
+def drop_kernel(cells: Any, used: Any, end: Any, series: Any) -> None:
+    """Keep no cells before a second."""
+    at = used[U_FIRST]
+    while at < used[U_WALKED] and cells[at, L_TICK] < end:
+        if cells[at, L_SERIES] >= 0:
+            series[cells[at, L_SERIES], H_CELLS] -= 1
+        at += 1
+    used[U_FIRST] = at
+
+
+@inlined
+def note_silent_kernel(known: Any, series: Any, learned: Any) -> Any:
+    """Write down of which services nothing is known but noughts; returns whether there are any."""
+    some = False
+    for place in range(len(known)):
+        heard = known[place, K_STATE] == 0
+        for s in range(place * STRATA, (place + 1) * STRATA):
+            heard |= learned[s, R_TOTAL] > 0 or series[s, H_CELLS] > 0
+        if not heard:
+            known[place, K_STATE], some = SILENT, True
+    return some
