@@ -30,7 +30,7 @@ from schemas.sample import E_CELL, S_TICK, S_TOTAL, Sample, Stratum, of_strata
 from schemas.sample_wire import SampleHead, decode_sample, encode_sample
 
 SERVICES_MAX = 4
-"""Of one judge partition, each 210 kB at most. Hosts are the clients' own words: the busiest are kept."""
+"""Of one judge partition, each 220 kB at most. Hosts are the clients' own words: the busiest are kept."""
 EMPTY_STEPS_MAX = HELD_STEPS_MAX + STEPS + 2
 """After so much silence nothing is usual, and more of it changes nothing."""
 STRATA = tuple(Stratum)
