@@ -30,7 +30,6 @@ from detectors.kernels.strata import (
     SERIES_WORDS,
     SILENT,
     STRANGER,
-    STRATA,
     U_CELLS,
     U_FIRST,
     U_ROWS,
@@ -42,6 +41,7 @@ from detectors.kernels.strata import (
     take_cells_kernel,
     walk_kernel,
 )
+from detectors.kernels.usual import STRATA
 from detectors.kernels.windows import NEVER
 from detectors.signature import SignatureSection
 from detectors.surplus import ROW_WORDS, WINDOW_S

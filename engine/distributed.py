@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from detectors.entropy import EntropySection
-from detectors.kernels.strata import HELD_STEPS_MAX, IS_MORE, ROUTES_MORE, STEPS
+from detectors.kernels.strata import IS_MORE, ROUTES_MORE
+from detectors.kernels.usual import HELD_STEPS_MAX, STEPS
 from detectors.kernels.windows import NEVER
 from detectors.signature import SignatureSection
 from detectors.surplus import WINDOW_S, rows_of

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from detectors.entropy import ROUTES_MAX
 from detectors.kernels.alike import N_ROUTE, ROUTE_WORDS
-from detectors.kernels.strata import (
+from detectors.kernels.usual import (
     NOTHING,
     R_HELD,
     R_LARGEST,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from detectors.entropy import EntropySection
 from detectors.kernels.alike import ROUTE_WORDS
-from detectors.kernels.strata import NOTHING, STEPS
+from detectors.kernels.usual import NOTHING, STEPS
 from detectors.signature import SignatureSection
 from detectors.surplus import ROW_WORDS
 from engine.cell_log import CellLog

@@ -6,16 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from detectors.entropy import ADDRESSES_MIN, EntropySection, repeats_of, routes_of
-from detectors.kernels.strata import (
-    HELD_STEPS_MAX,
-    IS_MORE,
-    NOTHING,
-    ROUTES_MORE,
-    SLUMP,
-    SLUMP_FROM,
-    STEPS,
-    WARM_STEPS,
-)
+from detectors.kernels.strata import IS_MORE, ROUTES_MORE
+from detectors.kernels.usual import HELD_STEPS_MAX, NOTHING, SLUMP, SLUMP_FROM, STEPS, WARM_STEPS
 from detectors.signature import SignatureSection
 from detectors.surplus import ROW_WORDS, WINDOW_S, rows_of
 from engine.strata import ROUTE_LEARNED_SHARE, ROUTED, STEP_KEPT, Cell, count_accounts, gather
