@@ -80,8 +80,8 @@ def test_who_is_counted_is_the_same_in_any_order(
         assert name == b"%d/%d" % (busy[place, B_A], busy[place, B_B])
 
 
-def config(alarm_at: float = ALARM_AT, **engine: Any) -> Config:
-    surge = {"measures": [], "route_least": LEAST, "least": 30, "alarm_at": alarm_at, "route_warmup_minutes": 120}
+def config(alarm_at: float = ALARM_AT, measures: tuple[str, ...] = (), **engine: Any) -> Config:
+    surge = {"measures": measures, "route_least": LEAST, "least": 30, "alarm_at": alarm_at, "route_warmup_minutes": 120}
     rules = [{"dimension": "route", "window_s": 1, "limit": 1_000_000}]
     detectors = {**only("surge", **surge), "rate": {"rules": rules}}
     return config_of({"detectors": detectors, "policy": {"allowlist_core": []}}, **engine)
@@ -144,6 +144,15 @@ def test_no_cut_changes_what_is_told_of_routes(piece: int) -> None:
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_nor_does_the_number_of_partitions(partitions: int) -> None:
     assert told(decide(b"".join(LINES), BOUND_MS, config(judge_partitions=partitions))) == [TOLD]
+
+
+def test_a_measure_that_is_named_twice_has_one_series() -> None:
+    twice = config(measures=("requests", "requests"))
+    first = Embedded(twice)
+    first.open("log", BOUND_MS)
+    feed(first, "log", b"".join(LINES[: len(LINES) // 20]), 0)
+    second = Embedded.restore(twice, first.snapshot())  # a state that says a series less than there are measures is refused
+    assert second.account().events == first.account().events
 
 
 @pytest.mark.parametrize("after", [0.004, 0.5, 0.975, 0.985])
