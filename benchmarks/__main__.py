@@ -11,7 +11,6 @@ import gc
 import importlib
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import orjson
 
 from benchmarks.collisions import collisions
 from benchmarks.flood import FLOOD_PER_S, flooders
+from benchmarks.peak import peak_mb
 from benchmarks.steps import Steps
 from detectors.registry import registered
 from drills.traffic import Traffic, combined_lines, ndjson_lines, spoofed_lines
@@ -180,12 +180,12 @@ def replay_spoofed(sources: int, every: bool) -> None:
     engine.finish()
     stopped |= {m.target.value for m in engine.take().mitigations if m.action != "notify"}
     account = engine.account()
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mb()
     print(f"\n{sources:,} distinct sources, {'every detector' if every else 'rate alone'}: {account.events:,} events, "
-          f"peak memory {peak_mb:.0f} MB (bound {mb_max}), "
+          f"peak memory {peak:.0f} MB (bound {mb_max}), "
           f"{time.perf_counter() - began:.0f} s, {account.aged_out:,} keys aged out, "
           f"attacker {attacker}, stopped {sorted(stopped)}")  # fmt: skip
-    if peak_mb > mb_max or stopped != {attacker}:
+    if peak > mb_max or stopped != {attacker}:
         raise SystemExit(f"expected at most {mb_max} MB and only {attacker} stopped")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peak import peak_mb
 from detectors.lists import lay_out_lists, read_addresses
 from drills.traffic import Traffic, combined_lines
 from schemas.config import Config, parse_config
@@ -62,22 +63,16 @@ def run(decide: Decide, runs: int, events: int) -> None:
             )
 
 
-def _peak_mb() -> float:
-    """Of this process alone: what getrusage has begins with that of whoever started it."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
-
-
 def read(path: str) -> None:
     """Print what reading takes, in a process that has done nothing else."""
-    before = _peak_mb()
+    before = peak_mb()
     began = time.perf_counter()
     held = read_addresses(path)
     ranges = lay_out_lists((held,))
     read_s = time.perf_counter() - began
-    peak_mb = _peak_mb() - before
+    more_mb = peak_mb() - before
     kept_mb = 2 * (ranges.low.nbytes + ranges.high.nbytes) / 1e6
-    print(f"{len(held):,} ranges, read in {read_s:.1f} s, {peak_mb:.0f} MB more at the peak, {kept_mb:.0f} MB kept")
+    print(f"{len(held):,} ranges, read in {read_s:.1f} s, {more_mb:.0f} MB more at the peak, {kept_mb:.0f} MB kept")
 
 
 if __name__ == "__main__":
