@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 SOURCES := floodwall broker schemas detectors engine streams replay edge drills tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kafka test lint types imports pytest crash format schemas bench quality lock clean
+.PHONY: help setup demo demo-kafka test lint types imports kernels pytest crash format schemas bench quality lock clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +30,9 @@ demo: $(STAMP)  ## a small LLM API, attacked before your eyes and rescued; no Ka
 demo-kafka: $(STAMP)  ## the same through a real broker, workers and, as root, nftables in a namespace; all is gone at the end; needs Java and Maven
 	$(BIN)/floodwall demo --kafka
 
-test: lint types imports pytest  ## everything that CI runs: lint, types, import layers, tests
+test: $(STAMP)  ## everything that CI runs: lint, types, import layers, tests
+	$(MAKE) --no-print-directory --jobs=2 lint types imports kernels
+	$(MAKE) --no-print-directory pytest
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check $(SOURCES)
@@ -40,6 +42,9 @@ types: $(STAMP)  ## mypy, strict
 
 imports: $(STAMP)  ## the direction of imports
 	$(BIN)/lint-imports
+
+kernels: $(STAMP)  ## compile what the tests run, once and beside mypy: else each part of them does, at the same time
+	$(BIN)/python -m tests.compile_kernels
 
 pytest: $(STAMP)  ## the tests alone, three parts side by side; choose some with ARGS="-k name"
 	tests/run_parts $(BIN)/python $(ARGS)
