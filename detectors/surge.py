@@ -246,11 +246,12 @@ class Surge:
         Raises:
             ValueError: times go back, a value is not finite, or the lengths differ; nothing was learned.
         """
-        if times_s.shape != values.shape or values.ndim != 1:
-            raise ValueError(f"surge: expected as many times as values, got {times_s.shape} and {values.shape}")
+        which = np.zeros(values.shape, np.int64) if series is None else series
+        if not times_s.shape == values.shape == which.shape or values.ndim != 1:
+            shapes = f"{times_s.shape}, {values.shape} and {which.shape}"
+            raise ValueError(f"surge: expected as many times as values, and a series of each, got {shapes}")
         times_s, values = times_s.astype(np.int64, copy=False), values.astype(np.float64, copy=False)
         out = np.zeros((len(values), OUTCOMES))
-        which = np.zeros(len(values), np.int64) if series is None else series
         learned = surge_kernel(*self._parts, which, times_s, values, out)
         if learned < len(values):
             if not np.isfinite(values[learned]):

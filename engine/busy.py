@@ -15,9 +15,9 @@ import numpy as np
 from detectors.kernels.busy import B_A, B_B, B_NAME_LENGTH, B_PEAK, B_TOTAL, B_USED, NEW_FROM, PLACES, SERIES, end_minute_kernel
 from detectors.kernels.long_windows import MINUTE_S
 from detectors.kernels.windows import BUSY, CLOSED, MUTED, NEVER, Windows
-from detectors.surge import Surge, SurgeConfig, SurgeSection
+from detectors.surge import SurgeSection
 from engine.crossing import Crossing, unsigned
-from engine.service import SILENT_MINUTES_MAX, Step, alarms_of, numbers_of, surge_rule, take_numbers
+from engine.service import SILENT_MINUTES_MAX, Step, alarms_of, make_series, numbers_of, surge_rule, take_numbers
 from schemas.fields import Dimension, Measure
 from schemas.tally import NAME_BYTES_MAX
 
@@ -52,8 +52,7 @@ class BusyRoutes:
 
     def __init__(self, section: SurgeSection | None, windows: Windows) -> None:
         self._section = section
-        config = SurgeConfig() if section is None else SurgeConfig(alarm_at=section.alarm_at)
-        self._surge = Surge(config, SERIES * len(windows.busy))
+        self._surge = make_series(section, SERIES * len(windows.busy))
         """Of each partition, by its place."""
         self._windows = windows
         self._series: list[list[_Route | None]] = [[None] * SERIES for _ in windows.busy]

@@ -170,7 +170,7 @@ class CellLog:
         """A service is known from now on, by a place; what came of it since a step ended is its own."""
         self._known[place] = *service, KNOWN
         join_kernel(self._cells, self._used, *service, place, self._series)
-        return [Series(stratum, self._reference.of(place * STRATA + stratum)) for stratum in Stratum]
+        return [Series(stratum, self._reference.begin(place * STRATA + stratum)) for stratum in Stratum]
 
     def leave(self, place: int) -> None:
         """A service is known no more."""

@@ -65,8 +65,7 @@ class ServiceSeries:
         self._measures = () if section is None else tuple(dict.fromkeys(map(measure_of, section.measures)))
         values = (Measure.REQUESTS, *self._measures, Measure.TOKENS_IN, Measure.TOKENS_OUT)
         self._columns: I64 = C_MEASURES + np.array(values, np.int64)
-        config = SurgeConfig() if section is None else SurgeConfig(alarm_at=section.alarm_at)
-        self._surge = Surge(config, SERVICES_MAX * len(self._measures))
+        self._surge = make_series(section, SERVICES_MAX * len(self._measures))
         self._waiting: dict[tuple[int, Service], list[int]] = {}
         """Totals of minutes that are not over, by minute and service: requests, the measures, then tokens."""
         self._names: dict[Service, bytes] = {}
@@ -230,6 +229,11 @@ def surge_rule(section: SurgeSection, dimension: Dimension, measure: Measure, ex
         DETECTOR, section, section.dry_run, dimension, measure, MINUTE_S, expected, ACTION, section.severity,
         1 - 10 ** -min(score, 6.0),
     )  # fmt: skip
+
+
+def make_series(section: SurgeSection | None, many: int) -> Surge:
+    """So many series that know nothing."""
+    return Surge(SurgeConfig() if section is None else SurgeConfig(alarm_at=section.alarm_at), many)
 
 
 def alarms_of(surge: Surge, steps: list[Step]) -> list[tuple[int, int, float]]:

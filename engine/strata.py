@@ -70,8 +70,8 @@ class Reference(NamedTuple):
     routes: I64
     """i64[STEPS, ROUTES_MAX, ROUTE_WORDS]: those with much of it, but for those that are under suspicion"""
 
-    def of(self, series: int) -> Reference:
-        """What is usual of one series, of which nothing is known yet."""
+    def begin(self, series: int) -> Reference:
+        """The part of one series, of which nothing is known from now on."""
         own = Reference(*(part[series] for part in self))
         own.learned[:] = 0
         own.learned[[R_SUSPECT, R_NEWEST]] = -1

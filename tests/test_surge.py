@@ -237,6 +237,13 @@ def test_steps_that_make_no_sense_are_refused_and_nothing_is_learned(times: list
     assert detector.snapshot() == before
 
 
+def test_steps_of_which_not_each_has_a_series_are_refused() -> None:
+    detector = Surge(SurgeConfig(), 2)
+    with pytest.raises(ValueError, match="and a series of each"):
+        detector.observe(np.array([60, 60]), np.array([1.0, 2.0]), np.array([1]))
+    assert detector.steps(0) == detector.steps(1) == 0
+
+
 def test_a_snapshot_of_something_else_is_refused_whole() -> None:
     detector = Surge(SurgeConfig())
     detector.observe(*honest(1, 1))

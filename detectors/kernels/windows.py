@@ -40,6 +40,7 @@ NO_CELL = 0
 of which some rule has …"""
 FIRED, LENGTH_MASK = np.uint8(1 << 7), np.uint8((1 << 7) - 1)
 """… which the highest bit of the length of its name says."""
+assert int(LENGTH_MASK) >= NAME_BYTES_MAX
 SUM, RATIO, DISTINCT = range(3)
 BINS_SHIFT = 8
 HEAD, LENGTH = 0, 1
